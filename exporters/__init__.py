@@ -1,0 +1,1 @@
+"""prunec.exporters."""

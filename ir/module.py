@@ -1,0 +1,47 @@
+"""The unit that passes work on: an ``onnx_ir.Model`` and where it came from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import onnx_ir
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """Where a module came from.
+
+    Attributes:
+        name: what messages call it: the path as the user gave it, or ``<memory>``.
+        path: the file, or None for a model made in memory.
+        sha256: hash of the main file's bytes (None for a model made in memory).
+        size: bytes of the main file and its external data together (None for a model made in memory).
+    """
+
+    name: str = "<memory>"
+    path: Path | None = None
+    sha256: str | None = None
+    size: int | None = None
+
+
+@dataclass(slots=True)
+class Module:
+    """A model in the IR.
+
+    Attributes:
+        model: the graph, its functions, opset imports and metadata. Weights stay memory-mapped until a pass reads them.
+        source: where it came from; used by messages, plans and reports.
+    """
+
+    model: onnx_ir.Model
+    source: Source = field(default_factory=Source)
+
+    @property
+    def graph(self) -> onnx_ir.Graph:
+        """The main graph."""
+        return self.model.graph
+
+    def clone(self) -> Module:
+        """An independent graph over the same (immutable) weight tensors; costs milliseconds, not the weights' bytes."""
+        return Module(self.model.clone(), self.source)

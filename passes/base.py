@@ -1,0 +1,116 @@
+"""What a pass is.
+
+A pass is a frozen dataclass: its fields are its options, and they alone give the parser, the help text, the docs page
+and the canonical printed form. A minimal pass::
+
+    @dataclass(frozen=True, slots=True, kw_only=True)
+    class DropDocs(Pass):
+        '''Remove every doc string.'''
+
+        name: ClassVar[str] = "drop-docs"
+        keep: str = option("", help="glob of node names to leave alone")
+
+        def run(self, module: Module, context: Context) -> Outcome:
+            ...
+            return Outcome(changed=True)
+
+A pass keeps no state between runs and no global state; all it may use is what ``run`` receives. Modules that define
+passes import neither onnx nor onnx_ir at import time, so that ``prunec passes`` and pipeline errors answer at once:
+heavy imports go inside ``run``.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from prunec.ir.diagnostics import RemarkLog
+
+if TYPE_CHECKING:
+    import onnx_ir
+
+    from prunec.ir.module import Module
+    from prunec.passes.analyses import Analyses
+    from prunec.passes.plan import Step
+
+Contract = Literal["same", "masked", "none"]
+
+
+@dataclass(slots=True, kw_only=True)
+class Context:
+    """What a pass may use besides the module.
+
+    Attributes:
+        analyses: cached analyses of the module (see ``prunec.passes.analyses``).
+        remarks: where the pass says what it did and did not do.
+        seed: for anything random; the same seed gives the same output.
+        replay: the step of an earlier plan that this pass must repeat, or None.
+    """
+
+    analyses: Analyses
+    remarks: RemarkLog
+    seed: int = 0
+    replay: Step | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What a pass reports back to the manager.
+
+    Attributes:
+        changed: whether the module differs from before; False keeps every cached analysis and skips verification.
+        preserved: names of analyses that are still true although the module changed.
+        step: what was removed, for the plan and the verifier (pruning passes only).
+        statistics: counters for ``--stats``.
+    """
+
+    changed: bool
+    preserved: frozenset[str] = frozenset()
+    step: Step | None = None
+    statistics: Mapping[str, int | float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pass(ABC):
+    """Base class of all passes.
+
+    Class attributes:
+        name: the name in pipeline text, verb-object, kebab-case.
+        contract: what the verifier proves about the output: ``same`` (computes what its input computed), ``masked``
+            (equals its input with the removed slices set to zero) or ``none`` (changes nothing, or on purpose).
+    """
+
+    name: ClassVar[str]
+    contract: ClassVar[Contract] = "same"
+
+    @abstractmethod
+    def run(self, module: Module, context: Context) -> Outcome:
+        """Transform ``module`` in place and say what happened."""
+
+    def as_onnx_ir(self) -> onnx_ir.passes.InPlacePass:
+        """This pass as an ``onnx_ir`` pass, for pipelines of other tools."""
+        from prunec.passes.interop import OnnxIrPass
+
+        return OnnxIrPass(self)
+
+
+def option(
+    default: Any,
+    *,
+    help: str,
+    check: Callable[[Any], str | None] | None = None,
+    metavar: str | None = None,
+) -> Any:
+    """A pass option: a dataclass field with help text and, where the type says too little, a check.
+
+    Args:
+        default: value when the option is not given; its type annotation drives parsing.
+        help: one line for people, lower-case, without a final period.
+        check: returns what is wrong with a value (``"must be in [0, 1), got 1.5"``) or None.
+        metavar: what help shows as the value, where the type's own name is not clear enough.
+    """
+    import dataclasses
+
+    return dataclasses.field(default=default, metadata={"help": help, "check": check, "metavar": metavar})

@@ -1,0 +1,1 @@
+"""prunec: a compiler for pruning neural networks."""
