@@ -250,7 +250,7 @@ class Gather(Op):
         index = site.number(1)
         if index is not None and index.ndim == 1:
             return self._picked(site, axis, index % shape[axis])
-        if index is not None and index.ndim > 1 and (order := strided_order(index % shape[axis])) is not None:
+        if index is not None and index.size == shape[axis] and (order := strided_order(index % index.size)) is not None:
             return self._strided(site, axis, index.shape, order)
         return self._looked_up(site, axis, constant=index is not None)
 

@@ -42,6 +42,21 @@ class Chain:
     nodes: tuple[onnx_ir.Node, ...]
     rule: Rule
 
+    def permuted(self, axis: int) -> bool:
+        """Whether the slots of an axis change their order."""
+        source, result = self._terms(axis)
+        return source != result
+
+    def permutation(self, axis: int) -> Index:
+        """For every slot of the last output's axis the slot of the first input's axis that it holds."""
+        source, result = self._terms(axis)
+        return permutation(source, result, self.rule.sizes)
+
+    def _terms(self, axis: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        source, result = self.rule.inputs[0], self.rule.outputs[0]
+        assert source is not None and result is not None
+        return source[axis], result[axis]
+
 
 @dataclass(slots=True)
 class Relations:
