@@ -1,6 +1,7 @@
 """Textual tests: a pytest plugin that runs ``tests/**/*.onnxtxt`` and checks what is printed with FileCheck.
 
-A file holds a model in ONNX text. Its lines that start with ``#`` say what to do; the opset header may be left out::
+A file holds a model in ONNX text. Its lines that start with ``#`` say what to do; the opset header may be
+left out::
 
     # RUN: print-onnx
     # WEIGHTS: w b
@@ -8,16 +9,15 @@ A file holds a model in ONNX text. Its lines that start with ``#`` say what to d
     net (float[N,3,8,8] x) => (float[N,4,6,6] y) <float[4,3,3,3] w, float[4] b>
     { y = Conv(x, w, b) }
 
-``RUN`` names a runner of ``RUNNERS`` and its argument. Anything else is the text of a pipeline (several lines are
-one text) and goes to the runner ``pipeline``. ``RUN-ERROR`` is the same where a ``PrunecError`` is expected, and
-checks its rendered text.
+``RUN`` names a runner of ``RUNNERS`` and its argument. Anything else is the text of a pipeline (several
+lines are one text) and goes to the runner ``pipeline``. ``RUN-ERROR`` is the same where a ``PrunecError``
+is expected, and checks its rendered text.
 
-``WEIGHTS`` lists inputs, or values declared behind the signature, by name or glob, that become initializers with
-random values fixed by their names. The word ``random`` stands for every declared value that no node computes.
-Names other than letters, digits and ``_`` need quotes in the model: ``"conv1.weight"``.
+``WEIGHTS`` lists inputs, or values declared behind the signature, by name or glob, that become initializers
+with random values fixed by their names. The word ``random`` stands for every declared value that no node
+computes. Names other than letters, digits and ``_`` need quotes in the model: ``"conv1.weight"``.
 
-A line ``# -----`` starts another test in the same file.
-"""
+A line ``# -----`` starts another test in the same file."""
 
 from __future__ import annotations
 
@@ -178,8 +178,12 @@ class TextItem(pytest.Item):
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
         """The report alone where the test failed as such; a traceback for anything else."""
         if isinstance(excinfo.value, TextTestError):
-            return f"{self.path}: {excinfo.value}"
+            return str(excinfo.value)
         return super().repr_failure(excinfo, style)
+
+    def reportinfo(self) -> tuple[Path, int, str]:
+        """The file, the line where the test starts (0-based), and the title of its report."""
+        return self.path, len(self.section) - len(self.section.lstrip("\n")), self.nodeid
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> TextFile | None:
