@@ -65,6 +65,7 @@ class Outcome:
         step: what was removed, for the plan and the verifier (pruning passes only).
         predicted: concrete shape that every value must have now, by name (pruning passes only).
         copies: tensors that had to be un-shared: name of the copy, name of the original.
+        unit: what attention lost, heads or positions of every head (pruning passes only).
         statistics: counters for ``--stats``.
     """
 
@@ -73,6 +74,7 @@ class Outcome:
     step: Step | None = None
     predicted: Mapping[str, tuple[int, ...]] | None = None
     copies: Mapping[str, str] = field(default_factory=dict)
+    unit: Literal["head", "head-dim"] = "head"
     statistics: Mapping[str, int | float] = field(default_factory=dict)
 
 

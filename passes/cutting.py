@@ -219,13 +219,8 @@ class NodeCut:
     node: onnx_ir.Node
 
     def _number(self, operand: tuple[str, int], axis: int) -> int | None:
-        side, position = operand
-        value = (self.node.inputs if side == "in" else self.node.outputs)[position]
-        operands = self.relations.table.operands
-        if value is None:
-            return None
-        numbers = operands.get(Operand(value), operands.get(Operand(value, (self.node, position))))
-        return None if numbers is None or axis >= len(numbers) else numbers[axis]
+        first = self.relations.numbers.get((self.node, *operand))
+        return None if first is None else first + axis
 
     @property
     def relations(self) -> Relations:

@@ -70,7 +70,7 @@ class PruneChannels(Pass):
         cutter = Cutter(module.model, coupling, removed)
         predicted = cutter.run()
         return Outcome(
-            changed=True, step=step, predicted=predicted, copies=cutter.copies,
+            changed=True, step=step, predicted=predicted, copies=cutter.copies, unit=self.unit,
             statistics={"groups": len(step.groups), "units": sum(len(g.removed) for g in step.groups)},
         )
 

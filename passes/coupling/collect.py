@@ -72,6 +72,7 @@ class Relations:
         parallel: axes that are parallel in a contraction of two computed operands (attention heads).
         statistic: axes over which an op takes a statistic, so that a cut changes it.
         factors: axis number of every factor of a node's rule, by (node, factor).
+        numbers: number of axis 0 of every operand of a node's rule, by (node, "in" or "out", position).
     """
 
     table: AxisTable = field(default_factory=AxisTable)
@@ -83,6 +84,7 @@ class Relations:
     parallel: list[int] = field(default_factory=list)
     statistic: list[int] = field(default_factory=list)
     factors: dict[tuple[onnx_ir.Node, str], int] = field(default_factory=dict)
+    numbers: dict[tuple[onnx_ir.Node, str, int], int] = field(default_factory=dict)
 
 
 def collect(model: onnx_ir.Model, facts: Facts) -> Relations:
@@ -126,6 +128,7 @@ class _Collector:
             return
         self.out.rules[node], self.out.ops[node] = rule, op
         numbers = {(side, i): self._operand(node, side, i) for side, i, _ in rule.operands()}
+        self.out.numbers.update({(node, side, i): first for (side, i), first in numbers.items()})
         self._add_rule(node, rule, numbers)
         self._note_contraction(node, op, rule, numbers)
 

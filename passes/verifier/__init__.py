@@ -1,1 +1,92 @@
-"""prunec.passes.verifier."""
+"""Translation validation: after a transform, prove by inspection and by execution that it did what it said.
+
+Three checks, each in a module of its own: ``shapes`` (ONNX's checker and strict shape inference agree with what the cut predicted),
+``broadcast`` (nothing broadcasts that did not before) and ``masked`` (the outputs equal those of the model before, with the removed slices
+set to zero). ``compare`` holds what "equal" means.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from prunec.ir.module import Module
+    from prunec.passes.analyses import Analyses
+    from prunec.passes.coupling.solve import Unit
+    from prunec.passes.plan import Step
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What was proven about one transform.
+
+    Attributes:
+        pass_name: the pass.
+        values: values whose shapes were checked.
+        broadcasts: elementwise ops whose broadcasting was checked.
+        equivalence: ``same``, ``masked`` or ``masked-kept-statistics``: what the outputs were compared with.
+        error: largest difference of an output, relative to the largest magnitude of that output.
+        batch: batch size of the probe inputs.
+    """
+
+    pass_name: str
+    values: int
+    broadcasts: int
+    equivalence: str
+    error: float
+    batch: int
+
+    def __str__(self) -> str:
+        against = {
+            "same": "the model before it",
+            "masked": "the model before it with the removed slices set to zero",
+            "masked-kept-statistics": "the model before it with the removed slices set to zero and statistics over the kept ones",
+        }[self.equivalence]
+        return (
+            f"{self.pass_name}: {self.values} shapes and {self.broadcasts} broadcasts hold; outputs equal {against} "
+            f"(relative error {self.error:.1e}, batch {self.batch})"
+        )
+
+
+def verify(
+    pass_name: str,
+    before: Module,
+    after: Module,
+    *,
+    analyses: Analyses,
+    step: Step | None = None,
+    predicted: Mapping[str, tuple[int, ...]] | None = None,
+    unit: Unit = "head",
+    seed: int = 0,
+) -> Verdict:
+    """Check a transform.
+
+    Args:
+        pass_name: the pass, for messages.
+        before: the module as the pass found it; it is consumed (turned into the masked reference).
+        after: the module as the pass left it.
+        analyses: analyses of ``after``.
+        step: what the pass removed, None for a pass that must not change what the model computes.
+        predicted: concrete shape that every value must have now, by name.
+        unit: what attention lost (see the coupling analysis).
+        seed: of the probe inputs.
+
+    Raises:
+        VerificationError: a check failed; the message names the op, the tensor and the numbers.
+        UserError: ONNX Runtime does not run the model as it was before.
+    """
+    from prunec.passes.verifier.broadcast import check_broadcasts
+    from prunec.passes.verifier.compare import check_outputs
+    from prunec.passes.verifier.masked import make_reference
+    from prunec.passes.verifier.shapes import check_shapes
+
+    values = check_shapes(pass_name, before, after, analyses.facts(), predicted)
+    broadcasts = check_broadcasts(pass_name, before, after, analyses.facts())
+    equivalence = "same" if step is None else make_reference(before, step, unit)
+    error, batch = check_outputs(pass_name, before, after, seed=seed)
+    return Verdict(
+        pass_name=pass_name, values=values, broadcasts=broadcasts, equivalence=equivalence, error=error, batch=batch
+    )

@@ -1,1 +1,64 @@
-"""prunec: a compiler for pruning neural networks."""
+"""prunec: a compiler for pruning neural networks.
+
+::
+
+    import prunec
+
+    module = prunec.load("model.onnx")
+    result = prunec.run(module, "fold-norm, prune-channels{ratio=0.4}")
+    result.save("model.pruned.onnx")
+
+Importing this package loads nothing heavy; every name below is fetched at first use.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from prunec.ir.diagnostics import PassFailure as PassFailure
+    from prunec.ir.diagnostics import PrunecError as PrunecError
+    from prunec.ir.diagnostics import Remark as Remark
+    from prunec.ir.diagnostics import UserError as UserError
+    from prunec.ir.diagnostics import VerificationError as VerificationError
+    from prunec.ir.load import load as load
+    from prunec.ir.module import Module as Module
+    from prunec.ir.save import save as save
+    from prunec.passes.base import Pass as Pass
+    from prunec.passes.coupling import analyse as analyse
+    from prunec.passes.manager import Result as Result
+    from prunec.passes.manager import run as run
+    from prunec.passes.pipeline import parse_pipeline as parse_pipeline
+    from prunec.passes.plan import Plan as Plan
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Module": "prunec.ir.module",
+    "Pass": "prunec.passes.base",
+    "PassFailure": "prunec.ir.diagnostics",
+    "Plan": "prunec.passes.plan",
+    "PrunecError": "prunec.ir.diagnostics",
+    "Remark": "prunec.ir.diagnostics",
+    "Result": "prunec.passes.manager",
+    "UserError": "prunec.ir.diagnostics",
+    "VerificationError": "prunec.ir.diagnostics",
+    "analyse": "prunec.passes.coupling",
+    "load": "prunec.ir.load",
+    "parse_pipeline": "prunec.passes.pipeline",
+    "run": "prunec.passes.manager",
+    "save": "prunec.ir.save",
+}
+
+__all__ = [*_HOMES, "__version__"]  # noqa: PLE0604 - the names are strings
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'prunec' has no attribute '{name}'")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

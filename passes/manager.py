@@ -1,0 +1,180 @@
+"""Runs a pipeline over a module: analyses cached, every transform verified, every decision on record."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+from prunec.ir.diagnostics import RemarkLog, UserError
+from prunec.passes.base import Context, Outcome, Pass
+from prunec.passes.plan import Plan, Step
+from prunec.passes.positions import Positions
+
+if TYPE_CHECKING:
+    from prunec.ir.module import Module
+    from prunec.passes.cost import Cost
+    from prunec.passes.pipeline import Pipeline
+    from prunec.passes.verifier import Verdict
+
+Progress = Callable[[str], None]
+"""Called with a line such as ``prune-channels (2 of 3)`` whenever something new begins."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timing:
+    """Wall-clock seconds of one pass.
+
+    Attributes:
+        pass_name: the pass.
+        seconds: of the pass itself, with the analyses that it asked for.
+        verify_seconds: of its verification.
+    """
+
+    pass_name: str
+    seconds: float
+    verify_seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """What a pipeline made of a module.
+
+    Attributes:
+        module: the transformed module.
+        plan: what was removed, replayable.
+        remarks: what passes did, did not do, and why.
+        verdicts: what was proven, one for every transform that changed something.
+        cost_before: cost of the input.
+        cost_after: cost of the output.
+        timings: seconds, one for every pass.
+    """
+
+    module: Module
+    plan: Plan
+    remarks: RemarkLog
+    verdicts: tuple[Verdict, ...]
+    cost_before: Cost
+    cost_after: Cost
+    timings: tuple[Timing, ...]
+
+    def save(self, path: str | Path, *, external_data: bool | None = None) -> None:
+        """Write the module; see :func:`prunec.ir.save.save`."""
+        from prunec.ir.save import save
+
+        save(self.module, path, external_data=external_data)
+
+
+def run(
+    module: Module,
+    pipeline: str | Pass | Pipeline,
+    *,
+    verify: bool = True,
+    seed: int = 0,
+    replay: Plan | None = None,
+    progress: Progress | None = None,
+) -> Result:
+    """Run a pipeline over a copy of a module (weights are shared, not copied).
+
+    Args:
+        module: the input; it stays as it is.
+        pipeline: pipeline text such as ``"fold-norm, prune-channels{ratio=0.4}"``, one pass, or a parsed pipeline.
+        verify: check every transform by execution; see :mod:`prunec.passes.verifier`.
+        seed: for random criteria and for probe inputs.
+        replay: take every removal from this plan instead of choosing.
+        progress: told what begins.
+
+    Raises:
+        UserError: the pipeline text is wrong, or the plan does not fit the module.
+        PassFailure: a pass failed, or (VerificationError) the verifier proved it wrong.
+
+    Example:
+        >>> import prunec
+        >>> result = prunec.run(prunec.load("examples/digits.onnx"), "prune-channels{ratio=0.3}")
+        >>> result.cost_after.parameters < result.cost_before.parameters
+        True
+    """
+    from prunec.passes.pipeline import Pipeline
+
+    return _Run(module.clone(), Pipeline.of(pipeline), verify, seed, replay, progress or (lambda _: None)).run()
+
+
+@dataclass(slots=True)
+class _Run:
+    """The state of one run."""
+
+    module: Module
+    pipeline: Pipeline
+    verify: bool
+    seed: int
+    replay: Plan | None
+    progress: Progress
+    remarks: RemarkLog = field(default_factory=RemarkLog)
+    verdicts: list[Verdict] = field(default_factory=list)
+    timings: list[Timing] = field(default_factory=list)
+    steps: list[Step] = field(default_factory=list)
+    positions: Positions = field(default_factory=Positions)
+
+    def run(self) -> Result:
+        from prunec.passes.analyses import Analyses
+
+        analyses = Analyses(self.module)
+        self.progress("analysis")
+        cost_before = analyses.cost()
+        replayed = iter(self.replay.steps if self.replay else ())
+        passes = list(self.pipeline.passes)
+        for number, pass_ in enumerate(passes, start=1):
+            self.progress(f"{pass_.name} ({number} of {len(passes)})")
+            step = self._next_step(pass_, replayed)
+            self._run_pass(pass_, Context(analyses=analyses, remarks=self.remarks, seed=self.seed, replay=step))
+        if (rest := next(replayed, None)) is not None:
+            raise UserError(f"the plan has a step of `{rest.pass_name}` that no pass of the pipeline replays")
+        return Result(
+            module=self.module, plan=self._plan(), remarks=self.remarks, verdicts=tuple(self.verdicts),
+            cost_before=cost_before, cost_after=analyses.cost(), timings=tuple(self.timings),
+        )
+
+    def _next_step(self, pass_: Pass, replayed: Iterator[Step]) -> Step | None:
+        """The step of the plan that a pruning pass repeats; an empty one where the plan has no more."""
+        if self.replay is None or pass_.contract != "masked":
+            return None
+        step = next(replayed, None)
+        if step is None:
+            return Step(pass_name=pass_.name, groups=())
+        if step.pass_name != pass_.name:
+            raise UserError(f"the plan's next step is of `{step.pass_name}`, the pipeline's next pass is `{pass_.name}`")
+        return self.positions.to_current(step)
+
+    def _run_pass(self, pass_: Pass, context: Context) -> None:
+        before = self.module.clone() if self.verify and pass_.contract != "none" else None
+        started = perf_counter()
+        outcome = pass_.run(self.module, context)
+        finished = perf_counter()
+        if outcome.changed:
+            context.analyses.keep_only(outcome.preserved)
+            if before is not None:
+                self.progress(f"verify {pass_.name}")
+                self._verify(pass_, before, outcome, context)
+        if outcome.step is not None and outcome.step.groups:
+            self.steps.append(self.positions.to_original(outcome.step))
+            self.positions.record(self.steps[-1])
+        self.timings.append(
+            Timing(pass_name=pass_.name, seconds=finished - started, verify_seconds=perf_counter() - finished)
+        )
+
+    def _verify(self, pass_: Pass, before: Module, outcome: Outcome, context: Context) -> None:
+        from prunec.passes.verifier import verify
+
+        verdict = verify(
+            pass_.name, before, self.module, analyses=context.analyses, step=outcome.step,
+            predicted=outcome.predicted, unit=outcome.unit, seed=self.seed,
+        )
+        self.verdicts.append(verdict)
+
+    def _plan(self) -> Plan:
+        source = self.module.source
+        return Plan(
+            source_name=source.name, source_sha256=source.sha256, pipeline=str(self.pipeline), steps=tuple(self.steps)
+        )

@@ -1,0 +1,155 @@
+"""The masked reference: the model before a cut, with everything that was cut set to zero.
+
+Removed slices of weights, biases and scales become zero, on the producing and the consuming side. Where an op sums or takes a statistic
+over a cut axis of computed values (a LayerNorm, a mean over channels, the dot product of two activations), zeros are not enough:
+there the reference gathers the kept slots first, runs the op on them, and scatters the result back with zeros in the removed
+places. It is built from the plan and the graph before the cut, and shares no code with the cutting.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir
+
+from prunec.ir.module import Module
+from prunec.ir.op import Op
+from prunec.ir.rule import Index, Rule
+from prunec.passes.coupling import analyse
+from prunec.passes.coupling.axes import Operand
+from prunec.passes.coupling.collect import is_constant
+from prunec.passes.coupling.groups import Coupling, is_parameter
+from prunec.passes.coupling.solve import Bools, Unit
+from prunec.passes.plan import Step
+from prunec.passes.steps import components_of
+
+
+def make_reference(module: Module, step: Step, unit: Unit = "head") -> str:
+    """Turn a module into the masked reference of a step.
+
+    Args:
+        module: the module before the step; it is changed in place.
+        step: what was removed.
+        unit: what attention lost (see the coupling analysis).
+
+    Returns:
+        ``masked``, or ``masked-kept-statistics`` where some op had to be restricted to the kept slots.
+    """
+    coupling = analyse(module.model, unit=unit)
+    reference = _Reference(module.model, coupling, components_of(step, coupling))
+    return reference.build()
+
+
+class _Reference:
+    def __init__(self, model: onnx_ir.Model, coupling: Coupling, removed: Bools) -> None:
+        self.model = model
+        self.coupling = coupling
+        self.removed = removed
+        self.count = 0
+
+    def build(self) -> str:
+        relations = self.coupling.relations
+        for operand in list(relations.table.operands):
+            if is_parameter(operand.value, self.coupling.facts):
+                self._zero(operand)
+        restricted = [self._restrict(node, relations.ops[node], rule) for node, rule in list(relations.rules.items())]
+        return "masked-kept-statistics" if any(restricted) else "masked"
+
+    def _mask(self, number: int) -> Bools | None:
+        """Per slot of an axis whether it stays, None where all do."""
+        labels = self.coupling.labels(number)
+        if labels is None or not self.removed[labels].any():
+            return None
+        return ~self.removed[labels]
+
+    # -- zeros --------------------------------------------------------------------------------------------------------
+
+    def _zero(self, operand: Operand) -> None:
+        numbers = self.coupling.relations.table.operands[operand]
+        masks = {a: m for a, n in enumerate(numbers) if (m := self._mask(n)) is not None}
+        uses = [operand.use] if operand.use else [(u.node, u.idx) for u in operand.value.uses()]
+        ops = self.coupling.relations.ops
+        zeroed = [(node, i) for node, i in uses if node not in ops or i in ops[node].zeroed]
+        if not masks or not zeroed:
+            return
+        tensor = onnx_ir.convenience.get_const_tensor(operand.value)
+        assert tensor is not None
+        array = tensor.numpy().copy()
+        for axis, mask in masks.items():
+            np.moveaxis(array, axis, 0)[~mask] = 0
+        constant = self._constant(onnx_ir.Tensor(array, dtype=tensor.dtype))
+        for node, position in zeroed:
+            node.replace_input_with(position, constant)
+
+    def _constant(self, tensor: onnx_ir.Tensor) -> onnx_ir.Value:
+        self.count += 1
+        value = onnx_ir.val(f"prunec_reference_{self.count}", const_value=tensor)
+        self.model.graph.register_initializer(value)
+        return value
+
+    # -- statistics ---------------------------------------------------------------------------------------------------
+
+    def _restrict(self, node: onnx_ir.Node, op: Op, rule: Rule) -> bool:
+        """Run an op that reduces over cut factors on the kept slots only; False where that is not needed."""
+        factors = self.coupling.relations.factors
+        cut = {f for f in rule.reduced if (node, f) in factors and self._mask(factors[node, f]) is not None}
+        computed = [v for v in node.inputs if v is not None and not is_constant(v, self.coupling.facts)]
+        if not cut or (op.linear and len(computed) < 2):
+            return False
+        for position, operand in enumerate(rule.inputs):
+            for axis, term in enumerate(operand or ()):
+                if cut & set(term):
+                    self._gather_input(node, position, axis, self._kept(node, "in", position, axis))
+        for position, operand in enumerate(rule.outputs):
+            for axis, term in enumerate(operand or ()):
+                if cut & set(term):
+                    self._scatter_output(node, position, axis, self._kept(node, "out", position, axis))
+        return True
+
+    def _kept(self, node: onnx_ir.Node, side: str, position: int, axis: int) -> Bools:
+        mask = self._mask(self.coupling.relations.numbers[node, side, position] + axis)
+        assert mask is not None
+        return mask
+
+    def _gather_input(self, node: onnx_ir.Node, position: int, axis: int, kept: Bools) -> None:
+        source = node.inputs[position]
+        assert source is not None
+        gathered = self._insert(node, "Gather", [source, self._indices(np.flatnonzero(kept))], {"axis": axis}, before=True)
+        node.replace_input_with(position, gathered)
+
+    def _scatter_output(self, node: onnx_ir.Node, position: int, axis: int, kept: Bools) -> None:
+        """Put the results of the kept slots back in their places, and zeros in the others."""
+        result = node.outputs[position]
+        users = list(result.uses())
+        was_output = result.is_graph_output()
+        spread = self._insert(
+            node, "Gather", [result, self._indices(np.maximum(np.cumsum(kept) - 1, 0))], {"axis": axis}, before=False
+        )
+        shape = [1] * len(self.coupling.facts.shapes[result])
+        shape[axis] = len(kept)
+        dtype = result.dtype or onnx_ir.DataType.FLOAT
+        mask = self._constant(onnx_ir.Tensor(kept.reshape(shape).astype(dtype.numpy()), dtype=dtype))
+        masked = self._insert(spread.producer(), "Mul", [spread, mask], {}, before=False)
+        assert not was_output  # a graph output is never cut
+        for use in users:
+            use.node.replace_input_with(use.idx, masked)
+
+    def _indices(self, indices: Index) -> onnx_ir.Value:
+        return self._constant(onnx_ir.Tensor(indices.astype(np.int64)))
+
+    def _insert(
+        self,
+        node: onnx_ir.Node | None,
+        op_type: str,
+        inputs: list[onnx_ir.Value],
+        attributes: dict[str, int],
+        *,
+        before: bool,
+    ) -> onnx_ir.Value:
+        assert node is not None
+        self.count += 1
+        new = onnx_ir.node(op_type, inputs, attributes, name=f"prunec_reference_{self.count}")
+        new.outputs[0].name = f"prunec_reference_value_{self.count}"
+        new.outputs[0].dtype = inputs[0].dtype
+        insert = self.model.graph.insert_before if before else self.model.graph.insert_after
+        insert(node, [new])
+        return new.outputs[0]

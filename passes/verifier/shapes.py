@@ -1,0 +1,73 @@
+"""Every shape is what the cut predicted, by two independent derivations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import onnx
+
+from prunec.ir.diagnostics import VerificationError
+from prunec.ir.facts import Facts
+from prunec.ir.module import Module
+from prunec.ir.proto import outline
+
+
+def check_shapes(
+    pass_name: str, before: Module, after: Module, facts: Facts, predicted: Mapping[str, tuple[int, ...]] | None
+) -> int:
+    """Check a module's shapes: node by node against the prediction, then whole by ONNX's strict shape inference.
+
+    Returns:
+        How many values were compared with the prediction.
+
+    Raises:
+        VerificationError: a shape differs, or strict inference rejects a graph whose predecessor it accepted.
+    """
+    compared = 0 if predicted is None else _compare(pass_name, facts, predicted)
+    error = strict_inference_error(after)
+    if error is not None and strict_inference_error(before) is None:
+        raise VerificationError(f"after `{pass_name}` ONNX's shape inference rejects the graph: {error}", code="V010")
+    return compared
+
+
+def _compare(pass_name: str, facts: Facts, predicted: Mapping[str, tuple[int, ...]]) -> int:
+    compared = 0
+    for value, shape in facts.shapes.items():
+        expected = predicted.get(value.name or "")
+        if expected is None:
+            continue
+        compared += 1
+        if shape != expected:
+            producer = value.producer()
+            where = f"`{producer.op_type}` makes" if producer is not None else "the graph has"
+            raise VerificationError(
+                f"{where} `{value.name}` of shape {list(shape)} after `{pass_name}`, which predicted {list(expected)}",
+                code="V011",
+                notes=[f"the node is `{producer.name}`"] if producer is not None else [],
+            )
+    return compared
+
+
+def strict_inference_error(module: Module) -> str | None:
+    """What ONNX's strict shape inference has against a graph, None where it accepts it.
+
+    Large weights become inputs of the proto that is checked, and no shape is declared in advance: a stale ``value_info`` would
+    hide the very errors that are looked for.
+    """
+    proto = outline(module.model)
+    del proto.graph.value_info[:]
+    listed = {value.name for value in proto.graph.input}
+    small = []
+    for tensor in proto.graph.initializer:
+        if tensor.data_location != onnx.TensorProto.EXTERNAL:
+            small.append(tensor)
+        elif tensor.name not in listed:
+            value = onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims))
+            proto.graph.input.append(value)
+    del proto.graph.initializer[:]
+    proto.graph.initializer.extend(small)
+    try:
+        onnx.shape_inference.infer_shapes(proto, check_type=True, strict_mode=True, data_prop=True)
+    except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError, RuntimeError) as error:
+        return str(error).strip().splitlines()[-1]
+    return None
