@@ -25,6 +25,7 @@ from dataclasses import dataclass, replace
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
 
+from prunec.passes.checks import Check, within
 from prunec.passes.source_text import Token, quoted_if_needed
 
 _INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
@@ -50,10 +51,10 @@ class OptionType:
     Attributes:
         text: short form for help, such as ``int`` or ``l1|l2``.
         takes: completes "option 'x' takes ...", such as ``a whole number``.
-        accepts: whether a Python value is of this type (and in its range).
+        accepts: whether a Python value is of this type.
         parse: the value of a word; raises ValueError when the word is none of this type.
         show: the word for a value, quoted where needed.
-        bounds: the range that the type itself has, in words.
+        check: what holds for a value where the option brings no check of its own.
         item: type of the items, for a list.
         choices: the words of an enumeration.
         is_flag: whether the name alone means true.
@@ -65,7 +66,7 @@ class OptionType:
     accepts: Callable[[Any], bool]
     parse: Callable[[str], Any]
     show: Callable[[Any], str]
-    bounds: str = ""
+    check: Check | None = None
     item: OptionType | None = None
     choices: tuple[str, ...] = ()
     is_flag: bool = False
@@ -174,16 +175,16 @@ _PATTERN = OptionType(
 )
 _RATIO = OptionType(
     text="ratio",
-    takes="a number from 0 (included) to 1 (excluded)",
-    accepts=lambda value: _is_float(value) and 0 <= value < 1,
+    takes="a number",
+    accepts=_is_float,
     parse=_parse_ratio,
     show=_show_float,
-    bounds="from 0 (included) to 1 (excluded)",
+    check=within(0, 1, closed="left"),
 )
 _SCALARS: dict[Any, OptionType] = {bool: _BOOL, int: _INT, float: _FLOAT, str: _STR, NM: _PATTERN}
 
 Ratio = Annotated[float, _RATIO]
-"""A share in [0, 1), written ``0.4`` or ``40%``."""
+"""A share, written ``0.4`` or ``40%``; in [0, 1) unless the option's own check says otherwise."""
 
 
 def _enumeration(values: tuple[Any, ...]) -> OptionType:
@@ -201,14 +202,17 @@ def _enumeration(values: tuple[Any, ...]) -> OptionType:
 def _list(item: OptionType) -> OptionType:
     if item.none_value is not None:
         raise TypeError("options that are lists of lists or of optional values cannot be written as text")
+
+    def accepts_item(value: Any) -> bool:
+        return item.accepts(value) and (item.check is None or item.check.test(value))
+
     return OptionType(
         text=f"{item.text},...",
-        takes=f"a list, each item {item.takes}",
-        accepts=lambda value: isinstance(value, tuple) and all(item.accepts(v) for v in value),
+        takes=f"a list, each item {item.takes}{f' {item.check.text}' if item.check else ''}",
+        accepts=lambda value: isinstance(value, tuple) and all(map(accepts_item, value)),
         parse=_refuse,
         # A one-item list of the text "none" is quoted by `write`, which then differs from the empty list.
         show=lambda value: ",".join(item.write(v) for v in value),
-        bounds=item.bounds,
         item=item,
         choices=item.choices,
         none_value=((),),

@@ -94,8 +94,7 @@ def fields_of(pass_class: type[Pass]) -> tuple[OptionField, ...]:
 
 
 def _option_field(field: dataclasses.Field[Any], kind: OptionType) -> OptionField:
-    check = field.metadata.get("check")
-    bounds = [kind.bounds, check.text if isinstance(check, Check) else ""]
+    check = field.metadata.get("check") or kind.check
     required = field.default is dataclasses.MISSING
     return OptionField(
         name=field.name.replace("_", "-"),
@@ -103,7 +102,7 @@ def _option_field(field: dataclasses.Field[Any], kind: OptionType) -> OptionFiel
         type_text=field.metadata.get("metavar") or kind.text,
         default_text=None if required else kind.write(field.default),
         help=field.metadata.get("help", ""),
-        bounds=" and ".join(filter(None, bounds)),
+        bounds=check.text if isinstance(check, Check) else "",
         type=kind,
         check=check,
     )

@@ -50,6 +50,8 @@ class Odd(Idle):
     text: str = option("", help="t")
     level: Literal[1, 2] = option(1, help="v")
     share: Ratio | None = option(0.5, help="s")
+    most: Ratio = option(0.9, help="o", check=within(0, 1))
+    shares: tuple[Ratio, ...] = option((), help="w")
     names: tuple[str, ...] = option(("a", "b"), help="n", metavar="GLOB,...")
     sizes: tuple[int, ...] = option(
         (), help="z", check=Check("with at most two items", lambda v: len(v) <= 2)
