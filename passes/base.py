@@ -63,12 +63,16 @@ class Outcome:
         changed: whether the module differs from before; False keeps every cached analysis and skips verification.
         preserved: names of analyses that are still true although the module changed.
         step: what was removed, for the plan and the verifier (pruning passes only).
+        predicted: concrete shape that every value must have now, by name (pruning passes only).
+        copies: tensors that had to be un-shared: name of the copy, name of the original.
         statistics: counters for ``--stats``.
     """
 
     changed: bool
     preserved: frozenset[str] = frozenset()
     step: Step | None = None
+    predicted: Mapping[str, tuple[int, ...]] | None = None
+    copies: Mapping[str, str] = field(default_factory=dict)
     statistics: Mapping[str, int | float] = field(default_factory=dict)
 
 

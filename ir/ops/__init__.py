@@ -1,1 +1,11 @@
-"""prunec.ir.ops."""
+"""The op families of ONNX, one module each; every module registers its ops in ``register_ops``."""
+
+from __future__ import annotations
+
+
+def register_all() -> None:
+    """Register the ops of every family."""
+    from prunec.ir.ops import einsum, elementwise, movement
+
+    for family in (einsum, elementwise, movement):
+        family.register_ops()

@@ -1,1 +1,34 @@
-"""prunec.passes.coupling."""
+"""Dependency analysis: which channels of which tensors must be removed together.
+
+Other tools walk layers; this one couples indices. See docs/architecture.md for the idea, and in reading order: ``axes`` (whole
+axes), ``collect`` (rules of ops to relations), ``products`` (axes that are products), ``solve`` (components), ``groups`` (the result).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import onnx_ir
+
+    from prunec.ir.facts import Facts
+    from prunec.passes.coupling.groups import Coupling
+    from prunec.passes.coupling.solve import Unit
+
+
+def analyse(model: onnx_ir.Model, facts: Facts | None = None, *, unit: Unit = "head") -> Coupling:
+    """Find the channel groups of a model's main graph.
+
+    Args:
+        model: the graph; it is not changed.
+        facts: its facts, where they are at hand already.
+        unit: whether attention loses whole heads or positions within every head.
+    """
+    from prunec.ir.facts import infer_facts
+    from prunec.passes.coupling.collect import collect
+    from prunec.passes.coupling.groups import build_groups
+    from prunec.passes.coupling.solve import solve
+
+    facts = facts or infer_facts(model)
+    relations = collect(model, facts)
+    return build_groups(facts, relations, solve(relations, unit))

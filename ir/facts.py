@@ -1,0 +1,286 @@
+"""What is known about every value of a graph before it runs: concrete shapes, and the numbers of shape arithmetic.
+
+One walk in topological order. Integer arithmetic on shapes (``Shape -> Gather -> Mul -> Concat -> Reshape`` tails) is evaluated with
+ONNX's own reference kernels, everything else goes through ONNX's own shape inference, node by node, which then sees those
+numbers. Symbolic dimensions get concrete sizes; a second walk with other sizes tells which axes and numbers are dynamic.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir
+from numpy.typing import NDArray
+
+from prunec.ir.sizes import InputSizes, input_sizes
+
+Array = NDArray[Any]
+
+#: Arrays larger than this are data, not shape arithmetic.
+SMALL = 4096
+
+_OnnxError = onnx.checker.ValidationError
+
+_RANDOM = frozenset({"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial"})
+
+
+@dataclass(slots=True)
+class Facts:
+    """Shapes and known numbers of the values of one graph.
+
+    Attributes:
+        shapes: concrete shape of every value whose shape is known, at the sizes of the walk.
+        numbers: contents of small constants and of integer values computed from constants and shapes.
+        derived: the values in ``numbers`` that some node computes (the rest are initializers and constants).
+        dynamic: per value the axes whose size follows the sizes of the graph inputs.
+        unstable: values in ``numbers`` whose contents follow the sizes of the graph inputs.
+    """
+
+    shapes: dict[onnx_ir.Value, tuple[int, ...]] = field(default_factory=dict)
+    numbers: dict[onnx_ir.Value, Array] = field(default_factory=dict)
+    derived: set[onnx_ir.Value] = field(default_factory=set)
+    dynamic: dict[onnx_ir.Value, frozenset[int]] = field(default_factory=dict)
+    unstable: set[onnx_ir.Value] = field(default_factory=set)
+
+    def shape(self, value: onnx_ir.Value | None) -> tuple[int, ...] | None:
+        """The concrete shape of a value, or None where it is absent or unknown."""
+        return None if value is None else self.shapes.get(value)
+
+    def number(self, value: onnx_ir.Value | None) -> Array | None:
+        """The contents of a value that is known and the same for every size of the inputs, else None."""
+        if value is None or value in self.unstable:
+            return None
+        return self.numbers.get(value)
+
+    def is_folded(self, node: onnx_ir.Node) -> bool:
+        """Whether every output of a node is a known number, so that the node is shape arithmetic and no data."""
+        return bool(node.outputs) and all(o in self.derived for o in node.outputs if o.name)
+
+
+def infer_facts(model: onnx_ir.Model) -> Facts:
+    """Derive the facts of a model's main graph.
+
+    Shapes that inference cannot tell (custom ops, data-dependent sizes) come from running the model once on probe inputs,
+    and are missing where that fails too.
+    """
+    sizes = input_sizes(model.graph)
+    facts = _Walk(model, sizes.first).run()
+    if sizes.symbolic:
+        _mark_dynamic(facts, _Walk(model, sizes.second).run())
+    return facts
+
+
+def _mark_dynamic(facts: Facts, other: Facts) -> None:
+    for value, shape in facts.shapes.items():
+        second = other.shapes.get(value)
+        if second is not None and len(second) == len(shape):
+            axes = frozenset(a for a, (m, n) in enumerate(zip(shape, second, strict=True)) if m != n)
+            if axes:
+                facts.dynamic[value] = axes
+    for value, array in facts.numbers.items():
+        if value not in other.numbers or not np.array_equal(array, other.numbers[value]):
+            facts.unstable.add(value)
+
+
+class _Walk:
+    """One pass over the graph at one choice of sizes."""
+
+    def __init__(self, model: onnx_ir.Model, sizes: InputSizes) -> None:
+        self.model = model
+        self.sizes = sizes
+        self.facts = Facts()
+        self.opsets = dict(model.graph.opset_imports)
+        self.types: dict[onnx_ir.Value, int] = {}
+
+    def run(self) -> Facts:
+        self._seed()
+        nodes = list(self.model.graph)
+        for node in nodes:
+            self._visit(node)
+        missing = [o for n in nodes for o in n.outputs if o.name and o not in self.facts.shapes]
+        if missing and self._probe(missing):
+            for node in nodes:
+                if any(o in self.facts.shapes for o in node.outputs):
+                    self._visit(node)
+        return self.facts
+
+    def _seed(self) -> None:
+        graph = self.model.graph
+        for value in graph.initializers.values():
+            self._record_constant(value, value.const_value)
+        for value in graph.inputs:
+            if value in self.facts.shapes:
+                continue
+            if (shape := self.sizes.get(value.name or "")) is not None:
+                self.facts.shapes[value] = shape
+            self.types[value] = int(value.dtype or 1)
+
+    def _record_constant(self, value: onnx_ir.Value, tensor: onnx_ir.TensorProtocol | None) -> None:
+        if tensor is None:
+            return
+        self.facts.shapes[value] = tuple(int(d) for d in tensor.shape)
+        self.types[value] = int(tensor.dtype)
+        if tensor.size <= SMALL and tensor.dtype != onnx_ir.DataType.STRING:
+            self.facts.numbers[value] = tensor.numpy()
+
+    def _visit(self, node: onnx_ir.Node) -> None:
+        if node.op_type == "Constant" and node.domain in ("", "ai.onnx"):
+            self._record_constant(node.outputs[0], constant_tensor(node))
+        elif not self._evaluate(node):
+            self._infer(node)
+
+    def _evaluate(self, node: onnx_ir.Node) -> bool:
+        """Compute a node of shape arithmetic; False where it is something else."""
+        if node.domain not in ("", "ai.onnx") or node.op_type in _RANDOM or not node.inputs:
+            return False
+        if node.op_type in ("Shape", "Size"):
+            arrays = self._evaluate_shape(node)
+        elif all(v is None or v in self.facts.numbers for v in node.inputs):
+            arrays = self._evaluate_reference(node)
+        else:
+            return False
+        if arrays is None or not all(_is_shape_arithmetic(a) for a in arrays):
+            return False
+        for value, array in zip(node.outputs, arrays, strict=False):
+            self.facts.shapes[value] = array.shape
+            self.facts.numbers[value] = array
+            self.facts.derived.add(value)
+            self.types[value] = int(onnx_ir.DataType.from_numpy(array.dtype))
+        return True
+
+    def _evaluate_shape(self, node: onnx_ir.Node) -> list[Array] | None:
+        shape = self.facts.shape(node.inputs[0])
+        if shape is None:
+            return None
+        if node.op_type == "Size":
+            return [np.array(np.prod(shape), np.int64)]
+        start, end = (_int_attribute(node, key, default) for key, default in (("start", 0), ("end", len(shape))))
+        return [np.array(shape[start:end], np.int64)]
+
+    def _evaluate_reference(self, node: onnx_ir.Node) -> list[Array] | None:
+        inferred = self._infer_shapes(node)
+        if any(np.prod(shape) > SMALL for shape in inferred.values()):
+            return None
+        kernel = _reference_kernel(node.op_type, self.opsets.get(node.domain, self.opsets.get("", 1)))
+        if kernel is None:
+            return None
+        try:
+            attributes = {name: _attribute_value(a) for name, a in node.attributes.items()}
+            arrays = [None if v is None else self.facts.numbers[v] for v in node.inputs]
+            result = kernel.eval(*arrays, n_outputs=len(node.outputs), **attributes)
+        except Exception:  # noqa: BLE001 - whatever a reference kernel cannot do is simply not known
+            return None
+        return [np.asarray(r) for r in (result if isinstance(result, tuple) else (result,))]
+
+    def _infer(self, node: onnx_ir.Node) -> None:
+        for value, shape in self._infer_shapes(node).items():
+            self.facts.shapes.setdefault(value, shape)
+
+    def _infer_shapes(self, node: onnx_ir.Node) -> dict[onnx_ir.Value, tuple[int, ...]]:
+        """ONNX's own shape inference of one node; static results only, and the types as a side effect."""
+        schema = _schema(node.op_type, node.domain, self.opsets.get(node.domain, self.opsets.get("", 1)))
+        inputs = [v for v in node.inputs if v is not None]
+        if schema is None or any(v not in self.types for v in inputs):
+            self._declare(node)
+            return {}
+        proto = onnx_ir.serde.serialize_node(node)
+        types = {v.name or "": self._type_proto(v) for v in inputs}
+        data = {v.name or "": onnx.numpy_helper.from_array(self.facts.numbers[v]) for v in inputs if self._is_data(v)}
+        try:
+            outputs = onnx.shape_inference.infer_node_outputs(
+                schema, proto, types, data, opset_imports=_opset_protos(tuple(self.opsets.items()))
+            )
+        except (RuntimeError, ValueError, KeyError, _OnnxError, onnx.shape_inference.InferenceError):
+            self._declare(node)
+            return {}
+        return self._read(node, outputs)
+
+    def _is_data(self, value: onnx_ir.Value) -> bool:
+        array = self.facts.numbers.get(value)
+        return array is not None and array.size <= 64 and array.dtype.kind in "iuf" and array.dtype.itemsize > 1
+
+    def _type_proto(self, value: onnx_ir.Value) -> onnx.TypeProto:
+        return onnx.helper.make_tensor_type_proto(self.types[value], self.facts.shape(value))
+
+    def _read(
+        self, node: onnx_ir.Node, outputs: Mapping[str, onnx.TypeProto]
+    ) -> dict[onnx_ir.Value, tuple[int, ...]]:
+        shapes = {}
+        for value in node.outputs:
+            proto = outputs.get(value.name or "")
+            if proto is None or not proto.HasField("tensor_type"):
+                continue
+            self.types[value] = proto.tensor_type.elem_type
+            dims = [d.dim_value if d.HasField("dim_value") else None for d in proto.tensor_type.shape.dim]
+            if proto.tensor_type.HasField("shape") and None not in dims:
+                shapes[value] = tuple(d for d in dims if d is not None)
+        self._declare(node)
+        return shapes
+
+    def _declare(self, node: onnx_ir.Node) -> None:
+        """Take the element types that the file declares where inference gave none."""
+        for value in node.outputs:
+            if value not in self.types and value.dtype is not None:
+                self.types[value] = int(value.dtype)
+
+    def _probe(self, missing: list[onnx_ir.Value]) -> bool:
+        """Fill shapes by running the model once; False where it does not run."""
+        from prunec.ir.execute import probe_shapes
+
+        names = {v.name: v for v in missing}
+        shapes = probe_shapes(self.model, [n for n in names if n], self.sizes)
+        self.facts.shapes.update({names[name]: shape for name, shape in shapes.items()})
+        return bool(shapes)
+
+
+def constant_tensor(node: onnx_ir.Node) -> onnx_ir.TensorProtocol | None:
+    """The tensor of a ``Constant`` node, None where it holds something else (a sparse tensor, say)."""
+    if (value := node.attributes.get("value")) is not None:
+        tensor: onnx_ir.TensorProtocol = value.value
+        return tensor
+    return onnx_ir.convenience.get_const_tensor(node.outputs[0])
+
+
+def _is_shape_arithmetic(array: Array) -> bool:
+    """Integers, booleans and single numbers; larger float arrays are data that pruning may have to cut."""
+    return array.size <= SMALL and (array.dtype.kind in "iub" or array.size == 1)
+
+
+def _int_attribute(node: onnx_ir.Node, name: str, default: int) -> int:
+    return int(node.attributes[name].as_int()) if name in node.attributes else default
+
+
+def _attribute_value(attribute: onnx_ir.Attr) -> Any:
+    if attribute.type == onnx_ir.AttributeType.TENSOR:
+        return onnx.numpy_helper.from_array(attribute.as_tensor().numpy())
+    if attribute.type in (onnx_ir.AttributeType.GRAPH, onnx_ir.AttributeType.GRAPHS):
+        raise ValueError("control flow is not shape arithmetic")
+    return attribute.value
+
+
+@lru_cache(maxsize=None)
+def _schema(op_type: str, domain: str, version: int) -> Any:
+    try:
+        return onnx.defs.get_schema(op_type, version, "" if domain == "ai.onnx" else domain)
+    except onnx.defs.SchemaError:
+        return None
+
+
+@lru_cache(maxsize=None)
+def _reference_kernel(op_type: str, version: int) -> Any:
+    from onnx.reference.ops._op_list import load_op
+
+    try:
+        return load_op("", op_type, version)
+    except (ValueError, RuntimeError, onnx.defs.SchemaError):
+        return None
+
+
+@lru_cache(maxsize=8)
+def _opset_protos(opsets: tuple[tuple[str, int], ...]) -> list[onnx.OperatorSetIdProto]:
+    return [onnx.helper.make_operatorsetid(domain, version) for domain, version in opsets]

@@ -1,0 +1,96 @@
+"""The semantics of an op family: what passes may ask of an op without knowing which op it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from math import prod
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import onnx_ir
+from numpy.typing import NDArray
+
+from prunec.ir.rule import Index, Rule
+from prunec.ir.site import Site
+
+Role = Literal["weight", "bias", "scale", "statistic", "operand"]
+
+
+class Cut(Protocol):
+    """What a rewrite asks about a cut that is being made at one node."""
+
+    def size(self, operand: tuple[str, int], axis: int) -> int:
+        """New size of an axis of an operand."""
+
+    def kept(self, operand: tuple[str, int], axis: int) -> Index | None:
+        """Slots of an axis that stay, ascending; None where the axis is not cut."""
+
+    def factor(self, name: str) -> int:
+        """New size of a factor of the node's rule."""
+
+    def set_input(self, position: int, array: NDArray[Any]) -> None:
+        """Replace an input of the node by a new constant."""
+
+    def set_attributes(self, values: Mapping[str, list[int] | None]) -> None:
+        """Replace attributes by lists of integers; None takes an attribute away."""
+
+    def gather(self, vectors: Mapping[int, Index]) -> None:
+        """Replace the node by gathers from its first input: per axis the slots of the cut input to take, in order."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Op:
+    """Base of all op families.
+
+    Attributes:
+        roles: what a constant at an input position is to the op (``operand`` where not listed).
+        linear: the op sums products over its reduced factors, so that zeroed weight slices remove their contribution exactly.
+        zeroed: input positions whose removed slices the masked reference sets to zero; other constants keep their values
+            there (a zero divisor or a zero variance would make the reference infinite).
+        attributes: integer attributes that hold the size of a factor, such as ``group``.
+        shape_input: position of an input that holds the shape of output 0, or None.
+    """
+
+    roles: Mapping[int, Role] = field(default_factory=dict)
+    linear: bool = False
+    zeroed: frozenset[int] = frozenset()
+    attributes: Mapping[str, str] = field(default_factory=dict)
+    shape_input: int | None = None
+
+    def rule(self, site: Site) -> Rule:
+        """How the axes of the node's operands are coupled.
+
+        Raises:
+            RuleError: the node does not have the form that the family describes, or a shape is unknown.
+        """
+        raise NotImplementedError(type(self).__name__)
+
+    def role(self, position: int) -> Role:
+        """What a constant at an input position is to the op."""
+        return self.roles.get(position, "operand")
+
+    def macs(self, rule: Rule) -> int:
+        """Multiply-accumulates of one execution: the product of all factors of a contraction, 0 for everything else."""
+        return prod(rule.sizes.values()) if self.linear and rule.reduced else 0
+
+    def rewrite(self, site: Site, cut: Cut) -> None:
+        """Adapt attributes and shape operands of a node whose axes are being cut."""
+        for attribute, factor in self.attributes.items():
+            if attribute in site.node.attributes:
+                site.node.attributes[attribute] = onnx_ir.AttrInt64(attribute, cut.factor(factor))
+        if self.shape_input is not None and site.input(self.shape_input) is not None:
+            self._rewrite_shape(site, cut, self.shape_input)
+
+    def _rewrite_shape(self, site: Site, cut: Cut, position: int) -> None:
+        output = site.node.outputs[0]
+        rank = len(site.output_shape())
+        if not any(cut.kept(("out", 0), axis) is not None for axis in range(rank)):
+            return
+        dynamic = site.facts.dynamic.get(output, frozenset())
+        cut.set_input(position, self.shape_literal(site, [cut.size(("out", 0), a) for a in range(rank)], dynamic))
+
+    def shape_literal(self, site: Site, sizes: list[int], dynamic: frozenset[int]) -> NDArray[Any]:
+        """The new contents of a shape operand; families whose shape operand knows wildcards override this."""
+        del site, dynamic
+        return np.array(sizes, np.int64)

@@ -1,0 +1,401 @@
+"""Data movement, derived and not described: the op itself runs on index vectors, and the result says which slot went where.
+
+All ops here work axis by axis, so that a vector ``0 1 2 ... n-1`` along each axis tells everything: slicing it, padding it,
+tiling it gives the :class:`~prunec.ir.rule.IndexMap` of that axis. Axes on which the vector comes back unchanged are plain factors.
+Reshapes and transposes, which mix axes, have their closed form in :mod:`prunec.ir.layout`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from prunec.ir.layout import Layout
+from prunec.ir.op import Cut, Op
+from prunec.ir.ops.elementwise import factors
+from prunec.ir.registry import register
+from prunec.ir.rule import Index, IndexMap, Operand, Pin, Rule, RuleError
+from prunec.ir.site import Site
+
+ANYWHERE = -1
+"""In an index map: the slot holds something that is not from this input."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Movement(Op):
+    """One data input (input 0); every output axis is an index vector into the input axis of the same position."""
+
+    def vectors(self, site: Site, output: int) -> Mapping[int, Index]:
+        """Index vectors of the axes on which the op moves something; the other axes pass through."""
+        raise NotImplementedError(type(self).__name__)
+
+    def rule(self, site: Site) -> Rule:
+        """Factors for the axes that pass through, index maps for the others."""
+        shape = site.shape(0)
+        data = factors(shape)
+        outputs: list[Operand] = []
+        maps: list[IndexMap] = []
+        for j in range(len(site.node.outputs)):
+            moved = self.vectors(site, j)
+            outputs.append(tuple(() if axis in moved else term for axis, term in enumerate(data)))
+            maps += [
+                IndexMap(input=0, axis=a, output=j, output_axis=a, index=index)
+                for a, index in moved.items()
+                if shape[a] > 1 or len(index) > 1
+            ]
+        return Rule(
+            inputs=(data, *[None] * (len(site.node.inputs) - 1)), outputs=tuple(outputs),
+            sizes={t[0]: n for t, n in zip(data, shape, strict=True) if t}, maps=tuple(maps),
+        )
+
+    def new_vector(self, site: Site, cut: Cut, output: int, axis: int) -> Index | None:
+        """The index vector of an axis after the cut, in new positions; None where neither side of the axis is cut."""
+        old, new = cut.kept(("in", 0), axis), cut.kept(("out", output), axis)
+        if old is None and new is None:
+            return None
+        vector = np.asarray(self.vectors(site, output)[axis])
+        position = np.full(site.shape(0)[axis], ANYWHERE)
+        kept = np.arange(len(position)) if old is None else old
+        position[kept] = np.arange(len(kept))
+        return position[vector if new is None else vector[new]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slice(Movement):
+    """``y = x[start:end:step]`` per axis, from attributes (opset 1) or inputs."""
+
+    def vectors(self, site: Site, output: int) -> Mapping[int, Index]:
+        """The sliced index vectors."""
+        del output
+        shape = site.shape(0)
+        return {axis: np.arange(shape[axis])[window] for axis, window in self._windows(site).items()}
+
+    def _windows(self, site: Site) -> dict[int, slice]:
+        starts, ends = (site.integers(i, name) for i, name in ((1, "starts"), (2, "ends")))
+        if starts is None or ends is None:
+            raise RuleError("starts or ends are absent")
+        axes = site.integers(3, "axes") or list(range(len(starts)))
+        steps = site.integers(4) or [1] * len(starts)
+        rank = len(site.shape(0))
+        return {
+            axis % rank: slice(start, None if step < 0 and end < -(2**31) + 1 else end, step)
+            for axis, start, end, step in zip(axes, starts, ends, steps, strict=True)
+        }
+
+    def rewrite(self, site: Site, cut: Cut) -> None:
+        """New starts, ends and steps; a slice whose remaining slots are not evenly spaced cannot be one any more."""
+        windows = self._windows(site)
+        vectors = {axis: self.new_vector(site, cut, 0, axis) for axis in windows}
+        if all(vector is None for vector in vectors.values()):
+            return
+        new = {axis: windows[axis] if v is None else as_slice(v) for axis, v in vectors.items()}
+        if None in new.values():
+            cut.gather({axis: vector for axis, vector in vectors.items() if vector is not None})
+            return
+        set_slice(site, cut, {axis: window for axis, window in new.items() if window is not None})
+
+
+def as_slice(vector: Index) -> slice | None:
+    """The slice that takes exactly these slots in this order, or None where there is none.
+
+    >>> as_slice(np.array([2, 4, 6]))
+    slice(2, 8, 2)
+    """
+    if not len(vector):
+        return None
+    step = int(vector[1] - vector[0]) if len(vector) > 1 else 1
+    if step == 0 or np.any(np.diff(vector) != step):
+        return None
+    return slice(int(vector[0]), int(vector[-1]) + step, step)
+
+
+def set_slice(site: Site, cut: Cut, windows: Mapping[int, slice]) -> None:
+    """Write starts, ends, axes and steps back in the form that the node has."""
+    far = -(2**31)
+    ends = [w.stop if w.stop is not None and (w.step > 0 or w.stop >= 0) else far for w in windows.values()]
+    columns = {"starts": [w.start for w in windows.values()], "ends": ends, "axes": list(windows)}
+    if "starts" in site.node.attributes:
+        cut.set_attributes(columns)
+        return
+    for position, column in enumerate(columns.values(), start=1):
+        cut.set_input(position, np.array(column, np.int64))
+    cut.set_input(4, np.array([w.step for w in windows.values()], np.int64))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Split(Movement):
+    """Consecutive pieces along one axis."""
+
+    def vectors(self, site: Site, output: int) -> Mapping[int, Index]:
+        """The piece's own range of indices."""
+        axis = site.int_attribute("axis", 0) % len(site.shape(0))
+        pieces = [site.output_shape(j)[axis] for j in range(len(site.node.outputs))]
+        start = sum(pieces[:output])
+        return {axis: np.arange(start, start + pieces[output])}
+
+    def rewrite(self, site: Site, cut: Cut) -> None:
+        """New piece sizes."""
+        axis = site.int_attribute("axis", 0) % len(site.shape(0))
+        if cut.kept(("in", 0), axis) is None:
+            return
+        pieces = [cut.size(("out", j), axis) for j in range(len(site.node.outputs))]
+        if site.opset < 13:
+            cut.set_attributes({"split": pieces})
+            return
+        cut.set_attributes({"num_outputs": None})
+        cut.set_input(1, np.array(pieces, np.int64))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pad(Movement):
+    """Slots before and after an axis, constant or taken from the axis itself."""
+
+    def vectors(self, site: Site, output: int) -> Mapping[int, Index]:
+        """The index vector padded as the data would be; cropping where a pad is negative."""
+        del output
+        shape = site.shape(0)
+        pads = site.integers(1, "pads") or [0] * (2 * len(shape))
+        axes = site.integers(3) if site.input(3) is not None else list(range(len(shape)))
+        mode = site.text_attribute("mode", "constant")
+        pairs = zip(axes or (), pads[: len(pads) // 2], pads[len(pads) // 2 :], strict=True)
+        return {
+            axis % len(shape): _pad(np.arange(shape[axis]), before, after, mode)
+            for axis, before, after in pairs
+            if before or after
+        }
+
+    def rule(self, site: Site) -> Rule:
+        """As movement, but a padded axis keeps its slots: how much is padded does not change."""
+        rule = Movement.rule(self, site)
+        why = f"an axis that {site.node.op_type} pads"
+        pins = tuple(Pin(operand=("in", 0), axis=m.axis, reason=why) for m in rule.maps)
+        pins += tuple(Pin(operand=("out", 0), axis=m.output_axis, reason=why) for m in rule.maps)
+        return Rule(inputs=rule.inputs, outputs=rule.outputs, sizes=rule.sizes, pins=pins)
+
+
+def _pad(vector: Index, before: int, after: int, mode: str) -> Index:
+    vector = vector[max(0, -before) : len(vector) + min(0, after)]
+    widths = (max(0, before), max(0, after))
+    if mode == "constant":
+        return np.pad(vector, widths, constant_values=ANYWHERE)
+    return np.pad(vector, widths, mode={"reflect": "reflect", "edge": "edge", "wrap": "wrap"}[mode])  # type: ignore[call-overload, no-any-return]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tile(Movement):
+    """Whole repetitions along every axis."""
+
+    def vectors(self, site: Site, output: int) -> Mapping[int, Index]:
+        """The tiled index vectors."""
+        del output
+        shape = site.shape(0)
+        repeats = site.integers(1) or [1] * len(shape)
+        return {
+            axis: np.tile(np.arange(size), repeat)
+            for axis, (size, repeat) in enumerate(zip(shape, repeats, strict=True))
+            if repeat != 1
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expand(Op):
+    """Broadcast to a shape; an axis that grows from 1 holds nothing but copies."""
+
+    def rule(self, site: Site) -> Rule:
+        """Right-aligned; axes that grow have factors of their own."""
+        shape, result = site.shape(0), site.output_shape()
+        output = factors(result)
+        offset = len(result) - len(shape)
+        data = tuple(output[offset + axis] if size > 1 else () for axis, size in enumerate(shape))
+        return Rule(
+            inputs=(data, None), outputs=(output,), sizes={t[0]: n for t, n in zip(output, result, strict=True) if t}
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Concat(Op):
+    """Operands one after another along one axis."""
+
+    def rule(self, site: Site) -> Rule:
+        """Every operand's index vector stands at its own offset of the output."""
+        shape = site.output_shape()
+        axis = site.int_attribute("axis", 0) % max(1, len(shape))
+        terms = tuple(() if a == axis else t for a, t in enumerate(factors(shape)))
+        maps, pins, offset = [], [], 0
+        for i in range(len(site.node.inputs)):
+            size = site.shape(i)[axis]
+            index = np.full(shape[axis], ANYWHERE)
+            index[offset : offset + size] = np.arange(size)
+            maps.append(IndexMap(input=i, axis=axis, output=0, output_axis=axis, index=index))
+            if size == 1:
+                pins.append(Pin(operand=("in", i), axis=axis, reason="an axis of size 1"))
+            offset += size
+        return Rule(
+            inputs=(terms,) * len(site.node.inputs), outputs=(terms,), maps=tuple(maps), pins=tuple(pins),
+            sizes={t[0]: n for t, n in zip(terms, shape, strict=True) if t},
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gather(Op):
+    """Slices of one axis picked by index: constant indices move data, computed ones look up a table."""
+
+    def rule(self, site: Site) -> Rule:
+        """Constant indices are an index map (a vector) or a relayout (a strided view); otherwise the axis is pinned."""
+        shape, axis = site.shape(0), self._axis(site)
+        index = site.number(1)
+        if index is not None and index.ndim == 1:
+            return self._picked(site, axis, index % shape[axis])
+        if index is not None and index.size == shape[axis] and (order := strided_order(index % index.size)) is not None:
+            return self._strided(site, axis, index.shape, order)
+        return self._looked_up(site, axis, constant=index is not None)
+
+    def _axis(self, site: Site) -> int:
+        return site.int_attribute("axis", 0) % len(site.shape(0))
+
+    def _picked(self, site: Site, axis: int, index: Index) -> Rule:
+        shape = site.shape(0)
+        terms = tuple(() if a == axis else t for a, t in enumerate(factors(shape)))
+        moved = IndexMap(input=0, axis=axis, output=0, output_axis=axis, index=index)
+        return Rule(inputs=(terms, None), outputs=(terms,), sizes=_sizes(terms, shape), maps=(moved,))
+
+    def _strided(self, site: Site, axis: int, picked: tuple[int, ...], order: list[int]) -> Rule:
+        shape = site.shape(0)
+        layout = Layout.of(shape)
+        layout.reshape([*shape[:axis], *(picked[a] for a in order), *shape[axis + 1 :]])
+        inverse = [order.index(a) for a in range(len(order))]
+        rest = range(axis + len(order), len(shape) + len(order) - 1)
+        layout.transpose([*range(axis), *(axis + a for a in inverse), *rest])
+        return layout.rule(extra_inputs=1)
+
+    def _looked_up(self, site: Site, axis: int, *, constant: bool) -> Rule:
+        shape, picked = site.shape(0), site.shape(1)
+        data = factors(shape)
+        inner = factors((1,) * len(shape) + picked)[len(shape) :]
+        table = tuple(() if a == axis else t for a, t in enumerate(data))
+        why = "single slices of it are picked by index" if constant else "its slots are looked up by computed indices"
+        return Rule(
+            inputs=(table, None if constant else inner),
+            outputs=((*data[:axis], *inner, *data[axis + 1 :]),),
+            sizes=_sizes((*table, *inner), (*shape, *picked)),
+            pins=(Pin(operand=("in", 0), axis=axis, reason=why),),
+        )
+
+    def rewrite(self, site: Site, cut: Cut) -> None:
+        """Renumber constant indices."""
+        axis, index = self._axis(site), site.number(1)
+        if index is None or not index.ndim:
+            return
+        size = site.shape(0)[axis]
+        old = cut.kept(("in", 0), axis)
+        new = [cut.kept(("out", 0), axis + a) for a in range(index.ndim)]
+        if old is None and all(kept is None for kept in new):
+            return
+        position = np.full(size, ANYWHERE)
+        kept_input = np.arange(size) if old is None else old
+        position[kept_input] = np.arange(len(kept_input))
+        grid = np.ix_(*(np.arange(n) if kept is None else kept for n, kept in zip(index.shape, new, strict=True)))
+        cut.set_input(1, position[(index % size)[grid]].astype(np.int64))
+
+
+def strided_order(index: Index) -> list[int] | None:
+    """The order of axes in which a table of indices counts ``0 1 2 ...``, outermost first; None where it does not.
+
+    Such a table is a reshape and a transpose in disguise (``as_strided``).
+
+    >>> strided_order(np.array([[0, 3], [1, 4], [2, 5]]))
+    [1, 0]
+    """
+    first = index.ravel()[0] if index.size else 0
+    origin = [0] * index.ndim
+    strides = []
+    for axis, size in enumerate(index.shape):
+        step = list(origin)
+        step[axis] = min(1, size - 1)
+        strides.append(int(index[tuple(step)] - first))
+    order = sorted(range(index.ndim), key=lambda axis: -strides[axis])
+    counts = np.array_equal(index.transpose(order).ravel(), np.arange(index.size))
+    return order if counts else None
+
+
+def _sizes(terms: Operand, shape: Sequence[int]) -> dict[str, int]:
+    return {term[0]: size for term, size in zip(terms, shape, strict=True) if term}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Relayout(Op):
+    """Reshape, Flatten, Squeeze, Unsqueeze, Transpose: exact by atoms, see :mod:`prunec.ir.layout`."""
+
+    def apply(self, site: Site, layout: Layout) -> bool:
+        """Follow ``layout`` through the node; False where the two shapes have no common refinement."""
+        return layout.reshape(site.output_shape())
+
+    def rule(self, site: Site) -> Rule:
+        """The atoms of the input regrouped into the axes of the output."""
+        layout = Layout.of(site.shape(0))
+        if not self.apply(site, layout):
+            raise RuleError(f"{site.shape(0)} and {site.output_shape()} regroup elements across axes")
+        return layout.rule(extra_inputs=len(site.node.inputs) - 1)
+
+    def shape_literal(self, site: Site, sizes: list[int], dynamic: frozenset[int]) -> NDArray[Any]:
+        """The new shape, with 0 (copy) or -1 (infer) on dynamic axes."""
+        source = site.facts.dynamic.get(site.node.inputs[0], frozenset()) if site.node.inputs[0] else frozenset()
+        shape = site.shape(0)
+        literal = list(sizes)
+        for axis in dynamic:
+            copied = axis in source and axis < len(shape) and shape[axis] == site.output_shape()[axis]
+            literal[axis] = 0 if copied and not site.int_attribute("allowzero", 0) else -1
+        if literal.count(-1) > 1:
+            raise RuleError(f"{site.node.op_type} has more than one dynamic axis that its input does not have")
+        return np.array(literal, np.int64)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transpose(Relayout):
+    """Axes reordered."""
+
+    def apply(self, site: Site, layout: Layout) -> bool:
+        """Permute the axes of the layout."""
+        rank = len(layout.current)
+        permutation = site.integers(1, "perm") if "perm" in site.node.attributes else list(range(rank))[::-1]
+        layout.transpose(permutation or [])
+        return True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resize(Op):
+    """Interpolation over spatial axes; batch and channel axes pass through."""
+
+    def rule(self, site: Site) -> Rule:
+        """Axes whose size and scale stay are factors, the others are pinned."""
+        shape, result = site.shape(0), site.output_shape()
+        data = factors(shape)
+        why = f"a spatial axis of {site.node.op_type}"
+        resized = {axis for axis in range(len(shape)) if axis >= 2 or shape[axis] != result[axis]}
+        pins = [Pin(operand=(side, 0), axis=axis, reason=why) for axis in resized for side in ("in", "out")]
+        return Rule(
+            inputs=(data, *[None] * (len(site.node.inputs) - 1)),
+            outputs=(tuple(() if axis in resized else term for axis, term in enumerate(data)),),
+            sizes={t[0]: n for t, n in zip(data, shape, strict=True) if t}, pins=tuple(pins),
+        )
+
+
+def register_ops() -> None:
+    """Register the family's ops."""
+    everywhere = frozenset({0})
+    register("Slice", Slice(zeroed=everywhere))
+    register("Split", Split(zeroed=everywhere))
+    register("Pad", Pad(zeroed=everywhere))
+    register("Tile", Tile(zeroed=everywhere))
+    register("Gather", Gather(zeroed=everywhere, roles={0: "weight"}))
+    register("Expand", Expand(zeroed=everywhere, shape_input=1))
+    register("Concat", Concat(zeroed=frozenset(range(256))))
+    register("Reshape", Relayout(zeroed=everywhere, shape_input=1))
+    register("Flatten Squeeze Unsqueeze", Relayout(zeroed=everywhere))
+    register("Transpose", Transpose(zeroed=everywhere))
+    register("Resize", Resize(shape_input=3))
+    register("Upsample", Resize())

@@ -1,0 +1,212 @@
+"""Writes a module to disk, whole or not at all.
+
+Everything is written beside its target under a temporary name, flushed to the disk and then renamed. A model
+with external data is two files, and no system renames two files at once: so the new data file takes a name
+that the old model does not use, and the last step, renaming the model, switches from the old pair to the new
+one. A crash at any point leaves a model that loads: the old one or the new one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, NoReturn
+
+import numpy as np
+import onnx
+import onnx_ir
+
+from prunec.ir.diagnostics import Place, UserError
+from prunec.ir.external import buffer_of, map_file
+from prunec.ir.formats import TEXT_SUFFIXES
+from prunec.ir.load import HAD_EXTERNAL_DATA
+from prunec.ir.module import Module
+from prunec.ir.proto import (
+    LARGEST_PROTO,
+    graphs_of,
+    to_proto,
+    weight_bytes,
+    weights_of,
+    without_weights,
+)
+from prunec.ir.wire import SMALLEST_WEIGHT, WireError, split_weights
+
+if TYPE_CHECKING:
+    import onnx_graphsurgeon as gs
+
+__all__ = ["save", "to_graphsurgeon", "to_proto"]
+
+LARGEST_TEXT = 16_000_000
+"""Bytes of weights that may go into a text file, where a float32 takes about twelve characters."""
+ALIGNMENT = 64
+"""Weights in a data file begin at multiples of this many bytes, so that kernels can use them mapped."""
+
+
+def save(module: Module, path: str | os.PathLike[str], *, external_data: bool | None = None) -> None:
+    """Write a module, atomically.
+
+    Args:
+        module: the module; saving does not change it, and it stays usable when it is saved over its own
+            source.
+        path: the file; a name that ends in ``.onnxtxt`` or ``.onnx.txt`` gives ONNX text with the weights in
+            it, any other binary ONNX.
+        external_data: whether weights go to a file of their own, ``NAME.data`` (``NAME.2.data`` while the
+            model being replaced still uses that one). None means where the source had them there, or where
+            they are more than one ONNX file can hold.
+
+    Raises:
+        UserError: the folder does not exist or cannot be written, the disk is full, or the weights do not fit
+            into the form that was asked for.
+    """
+    target = Path(path)
+    if target.is_dir():
+        _refuse(
+            target,
+            "this is a directory, not a file name",
+            f"give a file name, such as {target / 'model.onnx'}",
+        )
+    if not target.parent.is_dir():
+        _refuse(target, "its folder does not exist", f"mkdir -p {target.parent}")
+    try:
+        if target.name.endswith(TEXT_SUFFIXES):
+            _save_text(module, target, external_data)
+        elif _wants_external(module, external_data):
+            _save_external(module, target)
+        else:
+            content = to_proto(module).SerializeToString()
+            _replace(target, lambda stream: _write(stream, content))
+    except OSError as error:
+        raise UserError(
+            f"cannot write the file: {error.strerror or error}", place=Place(file=str(target))
+        ) from error
+
+
+def to_graphsurgeon(module: Module) -> gs.Graph:
+    """The module as an ``onnx_graphsurgeon.Graph``, which keeps less than the IR (no metadata, for example).
+
+    Raises:
+        UserError: onnx-graphsurgeon is not installed, or the weights are more than one ``ModelProto`` can
+            hold.
+    """
+    try:
+        import onnx_graphsurgeon as gs
+    except ImportError as error:
+        help = ["pip install 'prunec[graphsurgeon]'"]
+        raise UserError("onnx-graphsurgeon is not installed", help=help) from error
+    return gs.import_onnx(to_proto(module))
+
+
+def _wants_external(module: Module, asked: bool | None) -> bool:
+    if asked is not None:
+        return asked
+    return HAD_EXTERNAL_DATA in module.graph.meta or weight_bytes(module.model) > LARGEST_PROTO
+
+
+def _save_text(module: Module, target: Path, external_data: bool | None) -> None:
+    if external_data:
+        _refuse(target, "ONNX text holds its weights itself", "save as .onnx to have external data")
+    if (size := weight_bytes(module.model)) > LARGEST_TEXT:
+        _refuse(
+            target,
+            f"{size:,} bytes of weights are too many for ONNX text, which may hold {LARGEST_TEXT:,}",
+            "save as .onnx",
+        )
+    content = onnx.printer.to_text(to_proto(module)).encode()
+    _replace(target, lambda stream: _write(stream, content))
+
+
+def _save_external(module: Module, target: Path) -> None:
+    weights = weights_of(module.model, smallest=SMALLEST_WEIGHT)
+    before = _data_files_of(target)
+    data = _free_data_name(target, before)
+    offsets, end = {}, 0
+    for name, tensor in weights.items():
+        offsets[name] = -(-end // ALIGNMENT) * ALIGNMENT
+        end = offsets[name] + tensor.nbytes
+    placed = {name: (data.name, offset) for name, offset in offsets.items()}
+    content = without_weights(module.model, placed).SerializeToString()
+    _replace(data, lambda stream: _write_weights(stream, weights, offsets))
+    _replace(target, lambda stream: _write(stream, content))
+    for name in before & {_data_name(target, 1), _data_name(target, 2)} - {data.name}:
+        target.with_name(name).unlink(missing_ok=True)
+
+
+def _data_name(target: Path, number: int) -> str:
+    return f"{target.name}.data" if number == 1 else f"{target.name}.{number}.data"
+
+
+def _free_data_name(target: Path, used: set[str]) -> Path:
+    """``NAME.data``, or the next name that the model being replaced does not use."""
+    number = next(number for number in (1, 2, 3) if _data_name(target, number) not in used)
+    return target.with_name(_data_name(target, number))
+
+
+def _data_files_of(target: Path) -> set[str]:
+    """Locations of the external data of the model that is to be replaced, or none."""
+    if not target.exists():
+        return set()
+    try:
+        proto = onnx.ModelProto.FromString(split_weights(buffer_of(map_file(target))).skeleton)
+    except (WireError, ValueError, onnx.checker.ValidationError):
+        return set()
+    tensors = (tensor for graph in graphs_of(proto.graph) for tensor in graph.initializer)
+    return {entry.value for tensor in tensors for entry in tensor.external_data if entry.key == "location"}
+
+
+def _write_weights(
+    stream: IO[bytes], weights: dict[str, onnx_ir.TensorProtocol], offsets: dict[str, int]
+) -> None:
+    for name, tensor in weights.items():
+        stream.write(b"\0" * (offsets[name] - stream.tell()))
+        _write(stream, _bytes_of(tensor))
+
+
+def _bytes_of(tensor: onnx_ir.TensorProtocol) -> bytes | memoryview:
+    """A tensor's bytes as files hold them, without a copy where numpy already holds them so."""
+    if isinstance(tensor, onnx_ir.Tensor) and tensor.dtype.bitwidth >= 8:
+        array = tensor.numpy()
+        if array.flags.c_contiguous and array.dtype.newbyteorder("<") == array.dtype:
+            return buffer_of(array.reshape(-1).view(np.uint8))
+    return tensor.tobytes()
+
+
+def _write(stream: IO[bytes], content: bytes | memoryview) -> None:
+    stream.write(content)
+
+
+def _replace(target: Path, write: Callable[[IO[bytes]], None]) -> None:
+    """Write a file under a temporary name in the same folder, flush it to the disk, and rename it."""
+    with _temporary(target) as temporary:
+        with temporary.open("xb") as stream:
+            write(stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(target)
+    _flush_folder(target.parent)
+
+
+@contextlib.contextmanager
+def _temporary(target: Path) -> Iterator[Path]:
+    """A fresh name beside ``target``; whatever is left under it at the end is removed."""
+    path = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        yield path
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _flush_folder(folder: Path) -> None:
+    """Make a rename last through a power cut; systems that cannot open folders do it by themselves."""
+    with contextlib.suppress(PermissionError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _refuse(path: Path, message: str, help: str) -> NoReturn:
+    raise UserError(message, place=Place(file=str(path)), help=[help])

@@ -1,0 +1,90 @@
+"""One occurrence of an op: a node seen together with the facts about its operands."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx_ir
+from numpy.typing import NDArray
+
+from prunec.ir.facts import Facts
+from prunec.ir.rule import RuleError
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """A node, its facts, and shorthands to read both.
+
+    Attributes:
+        node: the node.
+        facts: facts of the graph that the node is in.
+        opset: version of the node's domain that the model imports.
+    """
+
+    node: onnx_ir.Node
+    facts: Facts
+    opset: int
+
+    @property
+    def input_shapes(self) -> list[tuple[int, ...] | None]:
+        """Shape of every input, None where absent."""
+        return [self.facts.shape(v) for v in self.node.inputs]
+
+    @property
+    def output_shapes(self) -> list[tuple[int, ...] | None]:
+        """Shape of every output, None where unused."""
+        return [self.facts.shape(v) for v in self.node.outputs]
+
+    def shape(self, position: int) -> tuple[int, ...]:
+        """Shape of an input.
+
+        Raises:
+            RuleError: it is unknown.
+        """
+        return self._known(self.facts.shape(self.input(position)), f"input {position}")
+
+    def output_shape(self, position: int = 0) -> tuple[int, ...]:
+        """Shape of an output.
+
+        Raises:
+            RuleError: it is unknown.
+        """
+        return self._known(self.facts.shape(self.node.outputs[position]), f"output {position}")
+
+    def _known(self, shape: tuple[int, ...] | None, what: str) -> tuple[int, ...]:
+        if shape is None:
+            raise RuleError(f"the shape of {what} is unknown")
+        return shape
+
+    def input(self, position: int) -> onnx_ir.Value | None:
+        """An input, None where it is absent."""
+        return self.node.inputs[position] if position < len(self.node.inputs) else None
+
+    def number(self, position: int) -> NDArray[Any] | None:
+        """Contents of an input that is a small constant, None where it is absent or not known."""
+        return self.facts.number(self.input(position))
+
+    def integers(self, position: int, attribute: str | None = None) -> list[int] | None:
+        """A list of integers that, depending on the opset, is an input or an attribute; None where it is absent.
+
+        Raises:
+            RuleError: it is an input whose contents are not known.
+        """
+        if attribute is not None and attribute in self.node.attributes:
+            return [int(i) for i in self.node.attributes[attribute].as_ints()]
+        if self.input(position) is None:
+            return None
+        number = self.number(position)
+        if number is None:
+            raise RuleError(f"the contents of input {position} are only known at run time")
+        return [int(i) for i in np.atleast_1d(number)]
+
+    def int_attribute(self, name: str, default: int) -> int:
+        """An integer attribute or its default."""
+        return int(self.node.attributes[name].as_int()) if name in self.node.attributes else default
+
+    def text_attribute(self, name: str, default: str) -> str:
+        """A string attribute or its default."""
+        return self.node.attributes[name].as_string() if name in self.node.attributes else default

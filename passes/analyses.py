@@ -1,0 +1,56 @@
+"""Cached analyses of one module; the manager drops those that a pass did not preserve."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from prunec.ir.facts import Facts
+    from prunec.ir.module import Module
+    from prunec.passes.cost import Cost
+    from prunec.passes.coupling.groups import Coupling
+    from prunec.passes.coupling.solve import Unit
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class Analyses:
+    """What is known about a module, computed at first use.
+
+    Attributes:
+        module: the module that the results are about.
+    """
+
+    module: Module
+    _results: dict[tuple[str, object], Any] = field(default_factory=dict)
+
+    def facts(self) -> Facts:
+        """Shapes and known numbers."""
+        from prunec.ir.facts import infer_facts
+
+        return self._cached(("facts", None), lambda: infer_facts(self.module.model))
+
+    def coupling(self, unit: Unit = "head") -> Coupling:
+        """Channel groups."""
+        from prunec.passes.coupling import analyse
+
+        return self._cached(("coupling", unit), lambda: analyse(self.module.model, self.facts(), unit=unit))
+
+    def cost(self) -> Cost:
+        """Parameters, bytes and multiply-accumulates."""
+        from prunec.passes.cost import measure
+
+        return self._cached(("cost", None), lambda: measure(self.module.model, self.coupling()))
+
+    def keep_only(self, preserved: frozenset[str]) -> None:
+        """Forget all results but those of the named analyses."""
+        self._results = {key: value for key, value in self._results.items() if key[0] in preserved}
+
+    def _cached(self, key: tuple[str, object], compute: Callable[[], T]) -> T:
+        if key not in self._results:
+            self._results[key] = compute()
+        result: T = self._results[key]
+        return result

@@ -1,0 +1,286 @@
+"""Reads a graph once and writes down every relation between axes that its ops' rules imply."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+import onnx_ir
+
+from prunec.ir.facts import Facts
+from prunec.ir.layout import Layout
+from prunec.ir.op import Op
+from prunec.ir.ops.movement import Relayout
+from prunec.ir.registry import find_op
+from prunec.ir.rule import Index, Rule, RuleError
+from prunec.ir.site import Site
+from prunec.passes.coupling.axes import AxisTable, Operand, Reason
+from prunec.passes.coupling.products import Product, permutation
+
+
+class IndexTie(NamedTuple):
+    """Slot ``a_index[k]`` of axis ``a`` and slot ``b_index[k]`` of axis ``b`` are one."""
+
+    a: int
+    a_index: Index
+    b: int
+    b_index: Index
+    cause: str
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """Reshapes and transposes in a row that together only permute the slots of axes, such as a channel shuffle.
+
+    Attributes:
+        nodes: the nodes in order; only the last one's output is used elsewhere.
+        rule: their common rule, from the first input to the last output.
+    """
+
+    nodes: tuple[onnx_ir.Node, ...]
+    rule: Rule
+
+    def permuted(self, axis: int) -> bool:
+        """Whether the slots of an axis change their order."""
+        source, result = self._terms(axis)
+        return source != result
+
+    def permutation(self, axis: int) -> Index:
+        """For every slot of the last output's axis the slot of the first input's axis that it holds."""
+        source, result = self._terms(axis)
+        return permutation(source, result, self.rule.sizes)
+
+    def _terms(self, axis: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        source, result = self.rule.inputs[0], self.rule.outputs[0]
+        assert source is not None and result is not None
+        return source[axis], result[axis]
+
+
+@dataclass(slots=True)
+class Relations:
+    """What the collector found.
+
+    Attributes:
+        table: all axes, with whole-axis ties already merged and pins noted.
+        ties: relations between slots.
+        products: axes that are products of factors, of which one at a time may carry a cut.
+        rules: the rule of every node that has one.
+        ops: the semantics of the same nodes.
+        chains: fused chains by their last node.
+        parallel: axes that are parallel in a contraction of two computed operands (attention heads).
+        statistic: axes over which an op takes a statistic, so that a cut changes it.
+        factors: axis number of every factor of a node's rule, by (node, factor).
+    """
+
+    table: AxisTable = field(default_factory=AxisTable)
+    ties: list[IndexTie] = field(default_factory=list)
+    products: list[Product] = field(default_factory=list)
+    rules: dict[onnx_ir.Node, Rule] = field(default_factory=dict)
+    ops: dict[onnx_ir.Node, Op] = field(default_factory=dict)
+    chains: dict[onnx_ir.Node, Chain] = field(default_factory=dict)
+    parallel: list[int] = field(default_factory=list)
+    statistic: list[int] = field(default_factory=list)
+    factors: dict[tuple[onnx_ir.Node, str], int] = field(default_factory=dict)
+
+
+def collect(model: onnx_ir.Model, facts: Facts) -> Relations:
+    """Write down the relations of a model's main graph."""
+    return _Collector(model, facts).run()
+
+
+class _Collector:
+    def __init__(self, model: onnx_ir.Model, facts: Facts) -> None:
+        self.graph = model.graph
+        self.opsets = model.graph.opset_imports
+        self.facts = facts
+        self.out = Relations()
+        self.fused: set[onnx_ir.Node] = set()
+
+    def run(self) -> Relations:
+        for value in self.graph.inputs:
+            if not value.is_initializer():
+                self._pin_value(value, Reason(text=f"graph input `{value.name}`", rank=1, node=value.name))
+        for node in self.graph:
+            if node not in self.fused and not self.facts.is_folded(node) and node.op_type != "Constant":
+                self._visit(node)
+        for value in self.graph.outputs:
+            self._pin_value(value, Reason(text=f"graph output `{value.name}`", rank=0, node=value.name))
+        return self.out
+
+    def _visit(self, node: onnx_ir.Node) -> None:
+        self._pin_captures(node)
+        op = find_op(node)
+        if op is None:
+            domain = f"{node.domain}::" if node.domain not in ("", "ai.onnx") else ""
+            self._pin_node(node, f"op `{domain}{node.op_type}` has no rule")
+            return
+        if isinstance(op, Relayout) and (chain := self._chain(node)) is not None:
+            self._add_chain(chain)
+            return
+        try:
+            rule = op.rule(Site(node, self.facts, self._opset(node)))
+        except RuleError as error:
+            self._pin_node(node, f"`{node.op_type}`: {error}")
+            return
+        self.out.rules[node], self.out.ops[node] = rule, op
+        numbers = {(side, i): self._operand(node, side, i) for side, i, _ in rule.operands()}
+        self._add_rule(node, rule, numbers)
+        self._note_contraction(node, op, rule, numbers)
+
+    def _opset(self, node: onnx_ir.Node) -> int:
+        return self.opsets.get(node.domain, self.opsets.get("", 1))
+
+    def _operand(self, node: onnx_ir.Node, side: str, position: int) -> int:
+        """Number of axis 0 of a node's operand."""
+        value = node.inputs[position] if side == "in" else node.outputs[position]
+        assert value is not None
+        shape = self.facts.shapes[value]
+        shared = is_constant(value, self.facts) and len(shape) <= 1 and len(value.uses()) > 1
+        return self.out.table.of(Operand(value, (node, position) if shared and side == "in" else None), shape)
+
+    # -- pins -----------------------------------------------------------------------------------------------------------
+
+    def _pin_value(self, value: onnx_ir.Value, reason: Reason) -> None:
+        shape = self.facts.shape(value)
+        if shape is not None:
+            first = self.out.table.of(Operand(value), shape)
+            for axis in range(len(shape)):
+                self.out.table.pin(first + axis, reason)
+
+    def _pin_node(self, node: onnx_ir.Node, text: str) -> None:
+        reason = Reason(text=text, rank=2, node=node.name)
+        for side, values in (("in", node.inputs), ("out", node.outputs)):
+            for position, value in enumerate(values):
+                shape = self.facts.shape(value)
+                if value is not None and shape is not None:
+                    first = self._operand(node, side, position)
+                    for axis in range(len(shape)):
+                        self.out.table.pin(first + axis, reason)
+
+    def _pin_captures(self, node: onnx_ir.Node) -> None:
+        """Values of this graph that a nested graph reads keep their shape."""
+        for inner in nested_nodes(node):
+            for value in inner.inputs:
+                if value is not None and value in self.facts.shapes:
+                    self._pin_value(value, Reason(text=f"read inside the body of `{node.op_type}`", rank=2, node=node.name))
+
+    # -- rules ----------------------------------------------------------------------------------------------------------
+
+    def _add_rule(self, node: onnx_ir.Node, rule: Rule, numbers: dict[tuple[str, int], int]) -> None:
+        table = self.out.table
+        factors: dict[str, int] = {}
+        composite: list[tuple[int, tuple[str, ...]]] = []
+        for side, position, operand in rule.operands():
+            first = numbers[side, position]
+            for axis, term in enumerate(operand):
+                if len(term) == 1:
+                    table.union(factors.setdefault(term[0], first + axis), first + axis)
+                elif term:
+                    composite.append((first + axis, term))
+        self._add_composites(node, rule, factors, composite)
+        for name, why in rule.fixed.items():
+            if name in factors:
+                table.pin(factors[name], Reason(text=why, rank=4, node=node.name))
+        for pin in rule.pins:
+            table.pin(numbers[pin.operand] + pin.axis, Reason(text=pin.reason, rank=3, node=node.name))
+        for move in rule.maps:
+            valid = np.flatnonzero(move.index >= 0)
+            a, b = numbers["in", move.input] + move.axis, numbers["out", move.output] + move.output_axis
+            self.out.ties.append(IndexTie(a, move.index[valid], b, valid, node.name or node.op_type))
+        self.out.factors.update({(node, name): axis for name, axis in factors.items()})
+
+    def _add_composites(
+        self, node: onnx_ir.Node, rule: Rule, factors: dict[str, int], composite: list[tuple[int, tuple[str, ...]]]
+    ) -> None:
+        """Product axes: those of the same factors are permutations of each other, the rest wait for a carrying factor."""
+        by_factors: dict[tuple[str, ...], list[tuple[int, tuple[str, ...]]]] = defaultdict(list)
+        for axis, term in composite:
+            by_factors[tuple(sorted(term))].append((axis, term))
+        representatives = []
+        for (axis, term), *others in by_factors.values():
+            for other, other_term in others:
+                index = permutation(term, other_term, rule.sizes)
+                self.out.ties.append(IndexTie(axis, index, other, np.arange(len(index)), node.name or node.op_type))
+            representatives.append((axis, term))
+        entangled = [r for r in representatives if _is_entangled(r[1], representatives, factors)]
+        for name in (f for _, term in entangled for f in term):
+            if name not in factors:
+                factors[name] = self.out.table.add(rule.sizes[name])
+        self.out.products += Product.split(node.name or node.op_type, entangled, factors, rule.fixed, rule.sizes)
+
+    def _note_contraction(
+        self, node: onnx_ir.Node, op: Op, rule: Rule, numbers: dict[tuple[str, int], int]
+    ) -> None:
+        computed = [i for i, v in enumerate(node.inputs) if v is not None and not is_constant(v, self.facts)]
+        axes = {name: self.out.factors[node, name] for name in rule.reduced if (node, name) in self.out.factors}
+        if not op.linear or len(computed) > 1:
+            self.out.statistic += axes.values()
+        if op.linear and len(computed) > 1:
+            shared = set.intersection(*({f for t in rule.inputs[i] or () for f in t} for i in computed))
+            self.out.parallel += [
+                self.out.factors[node, f] for f in shared - rule.reduced if (node, f) in self.out.factors
+            ]
+
+    # -- chains ---------------------------------------------------------------------------------------------------------
+
+    def _chain(self, node: onnx_ir.Node) -> Chain | None:
+        """The shortest chain of relayouts from ``node`` on that only permutes slots within axes, or None."""
+        shape = self.facts.shape(node.inputs[0])
+        if shape is None:
+            return None
+        layout, nodes = Layout.of(shape), [node]
+        while self._follow(nodes[-1], layout):
+            if layout.rejoined():
+                return Chain(tuple(nodes), layout.rule())
+            output = nodes[-1].outputs[0]
+            uses = output.uses()
+            if len(uses) != 1 or output.is_graph_output() or uses[0].idx != 0:
+                return None
+            nodes.append(uses[0].node)
+        return None
+
+    def _follow(self, node: onnx_ir.Node, layout: Layout) -> bool:
+        op = find_op(node)
+        if not isinstance(op, Relayout) or self.facts.shape(node.outputs[0]) is None:
+            return False
+        try:
+            return op.apply(Site(node, self.facts, self._opset(node)), layout)
+        except RuleError:
+            return False
+
+    def _add_chain(self, chain: Chain) -> None:
+        first, last = chain.nodes[0], chain.nodes[-1]
+        self.fused.update(chain.nodes)
+        self.out.chains[last] = chain
+        numbers = {("in", 0): self._operand(first, "in", 0), ("out", 0): self._operand(last, "out", 0)}
+        self._add_rule(last, chain.rule, numbers)
+
+
+def _is_entangled(
+    term: tuple[str, ...], terms: list[tuple[int, tuple[str, ...]]], factors: dict[str, int]
+) -> bool:
+    """Whether any factor of a product axis also stands elsewhere."""
+    return any(f in factors or sum(f in other for _, other in terms) > 1 for f in term)
+
+
+def is_constant(value: onnx_ir.Value, facts: Facts) -> bool:
+    """Whether a value is an initializer, the output of a ``Constant`` node, or shape arithmetic that is known."""
+    producer = value.producer()
+    return value.is_initializer() or value in facts.derived or (producer is not None and producer.op_type == "Constant")
+
+
+def nested_nodes(node: onnx_ir.Node) -> list[onnx_ir.Node]:
+    """All nodes of the graphs that a node holds as attributes, at any depth."""
+    nested: list[onnx_ir.Node] = []
+    for attribute in node.attributes.values():
+        graphs: list[onnx_ir.Graph] = []
+        if attribute.type == onnx_ir.AttributeType.GRAPH:
+            graphs = [attribute.as_graph()]
+        elif attribute.type == onnx_ir.AttributeType.GRAPHS:
+            graphs = list(attribute.as_graphs())
+        for graph in graphs:
+            for inner in graph:
+                nested += [inner, *nested_nodes(inner)]
+    return nested

@@ -1,0 +1,166 @@
+"""From relations to components: which slots go together, and which cannot go at all.
+
+Whole axes are already merged; what is left are slots of the classes that meet data movement or products. They are numbered in one
+array, and connected components over it (scipy) do the rest. Products are decided one round at a time: a factor whose slots are
+all pinned cannot carry, which often leaves one choice; where several are left, attention heads come first, then the choice
+with the most units.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from prunec.ir.rule import Index
+from prunec.passes.coupling.axes import Reason
+from prunec.passes.coupling.collect import IndexTie, Relations
+from prunec.passes.coupling.products import Product
+
+Unit = Literal["head", "head-dim"]
+
+Bools = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Components:
+    """The solution at the level of slots.
+
+    Attributes:
+        start: first slot of every class that is not pinned as a whole, by root.
+        labels: component of every slot.
+        free: per component whether it may go.
+        reasons: why a component may not, by its number.
+    """
+
+    start: dict[int, int]
+    labels: Index
+    free: Bools
+    reasons: dict[int, Reason]
+
+
+def solve(relations: Relations, unit: Unit = "head") -> Components:
+    """Decide all products and find the components.
+
+    Args:
+        relations: what the collector found; its table and ties are extended by the decisions.
+        unit: which factor carries where attention heads are one of the choices.
+    """
+    pending = list(relations.products)
+    while pending:
+        state = _components(relations)
+        decided = _decide_round(relations, state, pending, unit)
+        pending = [p for p in pending if p not in decided]
+    return _components(relations)
+
+
+def _decide_round(
+    relations: Relations, state: Components, pending: Sequence[Product], unit: Unit
+) -> list[Product]:
+    """Decide every product that has one choice left; where there is none, all with heads; else the first."""
+    table = relations.table
+    live = {id(p): {f: _live(relations, state, p, f) for f in p.factors} for p in pending}
+    decided = []
+    for product in pending:
+        choices = {c for a in product.alternatives if (c := frozenset(f for f in a if live[id(product)][f]))}
+        choices = {c for c in choices if not any(c < other for other in choices)}
+        if len(choices) <= 1:
+            _carry(relations, product, next(iter(choices), frozenset()))
+            decided.append(product)
+    if decided:
+        return decided
+    parallel = {table.find(axis) for axis in relations.parallel}
+    with_heads = [p for p in pending if any(table.find(axis) in parallel for axis in p.factors.values())]
+    for product in with_heads or pending[:1]:
+        counts = live[id(product)]
+        _carry(relations, product, _preferred(product, counts, {f for f, a in product.factors.items() if table.find(a) in parallel}, unit))
+        decided.append(product)
+    return decided
+
+
+def _preferred(product: Product, live: dict[str, int], heads: set[str], unit: Unit) -> frozenset[str]:
+    def score(alternative: frozenset[str]) -> tuple[bool, int]:
+        has_heads = any(f in heads and live[f] for f in alternative)
+        return has_heads == (unit == "head"), sum(live[f] for f in alternative)
+
+    return frozenset(f for f in max(product.alternatives, key=score) if live[f])
+
+
+def _live(relations: Relations, state: Components, product: Product, factor: str) -> int:
+    """How many slots of a factor could go if it carried."""
+    if factor in product.fixed:
+        return 0
+    blocked = _pinned_slots(relations, state, product.factors[factor])
+    for axis, term in product.axes:
+        if factor in term:
+            slots = _pinned_slots(relations, state, axis)
+            blocked = blocked | (np.bincount(product.coordinates(term, factor), slots, len(blocked)) > 0)
+    return int((~blocked).sum())
+
+
+def _pinned_slots(relations: Relations, state: Components, axis: int) -> Bools:
+    root, size = relations.table.find(axis), relations.table.sizes[axis]
+    if root in relations.table.pinned:
+        return np.ones(size, bool)
+    start = state.start[root]
+    return ~state.free[state.labels[start : start + size]]
+
+
+def _carry(relations: Relations, product: Product, carriers: frozenset[str]) -> None:
+    """Tie product axes to the factors that carry, pin what does not."""
+    table = relations.table
+    for axis, term in product.axes:
+        carrier = next((f for f in term if f in carriers), None)
+        if carrier is None:
+            table.pin(axis, Reason(text=f"no factor of it can be cut at `{product.cause}`", rank=6, node=product.cause))
+            continue
+        index = product.coordinates(term, carrier)
+        relations.ties.append(
+            IndexTie(axis, np.arange(len(index)), product.factors[carrier], index, product.cause)
+        )
+    for factor, axis in product.factors.items():
+        if factor not in carriers:
+            text = product.fixed.get(factor) or f"the other factor of its product carries the cut at `{product.cause}`"
+            table.pin(axis, Reason(text=text, rank=6, node=product.cause))
+
+
+def _components(relations: Relations) -> Components:
+    table = relations.table
+    start, total = _number_slots(relations)
+    rows, columns, pins = [], [], []
+    for tie in relations.ties:
+        a, b = table.find(tie.a), table.find(tie.b)
+        if a in start and b in start:
+            rows.append(start[a] + tie.a_index)
+            columns.append(start[b] + tie.b_index)
+        elif a in start:
+            pins.append((start[a] + tie.a_index, table.pinned[b]))
+        elif b in start:
+            pins.append((start[b] + tie.b_index, table.pinned[a]))
+    row, column = (np.concatenate(part) if part else np.zeros(0, np.int64) for part in (rows, columns))
+    graph = coo_array((np.ones(len(row), np.int8), (row, column)), shape=(total, total))
+    count, labels = connected_components(graph, directed=False) if total else (0, np.zeros(0, np.int64))
+    reasons: dict[int, Reason] = {}
+    for slots, reason in sorted(pins, key=lambda pin: pin[1].rank):
+        for component in np.unique(labels[slots]).tolist():
+            reasons.setdefault(component, reason)
+    free = np.ones(count, bool)
+    free[list(reasons)] = False
+    return Components(start, labels, free, reasons)
+
+
+def _number_slots(relations: Relations) -> tuple[dict[int, int], int]:
+    """A range of slot numbers for every class that is not pinned as a whole."""
+    table = relations.table
+    start: dict[int, int] = {}
+    total = 0
+    for axis, size in enumerate(table.sizes):
+        if table.find(axis) == axis and axis not in table.pinned and size > 1:
+            start[axis] = total
+            total += size
+    return start, total

@@ -1,0 +1,269 @@
+"""Cuts removed components out of a graph: constants, attributes, shape operands, and the shapes of values.
+
+What to remove is decided elsewhere; here is only how. Every node is asked through its op's ``rewrite`` and sees its own part of the
+cut as a :class:`NodeCut`.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx_ir
+from numpy.typing import NDArray
+from onnx_ir.passes.common import RemoveUnusedNodesPass
+
+from prunec.ir.rule import Index
+from prunec.ir.site import Site
+from prunec.passes.coupling.axes import Operand
+from prunec.passes.coupling.collect import Chain, Relations
+from prunec.passes.coupling.groups import Coupling, is_parameter
+from prunec.passes.coupling.solve import Bools
+
+Array = NDArray[Any]
+
+
+@dataclass(slots=True)
+class Cutter:
+    """One cut of one graph.
+
+    Attributes:
+        model: the graph, changed in place.
+        coupling: its analysis, made before any change.
+        removed: per component whether it goes.
+        copies: name of every tensor that had to be un-shared, and the tensor that it is a copy of.
+    """
+
+    model: onnx_ir.Model
+    coupling: Coupling
+    removed: Bools
+    copies: dict[str, str] = field(default_factory=dict)
+    _kept: dict[int, Index | None] = field(default_factory=dict)
+
+    def run(self) -> dict[str, tuple[int, ...]]:
+        """Make the cut.
+
+        Returns:
+            The concrete shape that every value of the graph now must have, at the sizes of the analysis' facts.
+        """
+        predicted = self._predict_shapes()
+        for node in reversed(list(self.model.graph)):  # consumers first: every node still sees its own inputs
+            self._rewrite_node(node)
+        self._freeze_shape_arithmetic()
+        self._cut_constants()
+        RemoveUnusedNodesPass()(self.model)
+        return predicted
+
+    def _rewrite_node(self, node: onnx_ir.Node) -> None:
+        relations = self.coupling.relations
+        if node in relations.chains:
+            self._rewrite_chain(node, relations.chains[node])
+        elif node in relations.ops:
+            opsets = self.model.graph.opset_imports
+            site = Site(node, self.coupling.facts, opsets.get(node.domain, opsets.get("", 1)))
+            relations.ops[node].rewrite(site, NodeCut(self, node))
+
+    # -- what stays ---------------------------------------------------------------------------------------------------
+
+    def kept(self, axis: int) -> Index | None:
+        """Slots of an axis (by number) that stay, None where all do."""
+        root = self.coupling.relations.table.find(axis)
+        if root not in self._kept:
+            labels = self.coupling.labels(root)
+            gone = None if labels is None else self.removed[labels]
+            self._kept[root] = None if gone is None or not gone.any() else np.flatnonzero(~gone)
+        return self._kept[root]
+
+    def size(self, axis: int) -> int:
+        """New size of an axis (by number)."""
+        kept = self.kept(axis)
+        return self.coupling.relations.table.sizes[axis] if kept is None else len(kept)
+
+    def cut_axes(self, operand: Operand) -> dict[int, Index]:
+        """The axes of an operand that lose slots, with the slots that stay."""
+        numbers = self.coupling.relations.table.operands.get(operand, range(0))
+        return {a: kept for a, number in enumerate(numbers) if (kept := self.kept(number)) is not None}
+
+    # -- shapes -------------------------------------------------------------------------------------------------------
+
+    def _predict_shapes(self) -> dict[str, tuple[int, ...]]:
+        """New concrete shapes of all values; declared shapes of cut values are brought up to date on the way."""
+        facts, predicted = self.coupling.facts, {}
+        for value, shape in facts.shapes.items():
+            axes = self.cut_axes(Operand(value))
+            sizes = [len(axes[a]) if a in axes else n for a, n in enumerate(shape)]
+            if value.name:
+                predicted[value.name] = tuple(sizes)
+            if axes and value.shape is not None and not value.is_initializer():
+                dims = [sizes[a] if a in axes else value.shape[a] for a in range(len(sizes))]
+                value.shape = onnx_ir.Shape(dims)
+        for chain in self.coupling.relations.chains.values():
+            for node in chain.nodes[:-1]:
+                predicted.pop(node.outputs[0].name or "", None)
+        return predicted
+
+    def _freeze_shape_arithmetic(self) -> None:
+        """Turn known numbers that data ops read into constants, so that a shape that shrinks cannot change them."""
+        facts = self.coupling.facts
+        for value in facts.derived - facts.unstable:
+            readers = [u for u in value.uses() if not facts.is_folded(u.node)]
+            if readers:
+                constant = self.new_constant(f"{value.name}_const", facts.numbers[value])
+                for use in readers:
+                    use.node.replace_input_with(use.idx, constant)
+
+    # -- constants ----------------------------------------------------------------------------------------------------
+
+    def new_constant(self, name: str, array: Array | onnx_ir.TensorProtocol) -> onnx_ir.Value:
+        """Register a new initializer under a name that is not taken yet."""
+        unique, number = name, 0
+        while unique in self.model.graph.initializers:
+            number += 1
+            unique = f"{name}_{number}"
+        tensor = array if isinstance(array, onnx_ir.TensorProtocol) else onnx_ir.tensor(np.ascontiguousarray(array))
+        value = onnx_ir.val(unique, const_value=tensor)
+        self.model.graph.register_initializer(value)
+        return value
+
+    def _cut_constants(self) -> None:
+        by_value: dict[onnx_ir.Value, list[Operand]] = defaultdict(list)
+        for operand in self.coupling.relations.table.operands:
+            if is_parameter(operand.value, self.coupling.facts) and self.cut_axes(operand):
+                by_value[operand.value].append(operand)
+        for value, operands in by_value.items():
+            self._cut_constant(self._as_initializer(value), operands)
+
+    def _as_initializer(self, value: onnx_ir.Value) -> onnx_ir.Value:
+        """The value itself, or an initializer in place of a ``Constant`` node."""
+        producer = value.producer()
+        if producer is None:
+            return value
+        tensor = producer.attributes["value"].as_tensor()
+        name = value.name or "constant"
+        value.name = f"{name}_lifted"
+        lifted = self.new_constant(name, tensor)
+        value.replace_all_uses_with(lifted)
+        return lifted
+
+    def _cut_constant(self, value: onnx_ir.Value, operands: list[Operand]) -> None:
+        """Cut a constant in place where all its uses agree, else give every differing use a copy of its own."""
+        cuts: dict[tuple[tuple[int, bytes], ...], list[Operand]] = defaultdict(list)
+        for operand in operands:
+            cuts[tuple((a, kept.tobytes()) for a, kept in self.cut_axes(operand).items())].append(operand)
+        uses = sum(len(value.uses()) if operand.use is None else 1 for operand in operands)
+        in_place = len(cuts) == 1 and uses == len(value.uses())
+        for alike in cuts.values():
+            tensor = self._cut_tensor(value, self.cut_axes(alike[0]))
+            if in_place:
+                value.const_value = tensor
+                value.shape = onnx_ir.Shape(tensor.shape)
+                continue
+            copy = self.new_constant(f"{value.name}_cut", tensor)
+            self.copies[copy.name or ""] = value.name or ""
+            for operand in alike:
+                assert operand.use is not None
+                operand.use[0].replace_input_with(operand.use[1], copy)
+
+    def _cut_tensor(self, value: onnx_ir.Value, axes: Mapping[int, Index]) -> onnx_ir.Tensor:
+        tensor = value.const_value
+        assert tensor is not None
+        array = tensor.numpy()
+        for axis, kept in axes.items():
+            array = np.take(array, kept, axis)
+        return onnx_ir.Tensor(np.ascontiguousarray(array), dtype=tensor.dtype, name=value.name)
+
+    # -- chains -------------------------------------------------------------------------------------------------------
+
+    def _rewrite_chain(self, last: onnx_ir.Node, chain: Chain) -> None:
+        """A permutation that loses arbitrary slots is a gather; reshapes can only lose whole rows or columns."""
+        source, result = chain.nodes[0].inputs[0], last.outputs[0]
+        assert source is not None
+        table = self.coupling.relations.table
+        before, after = table.operands[Operand(source)], table.operands[Operand(result)]
+        vectors = {}
+        for axis, (old, new) in enumerate(zip(before, after, strict=True)):
+            kept_old, kept_new = self.kept(old), self.kept(new)
+            if kept_old is not None and kept_new is not None:
+                vectors[axis] = np.searchsorted(kept_old, chain.permutation(axis)[kept_new])
+            elif chain.permuted(axis):
+                vectors[axis] = chain.permutation(axis)
+        if any(self.kept(number) is not None for number in after):
+            self.gather(last, source, vectors)
+
+    def gather(self, node: onnx_ir.Node, source: onnx_ir.Value, vectors: Mapping[int, Index]) -> None:
+        """Replace a node by gathers from ``source``, one an axis; the name of its output stays."""
+        result, current = node.outputs[0], source
+        new_nodes = []
+        for axis, vector in vectors.items():
+            index = self.new_constant(f"{result.name}_index{axis}", vector.astype(np.int64))
+            gather = onnx_ir.node("Gather", [current, index], {"axis": axis}, name=f"{node.name}_gather{axis}")
+            current = gather.outputs[0]
+            current.name = f"{result.name}_gather{axis}"
+            current.type = result.type
+            new_nodes.append(gather)
+        self.model.graph.insert_before(node, new_nodes)
+        name = result.name
+        onnx_ir.convenience.replace_all_uses_with(result, current, replace_graph_outputs=True)
+        result.name = f"{name}_replaced"
+        current.name, current.shape = name, result.shape
+
+
+@dataclass(frozen=True, slots=True)
+class NodeCut:
+    """The cut as one node sees it; what ``Op.rewrite`` works with (see :class:`prunec.ir.op.Cut`)."""
+
+    cutter: Cutter
+    node: onnx_ir.Node
+
+    def _number(self, operand: tuple[str, int], axis: int) -> int | None:
+        side, position = operand
+        value = (self.node.inputs if side == "in" else self.node.outputs)[position]
+        operands = self.relations.table.operands
+        if value is None:
+            return None
+        numbers = operands.get(Operand(value), operands.get(Operand(value, (self.node, position))))
+        return None if numbers is None or axis >= len(numbers) else numbers[axis]
+
+    @property
+    def relations(self) -> Relations:
+        """The relations of the graph."""
+        return self.cutter.coupling.relations
+
+    def kept(self, operand: tuple[str, int], axis: int) -> Index | None:
+        """Slots of an axis that stay, ascending; None where the axis is not cut."""
+        number = self._number(operand, axis)
+        return None if number is None else self.cutter.kept(number)
+
+    def size(self, operand: tuple[str, int], axis: int) -> int:
+        """New size of an axis of an operand."""
+        number = self._number(operand, axis)
+        assert number is not None
+        return self.cutter.size(number)
+
+    def factor(self, name: str) -> int:
+        """New size of a factor of the node's rule."""
+        number = self.relations.factors.get((self.node, name))
+        return self.relations.rules[self.node].sizes[name] if number is None else self.cutter.size(number)
+
+    def set_input(self, position: int, array: Array) -> None:
+        """Replace an input of the node by a new constant."""
+        self.node.resize_inputs(max(position + 1, len(self.node.inputs)))
+        old = self.node.inputs[position]
+        name = f"{self.node.outputs[0].name}_{'operand' if old is None else old.name}"
+        self.node.replace_input_with(position, self.cutter.new_constant(name, array))
+
+    def set_attributes(self, values: Mapping[str, list[int] | None]) -> None:
+        """Replace attributes by lists of integers; None takes an attribute away."""
+        for name, value in values.items():
+            self.node.attributes.pop(name, None)
+            if value is not None:
+                self.node.attributes[name] = onnx_ir.AttrInt64s(name, value)
+
+    def gather(self, vectors: Mapping[int, Index]) -> None:
+        """Replace the node by gathers from its first input."""
+        source = self.node.inputs[0]
+        assert source is not None
+        self.cutter.gather(self.node, source, vectors)

@@ -1,0 +1,72 @@
+"""Which groups a pass may touch, by glob patterns on the names of nodes and tensors."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from fnmatch import fnmatchcase
+
+from prunec.ir.diagnostics import RemarkLog, nearest
+from prunec.passes.coupling.groups import Coupling, Group
+
+
+class GroupFilter:
+    """Accepts groups by the names of their tensors and of the nodes that read them.
+
+    Args:
+        coupling: the analysis that the groups come from.
+        ignore: a group that touches a matching name is refused.
+        only: where given, a group must touch a matching name.
+        exclude_outputs_of: groups of the output channels of matching nodes are refused.
+    """
+
+    def __init__(
+        self,
+        coupling: Coupling,
+        *,
+        ignore: Sequence[str] = (),
+        only: Sequence[str] = (),
+        exclude_outputs_of: Sequence[str] = (),
+    ) -> None:
+        self.ignore, self.only, self.exclude = ignore, only, exclude_outputs_of
+        self.names: dict[str, set[str]] = defaultdict(set)
+        for group in coupling.groups:
+            for member in group.members:
+                self.names[group.id].add(member.name)
+                self.names[group.id] |= {u.node.name or "" for u in member.operand.value.uses()}
+        self.kept_outputs = self._kept_outputs(coupling)
+        self.nodes = {node.name or "" for node in coupling.relations.rules}
+
+    def __call__(self, group: Group) -> bool:
+        """Whether the group may be touched."""
+        names = self.names[group.id]
+        if _matches(names, self.ignore) or not self.kept_outputs.isdisjoint(group.components.tolist()):
+            return False
+        return not self.only or _matches(names, self.only)
+
+    def _kept_outputs(self, coupling: Coupling) -> set[int]:
+        """Components of the output axes of the nodes whose outputs must stay."""
+        kept: set[int] = set()
+        for operand, axis, root in coupling.relations.table.axes():
+            producer = operand.value.producer()
+            if producer is None or not _matches([producer.name or ""], self.exclude):
+                continue
+            del axis
+            labels = coupling.labels(root)
+            kept |= set() if labels is None else set(labels.tolist())
+        return kept
+
+    def warn_unmatched(self, remarks: RemarkLog, origin: str) -> None:
+        """Remark on every pattern that matches no name at all: most likely a typo."""
+        known = set().union(*self.names.values(), self.nodes) if self.names else self.nodes
+        for pattern in (*self.ignore, *self.only, *self.exclude):
+            if not any(fnmatchcase(name, pattern) for name in known):
+                hint = nearest(pattern, known)
+                remarks.missed(
+                    origin, f"pattern '{pattern}' matches no node or tensor", reason="no such name in the graph",
+                    help=f"did you mean '{hint}'?" if hint else None,
+                )
+
+
+def _matches(names: Iterable[str], patterns: Sequence[str]) -> bool:
+    return any(fnmatchcase(name, pattern) for name in names for pattern in patterns)

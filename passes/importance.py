@@ -1,0 +1,99 @@
+"""How much a unit matters, judged by every member of its group.
+
+A unit is not one filter: it is the rows that produce it, the scale that multiplies it and the columns that consume it, in every layer
+that shares it. With ``w`` running over all their weights, the importance of unit ``u`` is ``sum |w|`` (l1) or ``sqrt(sum w^2)`` (l2), the group norm
+of Fang et al. 2023 (DepGraph, eq. 6); ``bn-scale`` is ``sum |gamma|`` (Liu et al. 2017, network slimming); ``fpgm`` is the distance to all other
+units of the group (He et al. 2019, eq. 4); ``random`` is the baseline that every criterion has to beat.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+import onnx_ir
+from numpy.typing import NDArray
+
+from prunec.passes.coupling.collect import Relations
+from prunec.passes.coupling.groups import Group, Member
+
+Criterion = Literal["l1", "l2", "bn-scale", "fpgm", "random"]
+
+Floats = NDArray[np.float64]
+
+
+class Importance:
+    """Scores the units of groups; reads every weight tensor once an axis."""
+
+    def __init__(self, relations: Relations, criterion: Criterion, seed: int = 0) -> None:
+        self.relations = relations
+        self.criterion = criterion
+        self.rng = np.random.default_rng(seed)
+        self._norms: dict[tuple[onnx_ir.Value, int, int], Floats] = {}
+
+    def score(self, group: Group) -> Floats:
+        """Importance of every unit of a group, not normalised; larger means keep."""
+        if self.criterion == "random":
+            return self.rng.random(group.units)
+        if self.criterion == "fpgm":
+            return self._distance(group)
+        power = 2 if self.criterion == "l2" else 1
+        total = np.zeros(group.units)
+        for member in self._judged(group):
+            total += self._sum_by_unit(member, self._norm(member, power), group.units)
+        return np.sqrt(total) if power == 2 else total
+
+    def _judged(self, group: Group) -> list[Member]:
+        """The members that the criterion looks at; where it finds none of its kind, all of them."""
+        roles = ("scale",) if self.criterion == "bn-scale" else ("weight", "scale")
+        chosen = [m for m in group.members if self._role(m) in roles]
+        return chosen or [m for m in group.members if m.operand.value.dtype is not None and m.operand.value.dtype.is_floating_point()]
+
+    def _role(self, member: Member) -> str:
+        """What the constant is to the op that reads it, looking through ops that only move it."""
+        uses = [member.operand.use] if member.operand.use else [(u.node, u.idx) for u in member.operand.value.uses()]
+        roles = [self.relations.ops[node].role(index) for node, index in uses if node in self.relations.ops]
+        if "weight" in roles or len(member.operand.value.shape or ()) > 1:
+            return "weight"
+        return roles[0] if roles else "operand"
+
+    def _norm(self, member: Member, power: int) -> Floats:
+        """Per slot of the member's axis the sum of ``|w|^power``."""
+        key = (member.operand.value, member.axis, power)
+        if key not in self._norms:
+            array = _float_array(member.operand.value)
+            others = tuple(a for a in range(array.ndim) if a != member.axis)
+            squares = np.square(array) if power == 2 else np.abs(array)
+            self._norms[key] = squares.sum(axis=others, dtype=np.float64)
+        return self._norms[key]
+
+    def _sum_by_unit(self, member: Member, values: Floats, units: int) -> Floats:
+        mine = member.units >= 0
+        return np.bincount(member.units[mine], values[mine], units)
+
+    def _distance(self, group: Group) -> Floats:
+        """Sum of distances to all other units: ``sum_v |w_u - w_v|``, over the group's weights laid side by side."""
+        rows = [_unit_rows(m, group.units) for m in self._judged(group)]
+        flat = np.concatenate(rows, axis=1)
+        squares = np.square(flat).sum(axis=1)
+        distances = squares[:, None] + squares[None, :] - 2 * (flat @ flat.T)
+        total: Floats = np.sqrt(np.maximum(distances, 0)).sum(axis=1)
+        return total
+
+
+def _float_array(value: onnx_ir.Value) -> NDArray[Any]:
+    tensor = onnx_ir.convenience.get_const_tensor(value)
+    assert tensor is not None
+    array = tensor.numpy()
+    return array if array.dtype in (np.float32, np.float64) else array.astype(np.float32)
+
+
+def _unit_rows(member: Member, units: int) -> Floats:
+    """The member's weights as one row a unit (slots of a unit in their order)."""
+    array = np.moveaxis(_float_array(member.operand.value), member.axis, 0)
+    mine = np.flatnonzero(member.units >= 0)
+    order = mine[np.argsort(member.units[mine], kind="stable")]
+    rows: Floats = array[order].reshape(units, -1).astype(np.float64)
+    return rows
+
+

@@ -1,0 +1,122 @@
+"""Remove the least important units of channel groups."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from prunec.passes.base import Context, Contract, Outcome, Pass, option
+from prunec.passes.checks import at_least, within
+from prunec.passes.option_types import Ratio
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from prunec.ir.module import Module
+    from prunec.passes.coupling.groups import Coupling, Group
+    from prunec.passes.selection import Policy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PruneChannels(Pass):
+    """Remove whole channel groups: the least important units, on every tensor that they touch.
+
+    A unit is what must go together: a filter with its bias, its norm, its place in every residual sum, and the columns of every
+    layer that reads it; or a whole attention head. Groups that reach a graph input or output keep their size.
+    """
+
+    name: ClassVar[str] = "prune-channels"
+    contract: ClassVar[Contract] = "masked"
+
+    ratio: Ratio = option(Ratio(0.5), help="share of the units to remove", check=within(0, 1, closed="left"))
+    scope: Literal["local", "global"] = option(
+        "local", help="take the share from every group, or rank the units of all groups together"
+    )
+    criterion: Literal["l1", "l2", "bn-scale", "fpgm", "random"] = option(
+        "l2", help="what makes a unit important, judged over all members of its group"
+    )
+    unit: Literal["head", "head-dim"] = option(
+        "head", help="what attention loses: whole heads, or the same positions of every head"
+    )
+    round_to: int = option(8, help="keep a multiple of this many channels (1: any number)", check=at_least(1))
+    min_channels: int = option(1, help="channels that every group keeps at least", check=at_least(1))
+    max_ratio: Ratio = option(
+        Ratio(0.9), help="share of one group that may go at most", check=within(0, 1, closed="both")
+    )
+    ignore: tuple[str, ...] = option((), help="leave groups alone that touch nodes or tensors of these names (globs)")
+    only: tuple[str, ...] = option((), help="prune only groups that touch nodes or tensors of these names (globs)")
+    exclude_outputs_of: tuple[str, ...] = option(
+        (), help="keep the output channels of the nodes of these names (globs)"
+    )
+
+    def run(self, module: Module, context: Context) -> Outcome:
+        """Choose units (or take them from the plan being replayed) and cut them out."""
+        from prunec.passes.cutting import Cutter
+        from prunec.passes.selection import removed_components, select
+        from prunec.passes.steps import components_of, make_step
+
+        coupling = context.analyses.coupling(self.unit)
+        groups = self._groups(coupling, context)
+        if context.replay is not None:
+            step, removed = context.replay, components_of(context.replay, coupling)
+        else:
+            chosen = select(coupling, groups, self._scores(coupling, groups, context), self._policy())
+            step = make_step(self.name, groups, chosen)
+            removed = removed_components(coupling, groups, chosen)
+            self._report(groups, chosen, context)
+        if not removed.any():
+            return Outcome(changed=False)
+        cutter = Cutter(module.model, coupling, removed)
+        predicted = cutter.run()
+        return Outcome(
+            changed=True, step=step, predicted=predicted, copies=cutter.copies,
+            statistics={"groups": len(step.groups), "units": sum(len(g.removed) for g in step.groups)},
+        )
+
+    def _policy(self) -> Policy:
+        from prunec.passes.selection import Policy
+
+        return Policy(
+            ratio=self.ratio, scope=self.scope, round_to=self.round_to, min_channels=self.min_channels,
+            max_ratio=max(self.ratio, self.max_ratio) if self.scope == "local" else self.max_ratio,
+        )
+
+    def _groups(self, coupling: Coupling, context: Context) -> list[Group]:
+        """The groups that the name filters let through; says why where there is none."""
+        from prunec.passes.filters import GroupFilter
+
+        accept = GroupFilter(
+            coupling, ignore=self.ignore, only=self.only, exclude_outputs_of=self.exclude_outputs_of
+        )
+        accept.warn_unmatched(context.remarks, self.name)
+        groups = [group for group in coupling.prunable if accept(group)]
+        if not groups:
+            reasons = sorted({g.frozen.text for g in coupling.groups if g.frozen is not None})
+            context.remarks.missed(
+                self.name, "nothing can be pruned in this model",
+                reason="; ".join(reasons[:4]) or "no group passes the filters `ignore` and `only`",
+                help="`prunec inspect MODEL` lists every group and what pins it",
+            )
+        return groups
+
+    def _scores(
+        self, coupling: Coupling, groups: list[Group], context: Context
+    ) -> list[NDArray[np.float64]]:
+        from prunec.passes.importance import Importance
+
+        importance = Importance(coupling.relations, self.criterion, context.seed)
+        return [importance.score(group) for group in groups]
+
+    def _report(self, groups: list[Group], chosen: list[NDArray[np.int64]], context: Context) -> None:
+        for group, units in zip(groups, chosen, strict=True):
+            what = f"group {group.id} ({group.members[0].name} and {len(group.members) - 1} more)"
+            if len(units):
+                context.remarks.passed(self.name, f"{what} loses {len(units)} of {group.units} units")
+            elif self.ratio > 0:
+                context.remarks.missed(
+                    self.name, f"{what} keeps all {group.units} units",
+                    reason=f"no allowed number of units is nearer to the share (round-to={self.round_to}, "
+                    f"min-channels={self.min_channels}, max-ratio={self.max_ratio})",
+                    help="lower `round-to`" if self.round_to > 1 else None,
+                )

@@ -1,0 +1,113 @@
+"""Between components of an analysis and the steps of a plan.
+
+A plan speaks of tensors, axes and indices, so that it can be read, checked and replayed without the analysis that made it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from prunec.ir.diagnostics import UserError, nearest
+from prunec.passes.coupling.axes import Operand
+from prunec.passes.coupling.groups import Coupling, Group, Member
+from prunec.passes.coupling.solve import Bools
+from prunec.passes.plan import GroupCut, Step, TensorCut
+
+Units = NDArray[np.int64]
+
+
+def make_step(pass_name: str, groups: Sequence[Group], chosen: Sequence[Units]) -> Step:
+    """Write a choice of units down as a step; groups that lose nothing are left out."""
+    cuts = [_group_cut(group, units) for group, units in zip(groups, chosen, strict=True) if len(units)]
+    return Step(pass_name=pass_name, groups=tuple(cuts))
+
+
+def _group_cut(group: Group, units: Units) -> GroupCut:
+    return GroupCut(
+        id=group.id,
+        units=group.units,
+        removed=tuple(int(u) for u in units),
+        equivalence="masked-kept-statistics" if group.statistic else "masked",
+        tensors=tuple(_tensor_cut(member, units) for member in group.members),
+    )
+
+
+def _tensor_cut(member: Member, units: Units) -> TensorCut:
+    removed = np.flatnonzero(np.isin(member.units, units))
+    return TensorCut(
+        name=member.name, axis=member.axis, removed=tuple(int(i) for i in removed), uses=_uses(member.operand)
+    )
+
+
+def _uses(operand: Operand) -> tuple[str, ...]:
+    if operand.use is None:
+        return ()
+    node, index = operand.use
+    return (f"{node.name}:{index}",)
+
+
+def components_of(step: Step, coupling: Coupling) -> Bools:
+    """The components that a step removes.
+
+    Raises:
+        UserError: the graph has no such tensor, axis or index, or a removal would take slots along that the step does not name.
+    """
+    operands = _operands_by_name(coupling)
+    removed = np.zeros(len(coupling.components.free), bool)
+    for cut in (cut for group in step.groups for cut in group.tensors):
+        labels = _labels(cut, operands, coupling)
+        removed[labels[list(cut.removed)]] = True
+    for cut in (cut for group in step.groups for cut in group.tensors):
+        _check_complete(step, cut, removed[_labels(cut, operands, coupling)])
+    if (removed & ~coupling.components.free).any():
+        component = int(np.flatnonzero(removed & ~coupling.components.free)[0])
+        reason = coupling.components.reasons[component]
+        raise UserError(f"the plan removes slots that are pinned here: {reason.text}")
+    return removed
+
+
+def _operands_by_name(coupling: Coupling) -> dict[tuple[str, tuple[str, ...]], Operand]:
+    return {(o.value.name or "", _uses(o)): o for o in coupling.relations.table.operands}
+
+
+def _labels(
+    cut: TensorCut, operands: dict[tuple[str, tuple[str, ...]], Operand], coupling: Coupling
+) -> NDArray[np.int64]:
+    operand = operands.get((cut.name, cut.uses))
+    if operand is None:
+        hint = nearest(cut.name, (name for name, _ in operands))
+        suffix = f" (did you mean '{hint}'?)" if hint else ""
+        raise UserError(f"the plan names tensor '{cut.name}', which this graph does not have{suffix}")
+    numbers = coupling.relations.table.operands[operand]
+    if cut.axis >= len(numbers):
+        raise UserError(f"the plan cuts axis {cut.axis} of '{cut.name}', which has {len(numbers)} axes")
+    size = coupling.relations.table.sizes[numbers[cut.axis]]
+    if cut.removed and cut.removed[-1] >= size:
+        raise UserError(
+            f"the plan removes index {cut.removed[-1]} of axis {cut.axis} of '{cut.name}', which has size {size}"
+        )
+    labels = coupling.labels(numbers[cut.axis])
+    if labels is None:
+        reason = coupling.relations.table.pinned[coupling.relations.table.find(numbers[cut.axis])]
+        raise UserError(f"axis {cut.axis} of '{cut.name}' cannot be cut: {reason.text}")
+    return labels
+
+
+def _check_complete(step: Step, cut: TensorCut, removed: Bools) -> None:
+    """Every slot that goes on this axis must be named by some group of the step."""
+    named = {
+        i
+        for group in step.groups
+        for other in group.tensors
+        if (other.name, other.axis, other.uses) == (cut.name, cut.axis, cut.uses)
+        for i in other.removed
+    }
+    extra = sorted(set(np.flatnonzero(removed).tolist()) - named)
+    if extra:
+        raise UserError(
+            f"the plan does not fit this graph: index {extra[0]} of axis {cut.axis} of '{cut.name}' is coupled to a removed one",
+            help=["make a new plan for this graph"],
+        )
