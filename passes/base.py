@@ -86,14 +86,23 @@ class Pass(ABC):
         name: the name in pipeline text, verb-object, kebab-case.
         contract: what the verifier proves about the output: ``same`` (computes what its input computed), ``masked``
             (equals its input with the removed slices set to zero) or ``none`` (changes nothing, or on purpose).
+        takes_body: whether the pass runs other passes, written in parentheses behind it; the class then has a
+            field ``body: Pipeline``, which is no option.
     """
 
     name: ClassVar[str]
     contract: ClassVar[Contract] = "same"
+    takes_body: ClassVar[bool] = False
 
     @abstractmethod
     def run(self, module: Module, context: Context) -> Outcome:
         """Transform ``module`` in place and say what happened."""
+
+    def __str__(self) -> str:
+        """The canonical pipeline text of this pass."""
+        from prunec.passes.pipeline import format_pass
+
+        return format_pass(self)
 
     def as_onnx_ir(self) -> onnx_ir.passes.InPlacePass:
         """This pass as an ``onnx_ir`` pass, for pipelines of other tools."""
@@ -112,7 +121,8 @@ def option(
     """A pass option: a dataclass field with help text and, where the type says too little, a check.
 
     Args:
-        default: value when the option is not given; its type annotation drives parsing.
+        default: value when the option is not given (``dataclasses.MISSING``: it must be given); the type annotation
+            of the field drives parsing.
         help: one line for people, lower-case, without a final period.
         check: returns what is wrong with a value (``"must be in [0, 1), got 1.5"``) or None.
         metavar: what help shows as the value, where the type's own name is not clear enough.

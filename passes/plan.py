@@ -1,0 +1,210 @@
+"""What pruning passes decided, as data: written to a file, compared, replayed, and checked by the verifier.
+
+Indices are positions in the tensors of the input file, wherever a tensor still exists as it was. In JSON
+every group has a line of its own, so that plans compare line by line::
+
+    {
+      "schema": "prunec.plan/1",
+      "source": {"name": "net.onnx", "sha256": "9f86..."},
+      "pipeline": "prune-channels{ratio=0.4}",
+      "steps": [
+        {"pass": "prune-channels", "groups": [
+          {"id":"g3","units":64,"removed":[0,5],"equivalence":"masked","tensors":[...]}
+        ]}
+      ]
+    }
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from prunec.ir.diagnostics import Place, UserError
+
+SCHEMA = "prunec.plan/1"
+
+Equivalence = Literal["masked", "masked-kept-statistics", "none"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TensorCut:
+    """Indices that one tensor loses along one axis.
+
+    Attributes:
+        name: of the tensor in the input file.
+        axis: counted from 0.
+        removed: positions along the axis, ascending.
+        uses: ``"node_name:input_index"`` of the uses that the cut holds for; empty means all. Not empty
+            only where a shared tensor had to be copied because its users are cut differently.
+    """
+
+    name: str
+    axis: int
+    removed: tuple[int, ...]
+    uses: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupCut:
+    """What one group of coupled channels loses.
+
+    Attributes:
+        id: of the group, such as ``g3``.
+        units: how many units the group had.
+        removed: units that go, ascending.
+        equivalence: what the pruned model equals: the original with these slices set to zero (``masked``),
+            the same with statistics over the kept channels (``masked-kept-statistics``), or nothing.
+        reason: why, where ``equivalence`` is ``none``.
+        tensors: the same removal on every tensor that belongs to the group.
+    """
+
+    id: str
+    units: int
+    removed: tuple[int, ...]
+    equivalence: Equivalence
+    reason: str | None = None
+    tensors: tuple[TensorCut, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """What one pass of the pipeline removed."""
+
+    pass_name: str
+    groups: tuple[GroupCut, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """All that a pipeline removed from one model.
+
+    Attributes:
+        source_name: the input as the user named it.
+        source_sha256: hash of the input file, or None for a model made in memory.
+        pipeline: canonical text of the pipeline.
+        steps: one for each pruning pass that removed something, in order.
+    """
+
+    source_name: str
+    source_sha256: str | None
+    pipeline: str
+    steps: tuple[Step, ...]
+
+    def to_json(self) -> str:
+        """The plan as JSON text, the same text for the same plan, with one line for each group."""
+        source = {"name": self.source_name, "sha256": self.source_sha256}
+        lines = [
+            f'  "schema": {_dump(SCHEMA)},',
+            f'  "source": {json.dumps(source, ensure_ascii=False)},',
+            f'  "pipeline": {_dump(self.pipeline)},',
+            f'  "steps": {_block([_step_text(step) for step in self.steps], indent="    ")}',
+        ]
+        return "\n".join(["{", *lines, "}", ""])
+
+    @staticmethod
+    def from_json(text: str, *, file: str = "<plan>") -> Plan:
+        """Read a plan strictly.
+
+        Args:
+            text: what ``to_json`` wrote, or a person edited.
+            file: what messages call it.
+
+        Raises:
+            UserError: something is missing, unknown, of a wrong type or out of range; the message says where.
+        """
+        from prunec.passes.plan_reader import read_plan
+
+        return read_plan(text, file)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Plan:
+        """Read a plan file.
+
+        Raises:
+            UserError: it cannot be read or is no plan.
+        """
+        place = Place(file=str(path))
+        try:
+            return cls.from_json(Path(path).read_text(encoding="utf-8"), file=str(path))
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            raise UserError(f"cannot read the plan: {reason}", place=place) from error
+        except UnicodeDecodeError as error:
+            message = f"not UTF-8 text: byte {error.start} is 0x{error.object[error.start]:02x}"
+            raise UserError(message, place=place) from error
+
+    def save(self, path: str | Path) -> None:
+        """Write the plan beside ``path`` and rename it: a crash leaves the old file or the new one.
+
+        Raises:
+            UserError: the file cannot be written.
+        """
+        try:
+            _write_atomically(Path(path), self.to_json())
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            raise UserError(f"cannot write the plan: {reason}", place=Place(file=str(path))) from error
+
+
+def _step_text(step: Step) -> str:
+    groups = _block([_dump(_group_data(group)) for group in step.groups], indent="      ")
+    return f'{{"pass": {_dump(step.pass_name)}, "groups": {groups}}}'
+
+
+def _block(items: Sequence[str], *, indent: str) -> str:
+    """A JSON list with one item a line."""
+    if not items:
+        return "[]"
+    separator = f",\n{indent}"
+    return f"[\n{indent}{separator.join(items)}\n{indent[2:]}]"
+
+
+def _group_data(group: GroupCut) -> dict[str, Any]:
+    data: dict[str, Any] = {
+        "id": group.id,
+        "units": group.units,
+        "removed": group.removed,
+        "equivalence": group.equivalence,
+    }
+    if group.reason is not None:
+        data["reason"] = group.reason
+    return data | {"tensors": [_tensor_data(tensor) for tensor in group.tensors]}
+
+
+def _tensor_data(tensor: TensorCut) -> dict[str, Any]:
+    data: dict[str, Any] = {"name": tensor.name, "axis": tensor.axis, "removed": tensor.removed}
+    return data | ({"uses": tensor.uses} if tensor.uses else {})
+
+
+def _dump(data: object) -> str:
+    return json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+
+
+def _write_atomically(path: Path, text: str) -> None:
+    handle, name = tempfile.mkstemp(prefix=f".{path.name[:100]}.", suffix=".tmp", dir=path.parent)
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.chmod(_mode_of_new_file(path))
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _mode_of_new_file(path: Path) -> int:
+    """The mode of the file that is replaced, or that of any new file (``mkstemp`` makes private ones)."""
+    if path.exists():
+        return path.stat().st_mode & 0o777
+    mask = os.umask(0)
+    os.umask(mask)
+    return 0o666 & ~mask

@@ -1,0 +1,112 @@
+"""Which passes exist, by name, and how they are loaded.
+
+Built-in passes are the table below; those of other packages are entry points of group ``prunec.passes``::
+
+    [project.entry-points."prunec.passes"]
+    my-pass = "my_package.my_pass:MyPass"
+
+Nothing is imported before a pass is asked for by name. No other package can take over a built-in name.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+
+from prunec.ir.diagnostics import UserError, nearest
+from prunec.passes.base import Pass
+from prunec.passes.source_text import shown
+
+ENTRY_POINT_GROUP = "prunec.passes"
+
+BUILT_IN: Mapping[str, str] = {
+    "canonicalize": "prunec.passes.canonicalize:Canonicalize",
+    "fold-norm": "prunec.passes.fold_norm:FoldNorm",
+    "prune-channels": "prunec.passes.prune_channels:PruneChannels",
+    "verify": "prunec.passes.verify:Verify",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Registry:
+    """Passes by name.
+
+    Attributes:
+        table: name to ``module:Class``, or to the class itself.
+        plugins: whether entry points of other packages count too.
+    """
+
+    table: Mapping[str, str | type[Pass]]
+    plugins: bool = False
+
+    def names(self) -> tuple[str, ...]:
+        """All names in alphabetical order; imports none of the passes."""
+        return tuple(sorted({*self.table, *(_plugin_targets() if self.plugins else ())}))
+
+    def load(self, name: str) -> type[Pass]:
+        """The class of a pass.
+
+        Raises:
+            UserError: there is no such pass, two packages offer it, or it cannot be imported.
+        """
+        target = self.table.get(name)
+        if target is None:
+            target = self._plugin(name)
+        return _loaded(name, target) if isinstance(target, str) else target
+
+    def _plugin(self, name: str) -> str:
+        targets = _plugin_targets().get(name, ()) if self.plugins else ()
+        if len(targets) > 1:
+            raise UserError(f"pass '{name}' is offered {len(targets)} times: {', '.join(targets)}")
+        if not targets:
+            likely = nearest(name, self.names())
+            meant = f" (did you mean '{likely}'?)" if likely else ""
+            raise UserError(f"unknown pass {shown(name)}{meant}", help=[f"passes: {', '.join(self.names())}"])
+        return targets[0]
+
+
+DEFAULT_REGISTRY = Registry(table=BUILT_IN, plugins=True)
+
+
+def pass_names() -> tuple[str, ...]:
+    """Names of the built-in passes and those of other installed packages."""
+    return DEFAULT_REGISTRY.names()
+
+
+def load_pass(name: str) -> type[Pass]:
+    """The class of a built-in pass or one of another installed package.
+
+    Raises:
+        UserError: there is no such pass (the nearest name is in the message), or it cannot be imported.
+    """
+    return DEFAULT_REGISTRY.load(name)
+
+
+def _loaded(name: str, target: str) -> type[Pass]:
+    """Import ``module:Class`` and see that it is what it claims to be."""
+    module, _, attribute = target.partition(":")
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except Exception as error:
+        # Another package's module may fail in any way while it is imported; the user has to know whose it is.
+        message = f"pass '{name}' cannot be loaded from {target}: {type(error).__name__}: {error}"
+        raise UserError(message) from error
+    if not (isinstance(found, type) and issubclass(found, Pass)):
+        raise UserError(f"pass '{name}' cannot be loaded: {target} is not a subclass of prunec.passes.Pass")
+    if getattr(found, "name", None) != name:
+        called = getattr(found, "name", None)
+        raise UserError(f"pass '{name}' cannot be loaded: {target} calls itself {called!r}")
+    return found
+
+
+@cache
+def _plugin_targets() -> Mapping[str, tuple[str, ...]]:
+    """Name to targets of all entry points; read once, since that looks through every installed package."""
+    from importlib.metadata import entry_points
+
+    targets: dict[str, tuple[str, ...]] = {}
+    for point in entry_points(group=ENTRY_POINT_GROUP):
+        targets[point.name] = tuple(dict.fromkeys((*targets.get(point.name, ()), point.value)))
+    return targets
