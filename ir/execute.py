@@ -189,10 +189,16 @@ def _ort_value(array: Array) -> Any:
 
 
 def _ort_values(model: onnx_ir.Model) -> dict[str, Any]:
-    """The large weights as ``OrtValue``, by name; types of less than a byte stay in the proto."""
+    """The large weights as ``OrtValue``, by name; types of less than a byte stay in the proto.
+
+    So do weights that nothing reads: ONNX Runtime drops them first and then misses them.
+    """
     weights = weights_of(model, smallest=SMALLEST_WEIGHT)
+    read = {name for name, value in model.graph.initializers.items() if value.uses()}
     return {
-        name: _ort_value(tensor.numpy()) for name, tensor in weights.items() if tensor.dtype.bitwidth >= 8
+        name: _ort_value(tensor.numpy())
+        for name, tensor in weights.items()
+        if name in read and tensor.dtype.bitwidth >= 8
     }
 
 

@@ -26,7 +26,9 @@ SMALL = 4096
 
 _OnnxError = onnx.checker.ValidationError
 
-_RANDOM = frozenset({"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial"})
+_RANDOM = frozenset(
+    {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial"}
+)
 
 
 @dataclass(slots=True)
@@ -37,6 +39,7 @@ class Facts:
         shapes: concrete shape of every value whose shape is known, at the sizes of the walk.
         numbers: contents of small constants and of integer values computed from constants and shapes.
         derived: the values in ``numbers`` that some node computes (the rest are initializers and constants).
+        types: element type of every value whose type is known, as ONNX numbers them.
         dynamic: per value the axes whose size follows the sizes of the graph inputs.
         unstable: values in ``numbers`` whose contents follow the sizes of the graph inputs.
     """
@@ -44,6 +47,7 @@ class Facts:
     shapes: dict[onnx_ir.Value, tuple[int, ...]] = field(default_factory=dict)
     numbers: dict[onnx_ir.Value, Array] = field(default_factory=dict)
     derived: set[onnx_ir.Value] = field(default_factory=set)
+    types: dict[onnx_ir.Value, int] = field(default_factory=dict)
     dynamic: dict[onnx_ir.Value, frozenset[int]] = field(default_factory=dict)
     unstable: set[onnx_ir.Value] = field(default_factory=set)
 
@@ -95,7 +99,6 @@ class _Walk:
         self.sizes = sizes
         self.facts = Facts()
         self.opsets = dict(model.graph.opset_imports)
-        self.types: dict[onnx_ir.Value, int] = {}
 
     def run(self) -> Facts:
         self._seed()
@@ -118,13 +121,13 @@ class _Walk:
                 continue
             if (shape := self.sizes.get(value.name or "")) is not None:
                 self.facts.shapes[value] = shape
-            self.types[value] = int(value.dtype or 1)
+            self.facts.types[value] = int(value.dtype or 1)
 
     def _record_constant(self, value: onnx_ir.Value, tensor: onnx_ir.TensorProtocol | None) -> None:
         if tensor is None:
             return
         self.facts.shapes[value] = tuple(int(d) for d in tensor.shape)
-        self.types[value] = int(tensor.dtype)
+        self.facts.types[value] = int(tensor.dtype)
         if tensor.size <= SMALL and tensor.dtype != onnx_ir.DataType.STRING:
             self.facts.numbers[value] = tensor.numpy()
 
@@ -150,7 +153,7 @@ class _Walk:
             self.facts.shapes[value] = array.shape
             self.facts.numbers[value] = array
             self.facts.derived.add(value)
-            self.types[value] = int(onnx_ir.DataType.from_numpy(array.dtype))
+            self.facts.types[value] = int(onnx_ir.DataType.from_numpy(array.dtype))
         return True
 
     def _evaluate_shape(self, node: onnx_ir.Node) -> list[Array] | None:
@@ -159,7 +162,9 @@ class _Walk:
             return None
         if node.op_type == "Size":
             return [np.array(np.prod(shape), np.int64)]
-        start, end = (_int_attribute(node, key, default) for key, default in (("start", 0), ("end", len(shape))))
+        start, end = (
+            _int_attribute(node, key, default) for key, default in (("start", 0), ("end", len(shape)))
+        )
         return [np.array(shape[start:end], np.int64)]
 
     def _evaluate_reference(self, node: onnx_ir.Node) -> list[Array] | None:
@@ -185,12 +190,16 @@ class _Walk:
         """ONNX's own shape inference of one node; static results only, and the types as a side effect."""
         schema = _schema(node.op_type, node.domain, self.opsets.get(node.domain, self.opsets.get("", 1)))
         inputs = [v for v in node.inputs if v is not None]
-        if schema is None or any(v not in self.types for v in inputs):
+        if schema is None or any(v not in self.facts.types for v in inputs):
             self._declare(node)
             return {}
         proto = onnx_ir.serde.serialize_node(node)
         types = {v.name or "": self._type_proto(v) for v in inputs}
-        data = {v.name or "": onnx.numpy_helper.from_array(self.facts.numbers[v]) for v in inputs if self._is_data(v)}
+        data = {
+            v.name or "": onnx.numpy_helper.from_array(self.facts.numbers[v])
+            for v in inputs
+            if self._is_data(v)
+        }
         try:
             outputs = onnx.shape_inference.infer_node_outputs(
                 schema, proto, types, data, opset_imports=_opset_protos(tuple(self.opsets.items()))
@@ -202,10 +211,12 @@ class _Walk:
 
     def _is_data(self, value: onnx_ir.Value) -> bool:
         array = self.facts.numbers.get(value)
-        return array is not None and array.size <= 64 and array.dtype.kind in "iuf" and array.dtype.itemsize > 1
+        return (
+            array is not None and array.size <= 64 and array.dtype.kind in "iuf" and array.dtype.itemsize > 1
+        )
 
     def _type_proto(self, value: onnx_ir.Value) -> onnx.TypeProto:
-        return onnx.helper.make_tensor_type_proto(self.types[value], self.facts.shape(value))
+        return onnx.helper.make_tensor_type_proto(self.facts.types[value], self.facts.shape(value))
 
     def _read(
         self, node: onnx_ir.Node, outputs: Mapping[str, onnx.TypeProto]
@@ -215,7 +226,7 @@ class _Walk:
             proto = outputs.get(value.name or "")
             if proto is None or not proto.HasField("tensor_type"):
                 continue
-            self.types[value] = proto.tensor_type.elem_type
+            self.facts.types[value] = proto.tensor_type.elem_type
             dims = [d.dim_value if d.HasField("dim_value") else None for d in proto.tensor_type.shape.dim]
             if proto.tensor_type.HasField("shape") and None not in dims:
                 shapes[value] = tuple(d for d in dims if d is not None)
@@ -225,8 +236,8 @@ class _Walk:
     def _declare(self, node: onnx_ir.Node) -> None:
         """Take the element types that the file declares where inference gave none."""
         for value in node.outputs:
-            if value not in self.types and value.dtype is not None:
-                self.types[value] = int(value.dtype)
+            if value not in self.facts.types and value.dtype is not None:
+                self.facts.types[value] = int(value.dtype)
 
     def _probe(self, missing: list[onnx_ir.Value]) -> bool:
         """Fill shapes by running the model once; False where it does not run."""

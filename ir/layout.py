@@ -88,7 +88,8 @@ class Layout:
         used = sorted({atom for axis in self.source for atom in axis})
         names = {atom: _name(i) for i, atom in enumerate(used)}
         source, current = (
-            tuple(tuple(names[atom] for atom in axis) for axis in axes) for axes in (self.source, self.current)
+            tuple(tuple(names[atom] for atom in axis) for axis in axes)
+            for axes in (self.source, self.current)
         )
         return Rule(
             inputs=(source, *[None] * extra_inputs),

@@ -88,7 +88,9 @@ class Op:
         if not any(cut.kept(("out", 0), axis) is not None for axis in range(rank)):
             return
         dynamic = site.facts.dynamic.get(output, frozenset())
-        cut.set_input(position, self.shape_literal(site, [cut.size(("out", 0), a) for a in range(rank)], dynamic))
+        cut.set_input(
+            position, self.shape_literal(site, [cut.size(("out", 0), a) for a in range(rank)], dynamic)
+        )
 
     def shape_literal(self, site: Site, sizes: list[int], dynamic: frozenset[int]) -> NDArray[Any]:
         """The new contents of a shape operand; families whose shape operand knows wildcards override this."""

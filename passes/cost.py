@@ -62,12 +62,25 @@ def measure(model: onnx_ir.Model, coupling: Coupling) -> Cost:
         parameters = sum(_tensor(v).size for v in fresh)
         if macs or parameters:
             largest = max(fresh, key=lambda v: _tensor(v).size, default=None)
-            weight = None if largest is None else (largest.name or "", tuple(int(d) for d in _tensor(largest).shape))
+            weight = (
+                None
+                if largest is None
+                else (largest.name or "", tuple(int(d) for d in _tensor(largest).shape))
+            )
             layers.append(
-                LayerCost(name=node.name or "", op_type=node.op_type, weight=weight, parameters=parameters, macs=macs)
+                LayerCost(
+                    name=node.name or "",
+                    op_type=node.op_type,
+                    weight=weight,
+                    parameters=parameters,
+                    macs=macs,
+                )
             )
     return Cost(
-        parameters=sum(x.parameters for x in layers), bytes=total_bytes, macs=sum(x.macs for x in layers), layers=tuple(layers)
+        parameters=sum(x.parameters for x in layers),
+        bytes=total_bytes,
+        macs=sum(x.macs for x in layers),
+        layers=tuple(layers),
     )
 
 

@@ -93,6 +93,8 @@ class Cutter:
         """New concrete shapes of all values; declared shapes of cut values are brought up to date on the way."""
         facts, predicted = self.coupling.facts, {}
         for value, shape in facts.shapes.items():
+            if is_parameter(value, facts) and Operand(value) not in self.coupling.relations.table.operands:
+                continue  # shared: every use has its own cut
             axes = self.cut_axes(Operand(value))
             sizes = [len(axes[a]) if a in axes else n for a, n in enumerate(shape)]
             if value.name:
@@ -123,7 +125,9 @@ class Cutter:
         while unique in self.model.graph.initializers:
             number += 1
             unique = f"{name}_{number}"
-        tensor = array if isinstance(array, onnx_ir.TensorProtocol) else onnx_ir.tensor(np.ascontiguousarray(array))
+        tensor = (
+            array if isinstance(array, onnx_ir.TensorProtocol) else onnx_ir.tensor(np.array(array, order="C"))
+        )
         value = onnx_ir.val(unique, const_value=tensor)
         self.model.graph.register_initializer(value)
         return value
@@ -173,7 +177,7 @@ class Cutter:
         array = tensor.numpy()
         for axis, kept in axes.items():
             array = np.take(array, kept, axis)
-        return onnx_ir.Tensor(np.ascontiguousarray(array), dtype=tensor.dtype, name=value.name)
+        return onnx_ir.Tensor(np.array(array, order="C"), dtype=tensor.dtype, name=value.name)
 
     # -- chains -------------------------------------------------------------------------------------------------------
 
@@ -199,7 +203,9 @@ class Cutter:
         new_nodes = []
         for axis, vector in vectors.items():
             index = self.new_constant(f"{result.name}_index{axis}", vector.astype(np.int64))
-            gather = onnx_ir.node("Gather", [current, index], {"axis": axis}, name=f"{node.name}_gather{axis}")
+            gather = onnx_ir.node(
+                "Gather", [current, index], {"axis": axis}, name=f"{node.name}_gather{axis}"
+            )
             current = gather.outputs[0]
             current.name = f"{result.name}_gather{axis}"
             current.type = result.type

@@ -63,7 +63,9 @@ class GroupFilter:
             if not any(fnmatchcase(name, pattern) for name in known):
                 hint = nearest(pattern, known)
                 remarks.missed(
-                    origin, f"pattern '{pattern}' matches no node or tensor", reason="no such name in the graph",
+                    origin,
+                    f"pattern '{pattern}' matches no node or tensor",
+                    reason="no such name in the graph",
                     help=f"did you mean '{hint}'?" if hint else None,
                 )
 

@@ -47,11 +47,19 @@ class Importance:
         """The members that the criterion looks at; where it finds none of its kind, all of them."""
         roles = ("scale",) if self.criterion == "bn-scale" else ("weight", "scale")
         chosen = [m for m in group.members if self._role(m) in roles]
-        return chosen or [m for m in group.members if m.operand.value.dtype is not None and m.operand.value.dtype.is_floating_point()]
+        return chosen or [
+            m
+            for m in group.members
+            if m.operand.value.dtype is not None and m.operand.value.dtype.is_floating_point()
+        ]
 
     def _role(self, member: Member) -> str:
         """What the constant is to the op that reads it, looking through ops that only move it."""
-        uses = [member.operand.use] if member.operand.use else [(u.node, u.idx) for u in member.operand.value.uses()]
+        uses = (
+            [member.operand.use]
+            if member.operand.use
+            else [(u.node, u.idx) for u in member.operand.value.uses()]
+        )
         roles = [self.relations.ops[node].role(index) for node, index in uses if node in self.relations.ops]
         if "weight" in roles or len(member.operand.value.shape or ()) > 1:
             return "weight"
@@ -95,5 +103,3 @@ def _unit_rows(member: Member, units: int) -> Floats:
     order = mine[np.argsort(member.units[mine], kind="stable")]
     rows: Floats = array[order].reshape(units, -1).astype(np.float64)
     return rows
-
-

@@ -98,7 +98,9 @@ def run(
     """
     from prunec.passes.pipeline import Pipeline
 
-    return _Run(module.clone(), Pipeline.of(pipeline), verify, seed, replay, progress or (lambda _: None)).run()
+    return _Run(
+        module.clone(), Pipeline.of(pipeline), verify, seed, replay, progress or (lambda _: None)
+    ).run()
 
 
 @dataclass(slots=True)
@@ -128,12 +130,19 @@ class _Run:
         for number, pass_ in enumerate(passes, start=1):
             self.progress(f"{pass_.name} ({number} of {len(passes)})")
             step = self._next_step(pass_, replayed)
-            self._run_pass(pass_, Context(analyses=analyses, remarks=self.remarks, seed=self.seed, replay=step))
+            self._run_pass(
+                pass_, Context(analyses=analyses, remarks=self.remarks, seed=self.seed, replay=step)
+            )
         if (rest := next(replayed, None)) is not None:
             raise UserError(f"the plan has a step of `{rest.pass_name}` that no pass of the pipeline replays")
         return Result(
-            module=self.module, plan=self._plan(), remarks=self.remarks, verdicts=tuple(self.verdicts),
-            cost_before=cost_before, cost_after=analyses.cost(), timings=tuple(self.timings),
+            module=self.module,
+            plan=self._plan(),
+            remarks=self.remarks,
+            verdicts=tuple(self.verdicts),
+            cost_before=cost_before,
+            cost_after=analyses.cost(),
+            timings=tuple(self.timings),
         )
 
     def _next_step(self, pass_: Pass, replayed: Iterator[Step]) -> Step | None:
@@ -144,7 +153,9 @@ class _Run:
         if step is None:
             return Step(pass_name=pass_.name, groups=())
         if step.pass_name != pass_.name:
-            raise UserError(f"the plan's next step is of `{step.pass_name}`, the pipeline's next pass is `{pass_.name}`")
+            raise UserError(
+                f"the plan's next step is of `{step.pass_name}`, the pipeline's next pass is `{pass_.name}`"
+            )
         return self.positions.to_current(step)
 
     def _run_pass(self, pass_: Pass, context: Context) -> None:
@@ -168,13 +179,22 @@ class _Run:
         from prunec.passes.verifier import verify
 
         verdict = verify(
-            pass_.name, before, self.module, analyses=context.analyses, step=outcome.step,
-            predicted=outcome.predicted, unit=outcome.unit, seed=self.seed,
+            pass_.name,
+            before,
+            self.module,
+            analyses=context.analyses,
+            step=outcome.step,
+            predicted=outcome.predicted,
+            unit=outcome.unit,
+            seed=self.seed,
         )
         self.verdicts.append(verdict)
 
     def _plan(self) -> Plan:
         source = self.module.source
         return Plan(
-            source_name=source.name, source_sha256=source.sha256, pipeline=str(self.pipeline), steps=tuple(self.steps)
+            source_name=source.name,
+            source_sha256=source.sha256,
+            pipeline=str(self.pipeline),
+            steps=tuple(self.steps),
         )

@@ -44,8 +44,12 @@ class PruneChannels(Pass):
     max_ratio: Ratio = option(
         Ratio(0.9), help="share of one group that may go at most", check=within(0, 1, closed="both")
     )
-    ignore: tuple[str, ...] = option((), help="leave groups alone that touch nodes or tensors of these names (globs)")
-    only: tuple[str, ...] = option((), help="prune only groups that touch nodes or tensors of these names (globs)")
+    ignore: tuple[str, ...] = option(
+        (), help="leave groups alone that touch nodes or tensors of these names (globs)"
+    )
+    only: tuple[str, ...] = option(
+        (), help="prune only groups that touch nodes or tensors of these names (globs)"
+    )
     exclude_outputs_of: tuple[str, ...] = option(
         (), help="keep the output channels of the nodes of these names (globs)"
     )
@@ -70,7 +74,11 @@ class PruneChannels(Pass):
         cutter = Cutter(module.model, coupling, removed)
         predicted = cutter.run()
         return Outcome(
-            changed=True, step=step, predicted=predicted, copies=cutter.copies, unit=self.unit,
+            changed=True,
+            step=step,
+            predicted=predicted,
+            copies=cutter.copies,
+            unit=self.unit,
             statistics={"groups": len(step.groups), "units": sum(len(g.removed) for g in step.groups)},
         )
 
@@ -78,7 +86,10 @@ class PruneChannels(Pass):
         from prunec.passes.selection import Policy
 
         return Policy(
-            ratio=self.ratio, scope=self.scope, round_to=self.round_to, min_channels=self.min_channels,
+            ratio=self.ratio,
+            scope=self.scope,
+            round_to=self.round_to,
+            min_channels=self.min_channels,
             max_ratio=max(self.ratio, self.max_ratio) if self.scope == "local" else self.max_ratio,
         )
 
@@ -94,15 +105,14 @@ class PruneChannels(Pass):
         if not groups:
             reasons = sorted({g.frozen.text for g in coupling.groups if g.frozen is not None})
             context.remarks.missed(
-                self.name, "nothing can be pruned in this model",
+                self.name,
+                "nothing can be pruned in this model",
                 reason="; ".join(reasons[:4]) or "no group passes the filters `ignore` and `only`",
                 help="`prunec inspect MODEL` lists every group and what pins it",
             )
         return groups
 
-    def _scores(
-        self, coupling: Coupling, groups: list[Group], context: Context
-    ) -> list[NDArray[np.float64]]:
+    def _scores(self, coupling: Coupling, groups: list[Group], context: Context) -> list[NDArray[np.float64]]:
         from prunec.passes.importance import Importance
 
         importance = Importance(coupling.relations, self.criterion, context.seed)
@@ -115,7 +125,8 @@ class PruneChannels(Pass):
                 context.remarks.passed(self.name, f"{what} loses {len(units)} of {group.units} units")
             elif self.ratio > 0:
                 context.remarks.missed(
-                    self.name, f"{what} keeps all {group.units} units",
+                    self.name,
+                    f"{what} keeps all {group.units} units",
                     reason=f"no allowed number of units is nearer to the share (round-to={self.round_to}, "
                     f"min-channels={self.min_channels}, max-ratio={self.max_ratio})",
                     help="lower `round-to`" if self.round_to > 1 else None,

@@ -49,7 +49,11 @@ class Policy:
         if step <= 1 or count == 0:
             return min(count, self.limit(group))
         kept = group.units - count
-        options = [k for k in (kept // step * step, -(-kept // step) * step) if group.units - self.limit(group) <= k <= group.units]
+        options = [
+            k
+            for k in (kept // step * step, -(-kept // step) * step)
+            if group.units - self.limit(group) <= k <= group.units
+        ]
         return group.units - min(options, key=lambda k: (abs(k - kept), -k)) if options else 0
 
 

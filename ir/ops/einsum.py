@@ -56,7 +56,9 @@ class Gemm(Op):
         c = ""
         if site.input(2) is not None:
             c = ", " + " ".join(("m", "n")[2 - len(site.shape(2)) :])
-        return fit(parse_template(f"{a}, {b}{c} -> m n"), site.input_shapes, site.output_shapes, reduced=["k"])
+        return fit(
+            parse_template(f"{a}, {b}{c} -> m n"), site.input_shapes, site.output_shapes, reduced=["k"]
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,14 +88,22 @@ def register_ops() -> None:
         "Conv",
         Einsum(
             text="n (g c) *s, (g o) c *k, (g o) -> n (g o) *t",
-            reduced="c *k", fixed="*s *k *t", attributes=_GROUP, known={"g": "group"}, **contraction,
+            reduced="c *k",
+            fixed="*s *k *t",
+            attributes=_GROUP,
+            known={"g": "group"},
+            **contraction,
         ),
     )
     register(
         "ConvTranspose",
         Einsum(
             text="n (g c) *s, (g c) o *k, (g o) -> n (g o) *t",
-            reduced="c *k", fixed="*s *k *t", attributes=_GROUP, known={"g": "group"}, **contraction,
+            reduced="c *k",
+            fixed="*s *k *t",
+            attributes=_GROUP,
+            known={"g": "group"},
+            **contraction,
         ),
     )
     register("Gemm", Gemm(**contraction))
@@ -102,7 +112,8 @@ def register_ops() -> None:
         "BatchNormalization",
         Einsum(
             text="n c *s, c, c, c, c -> n c *s",
-            roles={1: "scale", 2: "bias", 3: "statistic", 4: "statistic"}, zeroed=frozenset({1, 2}),
+            roles={1: "scale", 2: "bias", 3: "statistic", 4: "statistic"},
+            zeroed=frozenset({1, 2}),
         ),
     )
     register(

@@ -40,7 +40,8 @@ class Elementwise(Op):
         shape = site.output_shape()
         output = factors(shape)
         inputs = tuple(
-            None if value is None else aligned(site.shape(i), output) for i, value in enumerate(site.node.inputs)
+            None if value is None else aligned(site.shape(i), output)
+            for i, value in enumerate(site.node.inputs)
         )
         return Rule(inputs=inputs, outputs=(output,) * len(site.node.outputs), sizes=sizes(shape, output))
 
@@ -69,8 +70,11 @@ class AlongAxis(Op):
         outputs = tuple(aligned(s, data) if s is not None else None for s in site.output_shapes)
         why = f"{site.node.op_type} works along it"
         return Rule(
-            inputs=inputs, outputs=outputs, sizes=sizes(shape, data),
-            reduced=frozenset() if self.fixed else frozenset(over), fixed=dict.fromkeys(over, why) if self.fixed else {},
+            inputs=inputs,
+            outputs=outputs,
+            sizes=sizes(shape, data),
+            reduced=frozenset() if self.fixed else frozenset(over),
+            fixed=dict.fromkeys(over, why) if self.fixed else {},
         )
 
     def _to_end(self, site: Site) -> bool:
@@ -112,7 +116,9 @@ class Reduce(Op):
         )
         over = [data[axis][0] for axis in sorted(axes) if data[axis]]
         return Rule(
-            inputs=(data, *[None] * (len(site.node.inputs) - 1)), outputs=(output,), sizes=sizes(shape, data),
+            inputs=(data, *[None] * (len(site.node.inputs) - 1)),
+            outputs=(output,),
+            sizes=sizes(shape, data),
             reduced=frozenset() if self.fixed else frozenset(over),
             fixed=dict.fromkeys(over, f"{site.node.op_type} ranks its slots") if self.fixed else {},
         )

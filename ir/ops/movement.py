@@ -48,8 +48,10 @@ class Movement(Op):
                 if shape[a] > 1 or len(index) > 1
             ]
         return Rule(
-            inputs=(data, *[None] * (len(site.node.inputs) - 1)), outputs=tuple(outputs),
-            sizes={t[0]: n for t, n in zip(data, shape, strict=True) if t}, maps=tuple(maps),
+            inputs=(data, *[None] * (len(site.node.inputs) - 1)),
+            outputs=tuple(outputs),
+            sizes={t[0]: n for t, n in zip(data, shape, strict=True) if t},
+            maps=tuple(maps),
         )
 
     def new_vector(self, site: Site, cut: Cut, output: int, axis: int) -> Index | None:
@@ -212,7 +214,9 @@ class Expand(Op):
         offset = len(result) - len(shape)
         data = tuple(output[offset + axis] if size > 1 else () for axis, size in enumerate(shape))
         return Rule(
-            inputs=(data, None), outputs=(output,), sizes={t[0]: n for t, n in zip(output, result, strict=True) if t}
+            inputs=(data, None),
+            outputs=(output,),
+            sizes={t[0]: n for t, n in zip(output, result, strict=True) if t},
         )
 
 
@@ -235,7 +239,10 @@ class Concat(Op):
                 pins.append(Pin(operand=("in", i), axis=axis, reason="an axis of size 1"))
             offset += size
         return Rule(
-            inputs=(terms,) * len(site.node.inputs), outputs=(terms,), maps=tuple(maps), pins=tuple(pins),
+            inputs=(terms,) * len(site.node.inputs),
+            outputs=(terms,),
+            maps=tuple(maps),
+            pins=tuple(pins),
             sizes={t[0]: n for t, n in zip(terms, shape, strict=True) if t},
         )
 
@@ -250,7 +257,11 @@ class Gather(Op):
         index = site.number(1)
         if index is not None and index.ndim == 1:
             return self._picked(site, axis, index % shape[axis])
-        if index is not None and index.size == shape[axis] and (order := strided_order(index % index.size)) is not None:
+        if (
+            index is not None
+            and index.size == shape[axis]
+            and (order := strided_order(index % index.size)) is not None
+        ):
             return self._strided(site, axis, index.shape, order)
         return self._looked_up(site, axis, constant=index is not None)
 
@@ -277,7 +288,11 @@ class Gather(Op):
         data = factors(shape)
         inner = factors((1,) * len(shape) + picked)[len(shape) :]
         table = tuple(() if a == axis else t for a, t in enumerate(data))
-        why = "single slices of it are picked by index" if constant else "its slots are looked up by computed indices"
+        why = (
+            "single slices of it are picked by index"
+            if constant
+            else "its slots are looked up by computed indices"
+        )
         return Rule(
             inputs=(table, None if constant else inner),
             outputs=((*data[:axis], *inner, *data[axis + 1 :]),),
@@ -298,7 +313,9 @@ class Gather(Op):
         position = np.full(size, ANYWHERE)
         kept_input = np.arange(size) if old is None else old
         position[kept_input] = np.arange(len(kept_input))
-        grid = np.ix_(*(np.arange(n) if kept is None else kept for n, kept in zip(index.shape, new, strict=True)))
+        grid = np.ix_(
+            *(np.arange(n) if kept is None else kept for n, kept in zip(index.shape, new, strict=True))
+        )
         cut.set_input(1, position[(index % size)[grid]].astype(np.int64))
 
 
@@ -343,14 +360,18 @@ class Relayout(Op):
 
     def shape_literal(self, site: Site, sizes: list[int], dynamic: frozenset[int]) -> NDArray[Any]:
         """The new shape, with 0 (copy) or -1 (infer) on dynamic axes."""
-        source = site.facts.dynamic.get(site.node.inputs[0], frozenset()) if site.node.inputs[0] else frozenset()
+        source = (
+            site.facts.dynamic.get(site.node.inputs[0], frozenset()) if site.node.inputs[0] else frozenset()
+        )
         shape = site.shape(0)
         literal = list(sizes)
         for axis in dynamic:
             copied = axis in source and axis < len(shape) and shape[axis] == site.output_shape()[axis]
             literal[axis] = 0 if copied and not site.int_attribute("allowzero", 0) else -1
         if literal.count(-1) > 1:
-            raise RuleError(f"{site.node.op_type} has more than one dynamic axis that its input does not have")
+            raise RuleError(
+                f"{site.node.op_type} has more than one dynamic axis that its input does not have"
+            )
         return np.array(literal, np.int64)
 
 
@@ -380,7 +401,8 @@ class Resize(Op):
         return Rule(
             inputs=(data, *[None] * (len(site.node.inputs) - 1)),
             outputs=(tuple(() if axis in resized else term for axis, term in enumerate(data)),),
-            sizes={t[0]: n for t, n in zip(data, shape, strict=True) if t}, pins=tuple(pins),
+            sizes={t[0]: n for t, n in zip(data, shape, strict=True) if t},
+            pins=tuple(pins),
         )
 
 

@@ -167,7 +167,10 @@ class _Collector:
         for inner in nested_nodes(node):
             for value in inner.inputs:
                 if value is not None and value in self.facts.shapes:
-                    self._pin_value(value, Reason(text=f"read inside the body of `{node.op_type}`", rank=2, node=node.name))
+                    self._pin_value(
+                        value,
+                        Reason(text=f"read inside the body of `{node.op_type}`", rank=2, node=node.name),
+                    )
 
     # -- rules ----------------------------------------------------------------------------------------------------------
 
@@ -195,7 +198,11 @@ class _Collector:
         self.out.factors.update({(node, name): axis for name, axis in factors.items()})
 
     def _add_composites(
-        self, node: onnx_ir.Node, rule: Rule, factors: dict[str, int], composite: list[tuple[int, tuple[str, ...]]]
+        self,
+        node: onnx_ir.Node,
+        rule: Rule,
+        factors: dict[str, int],
+        composite: list[tuple[int, tuple[str, ...]]],
     ) -> None:
         """Product axes: those of the same factors are permutations of each other, the rest wait for a carrying factor."""
         by_factors: dict[tuple[str, ...], list[tuple[int, tuple[str, ...]]]] = defaultdict(list)
@@ -205,19 +212,25 @@ class _Collector:
         for (axis, term), *others in by_factors.values():
             for other, other_term in others:
                 index = permutation(term, other_term, rule.sizes)
-                self.out.ties.append(IndexTie(axis, index, other, np.arange(len(index)), node.name or node.op_type))
+                self.out.ties.append(
+                    IndexTie(axis, index, other, np.arange(len(index)), node.name or node.op_type)
+                )
             representatives.append((axis, term))
         entangled = [r for r in representatives if _is_entangled(r[1], representatives, factors)]
         for name in (f for _, term in entangled for f in term):
             if name not in factors:
                 factors[name] = self.out.table.add(rule.sizes[name])
-        self.out.products += Product.split(node.name or node.op_type, entangled, factors, rule.fixed, rule.sizes)
+        self.out.products += Product.split(
+            node.name or node.op_type, entangled, factors, rule.fixed, rule.sizes
+        )
 
     def _note_contraction(
         self, node: onnx_ir.Node, op: Op, rule: Rule, numbers: dict[tuple[str, int], int]
     ) -> None:
         computed = [i for i, v in enumerate(node.inputs) if v is not None and not is_constant(v, self.facts)]
-        axes = {name: self.out.factors[node, name] for name in rule.reduced if (node, name) in self.out.factors}
+        axes = {
+            name: self.out.factors[node, name] for name in rule.reduced if (node, name) in self.out.factors
+        }
         if not op.linear or len(computed) > 1:
             self.out.statistic += axes.values()
         if op.linear and len(computed) > 1:
@@ -271,7 +284,11 @@ def _is_entangled(
 def is_constant(value: onnx_ir.Value, facts: Facts) -> bool:
     """Whether a value is an initializer, the output of a ``Constant`` node, or shape arithmetic that is known."""
     producer = value.producer()
-    return value.is_initializer() or value in facts.derived or (producer is not None and producer.op_type == "Constant")
+    return (
+        value.is_initializer()
+        or value in facts.derived
+        or (producer is not None and producer.op_type == "Constant")
+    )
 
 
 def nested_nodes(node: onnx_ir.Node) -> list[onnx_ir.Node]:

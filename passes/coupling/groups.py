@@ -70,7 +70,9 @@ class Group:
 
     def __str__(self) -> str:
         members = ", ".join(f"@{m.name}:{m.axis}" for m in self.members)
-        return f"group {self.id} size={self.units} {{{members}}}" + (f" frozen: {self.frozen.text}" if self.frozen else "")
+        return f"group {self.id} size={self.units} {{{members}}}" + (
+            f" frozen: {self.frozen.text}" if self.frozen else ""
+        )
 
 
 @dataclass(slots=True)
@@ -125,7 +127,12 @@ def build_groups(facts: Facts, relations: Relations, components: Components) -> 
     for units in _classes(np.flatnonzero(owned & components.free), signature, components):
         members = tuple(_members(units, parameters, len(owned)))
         groups.append(
-            Group(id=f"g{len(groups) + 1}", components=units, members=members, statistic=bool(statistic[units].any()))
+            Group(
+                id=f"g{len(groups) + 1}",
+                components=units,
+                members=members,
+                statistic=bool(statistic[units].any()),
+            )
         )
     frozen = _frozen(coupling, owned & ~components.free, parameters, len(groups))
     coupling.groups = (*groups, *frozen)
@@ -170,9 +177,7 @@ def _classes(owned: Index, signature: Index, components: Components) -> list[Ind
     return [owned[inverse == number] for number in np.argsort(seen, kind="stable")]
 
 
-def _members(
-    units: Index, parameters: list[tuple[Operand, int, Index]], count: int
-) -> Iterator[Member]:
+def _members(units: Index, parameters: list[tuple[Operand, int, Index]], count: int) -> Iterator[Member]:
     number = np.full(count, -1)
     number[units] = np.arange(len(units))
     for operand, axis, labels in parameters:
@@ -205,7 +210,9 @@ def _frozen(
     for root, members in _pinned_classes(coupling).items():
         offset += 1
         yield Group(
-            id=f"g{offset}", components=np.zeros(0, np.int64), members=members,
+            id=f"g{offset}",
+            components=np.zeros(0, np.int64),
+            members=members,
             frozen=coupling.relations.table.pinned[root],
         )
 

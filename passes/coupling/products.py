@@ -60,8 +60,12 @@ class Product:
                 group += more
                 grown = bool(more)
             yield cls(
-                cause, tuple(group), {f: factors[f] for f in names}, {f: sizes[f] for f in names},
-                {f: why for f, why in fixed.items() if f in names}, tuple(_alternatives([t for _, t in group], names)),
+                cause,
+                tuple(group),
+                {f: factors[f] for f in names},
+                {f: sizes[f] for f in names},
+                {f: why for f, why in fixed.items() if f in names},
+                tuple(_alternatives([t for _, t in group], names)),
             )
 
     def coordinates(self, term: Term, factor: str) -> Index:

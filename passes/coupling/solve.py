@@ -78,7 +78,13 @@ def _decide_round(
     with_heads = [p for p in pending if any(table.find(axis) in parallel for axis in p.factors.values())]
     for product in with_heads or pending[:1]:
         counts = live[id(product)]
-        _carry(relations, product, _preferred(product, counts, {f for f, a in product.factors.items() if table.find(a) in parallel}, unit))
+        _carry(
+            relations,
+            product,
+            _preferred(
+                product, counts, {f for f, a in product.factors.items() if table.find(a) in parallel}, unit
+            ),
+        )
         decided.append(product)
     return decided
 
@@ -117,7 +123,10 @@ def _carry(relations: Relations, product: Product, carriers: frozenset[str]) -> 
     for axis, term in product.axes:
         carrier = next((f for f in term if f in carriers), None)
         if carrier is None:
-            table.pin(axis, Reason(text=f"no factor of it can be cut at `{product.cause}`", rank=6, node=product.cause))
+            table.pin(
+                axis,
+                Reason(text=f"no factor of it can be cut at `{product.cause}`", rank=6, node=product.cause),
+            )
             continue
         index = product.coordinates(term, carrier)
         relations.ties.append(
@@ -125,7 +134,10 @@ def _carry(relations: Relations, product: Product, carriers: frozenset[str]) -> 
         )
     for factor, axis in product.factors.items():
         if factor not in carriers:
-            text = product.fixed.get(factor) or f"the other factor of its product carries the cut at `{product.cause}`"
+            text = (
+                product.fixed.get(factor)
+                or f"the other factor of its product carries the cut at `{product.cause}`"
+            )
             table.pin(axis, Reason(text=text, rank=6, node=product.cause))
 
 

@@ -88,5 +88,10 @@ def verify(
     equivalence = "same" if step is None else make_reference(before, step, unit)
     error, batch = check_outputs(pass_name, before, after, seed=seed)
     return Verdict(
-        pass_name=pass_name, values=values, broadcasts=broadcasts, equivalence=equivalence, error=error, batch=batch
+        pass_name=pass_name,
+        values=values,
+        broadcasts=broadcasts,
+        equivalence=equivalence,
+        error=error,
+        batch=batch,
     )

@@ -63,11 +63,15 @@ def _violation(
         f"`{node.op_type}` broadcasts 1 channel to {result[-back]} after `{pass_name}`, which it did not before",
         code="V012",
         place=Place(file=file, node=node.name or None),
-        notes=[f"input {position} shrank to 1 on axis {len(result) - back}; its inputs are {'; '.join(shapes)}"],
+        notes=[
+            f"input {position} shrank to 1 on axis {len(result) - back}; its inputs are {'; '.join(shapes)}"
+        ],
         help=["keep more channels with `min-channels`, and report this: the coupling of this op is wrong"],
     )
 
 
 def _producer(value: onnx_ir.Value) -> str:
     producer = value.producer()
-    return f"from `{producer.name or producer.op_type}`" if producer is not None else "(a constant or an input)"
+    return (
+        f"from `{producer.name or producer.op_type}`" if producer is not None else "(a constant or an input)"
+    )

@@ -39,7 +39,9 @@ def check_outputs(pass_name: str, reference: Module, module: Module, *, seed: in
             raise VerificationError(
                 f"output `{name}` differs by {error:.1e} (relative) after `{pass_name}`, allowed is {tolerance:.0e}",
                 code="V013",
-                notes=[f"shape {list(array.shape)}, largest magnitude {_magnitude(array):.3g}, probe inputs of seed {seed}, batch {batch}"],
+                notes=[
+                    f"shape {list(array.shape)}, largest magnitude {_magnitude(array):.3g}, probe inputs of seed {seed}, batch {batch}"
+                ],
                 help=["this is a bug in prunec: please report it with the model and the pipeline"],
             )
     return worst, batch
@@ -68,7 +70,9 @@ def relative_error(actual: Array, expected: Array) -> float:
         return float(np.mean(actual != expected)) if expected.size else 0.0
     a, b = actual.astype(np.float64), expected.astype(np.float64)
     finite = np.isfinite(b)
-    if not np.array_equal(finite, np.isfinite(a)) or not np.array_equal(a[~finite], b[~finite], equal_nan=True):
+    if not np.array_equal(finite, np.isfinite(a)) or not np.array_equal(
+        a[~finite], b[~finite], equal_nan=True
+    ):
         return float("inf")
     if not finite.any():
         return 0.0
@@ -87,5 +91,3 @@ def coarsest_type(module: Module) -> str:
     names = {str(v.dtype.name).lower() for v in module.graph.initializers.values() if v.dtype is not None}
     names |= {str(v.dtype.name).lower() for v in module.graph.inputs if v.dtype is not None}
     return next((name for name in ("bfloat16", "float16") if name in names), "float32")
-
-

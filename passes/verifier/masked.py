@@ -51,7 +51,9 @@ class _Reference:
         for operand in list(relations.table.operands):
             if is_parameter(operand.value, self.coupling.facts):
                 self._zero(operand)
-        restricted = [self._restrict(node, relations.ops[node], rule) for node, rule in list(relations.rules.items())]
+        restricted = [
+            self._restrict(node, relations.ops[node], rule) for node, rule in list(relations.rules.items())
+        ]
         return "masked-kept-statistics" if any(restricted) else "masked"
 
     def _mask(self, number: int) -> Bools | None:
@@ -113,7 +115,9 @@ class _Reference:
     def _gather_input(self, node: onnx_ir.Node, position: int, axis: int, kept: Bools) -> None:
         source = node.inputs[position]
         assert source is not None
-        gathered = self._insert(node, "Gather", [source, self._indices(np.flatnonzero(kept))], {"axis": axis}, before=True)
+        gathered = self._insert(
+            node, "Gather", [source, self._indices(np.flatnonzero(kept))], {"axis": axis}, before=True
+        )
         node.replace_input_with(position, gathered)
 
     def _scatter_output(self, node: onnx_ir.Node, position: int, axis: int, kept: Bools) -> None:
@@ -122,11 +126,15 @@ class _Reference:
         users = list(result.uses())
         was_output = result.is_graph_output()
         spread = self._insert(
-            node, "Gather", [result, self._indices(np.maximum(np.cumsum(kept) - 1, 0))], {"axis": axis}, before=False
+            node,
+            "Gather",
+            [result, self._indices(np.maximum(np.cumsum(kept) - 1, 0))],
+            {"axis": axis},
+            before=False,
         )
         shape = [1] * len(self.coupling.facts.shapes[result])
         shape[axis] = len(kept)
-        dtype = result.dtype or onnx_ir.DataType.FLOAT
+        dtype = onnx_ir.DataType(self.coupling.facts.types.get(result, onnx_ir.DataType.FLOAT))
         mask = self._constant(onnx_ir.Tensor(kept.reshape(shape).astype(dtype.numpy()), dtype=dtype))
         masked = self._insert(spread.producer(), "Mul", [spread, mask], {}, before=False)
         assert not was_output  # a graph output is never cut
@@ -149,7 +157,6 @@ class _Reference:
         self.count += 1
         new = onnx_ir.node(op_type, inputs, attributes, name=f"prunec_reference_{self.count}")
         new.outputs[0].name = f"prunec_reference_value_{self.count}"
-        new.outputs[0].dtype = inputs[0].dtype
         insert = self.model.graph.insert_before if before else self.model.graph.insert_after
         insert(node, [new])
         return new.outputs[0]

@@ -13,7 +13,11 @@ from prunec.ir.proto import outline
 
 
 def check_shapes(
-    pass_name: str, before: Module, after: Module, facts: Facts, predicted: Mapping[str, tuple[int, ...]] | None
+    pass_name: str,
+    before: Module,
+    after: Module,
+    facts: Facts,
+    predicted: Mapping[str, tuple[int, ...]] | None,
 ) -> int:
     """Check a module's shapes: node by node against the prediction, then whole by ONNX's strict shape inference.
 
@@ -26,7 +30,9 @@ def check_shapes(
     compared = 0 if predicted is None else _compare(pass_name, facts, predicted)
     error = strict_inference_error(after)
     if error is not None and strict_inference_error(before) is None:
-        raise VerificationError(f"after `{pass_name}` ONNX's shape inference rejects the graph: {error}", code="V010")
+        raise VerificationError(
+            f"after `{pass_name}` ONNX's shape inference rejects the graph: {error}", code="V010"
+        )
     return compared
 
 
