@@ -134,13 +134,11 @@ def shifted(images: Tensor) -> Tensor:
 
 def optimizer_of(net: DigitNet, recipe: Recipe) -> torch.optim.Optimizer:
     """SGD with Nesterov momentum; weight decay only on tensors with more than one axis."""
-    kernels = [p for p in net.parameters() if p.ndim > 1]
-    vectors = [p for p in net.parameters() if p.ndim == 1]
-    groups: list[dict[str, Any]] = [
-        {"params": kernels, "weight_decay": recipe.weight_decay},
-        {"params": vectors},
-    ]
-    return torch.optim.SGD(groups, recipe.learning_rate, momentum=0.9, nesterov=True)
+    decayed: dict[str, Any] = {"params": [], "weight_decay": recipe.weight_decay}
+    plain: dict[str, Any] = {"params": []}
+    for parameter in net.parameters():
+        (decayed if parameter.ndim > 1 else plain)["params"].append(parameter)
+    return torch.optim.SGD([decayed, plain], recipe.learning_rate, momentum=0.9, nesterov=True)
 
 
 def train(images: Tensor, labels: Tensor, recipe: Recipe) -> DigitNet:
@@ -149,8 +147,7 @@ def train(images: Tensor, labels: Tensor, recipe: Recipe) -> DigitNet:
     net = DigitNet()
     optimizer = optimizer_of(net, recipe)
     steps = len(images) // recipe.batch
-    total = recipe.epochs * steps
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.learning_rate, total_steps=total)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.learning_rate, recipe.epochs * steps)
     for _ in range(recipe.epochs):
         for chosen in torch.randperm(len(images))[: steps * recipe.batch].view(steps, -1):
             loss = cross_entropy(net(shifted(images[chosen])), labels[chosen])
@@ -182,12 +179,11 @@ def main() -> None:
     """Train, export, and say the held-out accuracy in torch and in ONNX Runtime."""
     torch.set_num_threads(1)
     recipe = Recipe()
-    digits = load_digits()
-    images = (digits.images / 16).astype(np.float32)[:, None]
-    split = train_test_split(
-        images, digits.target, test_size=recipe.held_out, stratify=digits.target, random_state=recipe.seed
+    images, classes = load_digits(return_X_y=True)
+    images = (images / 16).astype(np.float32).reshape(-1, 1, 8, 8)
+    seen, held_out, seen_labels, labels = train_test_split(
+        images, classes, test_size=recipe.held_out, stratify=classes, random_state=recipe.seed
     )
-    seen, held_out, seen_labels, labels = split
     net = train(torch.from_numpy(seen), torch.from_numpy(seen_labels), recipe)
     export(net, HERE / "digits.onnx")
     np.savez_compressed(HERE / "digits.npz", image=held_out, label=labels.astype(np.int64))
