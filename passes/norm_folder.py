@@ -82,7 +82,9 @@ class NormFolder:
             self.statistics[f"{kind} folded"] += 1
             self._remarks.passed("fold-norm", f"`{label(node)}` is folded into {done}", node=label(node))
         else:
-            self._remarks.analysis("fold-norm", f"`{label(node)}` has nothing to fold: gamma is 1, beta 0", node=label(node))
+            self._remarks.analysis(
+                "fold-norm", f"`{label(node)}` has nothing to fold: gamma is 1, beta 0", node=label(node)
+            )
 
     def _fold(self, node: onnx_ir.Node, kind: Kind) -> str | None:
         """Fold ``node``; into what, ``""`` where there is nothing to fold, None where it is no norm."""
@@ -168,6 +170,7 @@ class NormFolder:
 
         The layer's output takes the norm's output's name, so that every name still means what it meant.
         """
+        done = f"`{label(linear.node)}` before it"  # before the output of an unnamed node takes another name
         Rewrite.of(linear, linear.weights.followed_by(affine), self._constants).apply(self._constants)
         inner, outer = norm.inputs[index], norm.outputs[0]
         if inner is None:
@@ -178,18 +181,18 @@ class NormFolder:
         outer.replace_all_uses_with(inner, replace_graph_outputs=True)
         self._remove(norm)
         inner.name = outer.name
-        return f"`{label(linear.node)}` before it"
+        return done
 
     def _fold_ahead(self, norm: onnx_ir.Node, axis: int, affine: Affine) -> str:
         """Fold ``affine`` into every layer behind ``norm``: all of them or, on CannotFold, none."""
         feeds = consumers_of(norm, axis, affine, self._constants)
+        names = ", ".join(f"`{label(linear.node)}`" for linear, _ in feeds)
         rewrites = [
             Rewrite.of(linear, linear.weights.preceded_by(affine.repeated(repeats)), self._constants)
             for linear, repeats in feeds
         ]
         for rewrite in rewrites:
             rewrite.apply(self._constants)
-        names = ", ".join(f"`{label(linear.node)}`" for linear, _ in feeds)
         return f"{names} behind it"
 
     def _remove(self, node: onnx_ir.Node) -> None:
@@ -220,7 +223,7 @@ def _batch_norm_map(node: onnx_ir.Node, constants: Constants) -> Affine:
     if not node.attributes.get_int("spatial", 1):
         raise CannotFold("it normalises every position on its own (spatial=0)")
     gamma, beta, mean, variance = (constants.read(value) for value in node.inputs[1:5])
-    epsilon = node.attributes.get_float("epsilon", 1e-5)
+    epsilon = node.attributes.get_float("epsilon", float(np.float32(1e-5)))  # attributes are float32
     return batch_norm_affine(gamma=gamma, beta=beta, mean=mean, variance=variance, epsilon=epsilon)
 
 

@@ -46,17 +46,18 @@ class Rewrite:
     def apply(self, constants: Constants) -> None:
         """Change the graph."""
         node, slot = self.linear.node, self.linear.bias
+        name = bias_name(node)  # before the weight takes another name
         if self.kernel is not None:
             constants.replace(node, 1, self.kernel)
         if self.bias is None:
             return
         node.attributes.pop("beta", None)
         if slot is None:
-            add_after(node, self.bias, constants)
+            add_after(node, self.bias, constants, name)
         elif self.linear.weights.bias is not None:
             constants.replace(*slot, self.bias)
         else:
-            constants.add(*slot, self.bias, bias_name(node))
+            constants.add(*slot, self.bias, name)
 
 
 def bias_name(node: onnx_ir.Node) -> str:
@@ -66,15 +67,16 @@ def bias_name(node: onnx_ir.Node) -> str:
     return f"{name.removesuffix('weight')}bias" if name.endswith("weight") else f"{name}_bias"
 
 
-def add_after(node: onnx_ir.Node, bias: NDArray[np.generic], constants: Constants) -> None:
+def add_after(node: onnx_ir.Node, bias: NDArray[np.generic], constants: Constants, name: str) -> None:
     """Insert an Add of ``bias`` behind ``node``; its output takes over the name and uses of the node's."""
     inner, graph = node.outputs[0], node.graph
     if graph is None:
         raise ValueError(f"{node.name} is in no graph")
-    outer = onnx_ir.Value(name=inner.name, type=inner.type, shape=inner.shape)
+    shape = None if inner.shape is None else inner.shape.copy()
+    outer = onnx_ir.Value(name=inner.name, type=inner.type, shape=shape)
     inner.replace_all_uses_with(outer, replace_graph_outputs=True)
     inner.name = constants.fresh(f"{inner.name}_no_bias")
     add = onnx_ir.Node("", "Add", [inner, None], outputs=[outer], name=f"{label(node)}_bias")
     add.metadata_props.update(node.metadata_props)
     graph.insert_after(node, add)
-    constants.add(add, 1, bias, bias_name(node))
+    constants.add(add, 1, bias, name)
