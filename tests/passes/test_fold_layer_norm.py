@@ -48,6 +48,13 @@ def test_a_matmul_without_bias_gets_an_add() -> None:
     folded.must_compute_the_same(x=X)
 
 
+def test_a_product_that_is_a_graph_output_gets_its_own_add() -> None:
+    head = "g (float[2, 5, 8] x) => (float[n, s, o] y, float[n, s, o] m)"
+    folded = fold(layers("m = MatMul (a, w) y = Add (m, b)", head=head, w=random(8, 3), b=random(3)))
+    assert folded.ops() == ["LayerNormalization", "MatMul", "Add", "Add"]
+    folded.must_compute_the_same(x=X)
+
+
 @pytest.mark.parametrize("norm", ["[ln] a = LayerNormalization (x, gamma)", NORM])
 def test_without_beta_no_add_is_made(norm: str) -> None:
     folded = fold(layers("y = MatMul (a, w)", norm=norm, w=random(8, 3), beta=np.zeros(8, np.float32)))
