@@ -17,6 +17,7 @@ import onnx
 import onnx_ir
 from numpy.typing import NDArray
 
+from prunec.ir.diagnostics import PrunecError
 from prunec.ir.sizes import InputSizes, input_sizes
 
 Array = NDArray[Any]
@@ -241,12 +242,24 @@ class _Walk:
 
     def _probe(self, missing: list[onnx_ir.Value]) -> bool:
         """Fill shapes by running the model once; False where it does not run."""
-        from prunec.ir.execute import probe_shapes
+        from prunec.ir.execute import run_model
+        from prunec.ir.probes import probe_feeds
 
-        names = {v.name: v for v in missing}
-        shapes = probe_shapes(self.model, [n for n in names if n], self.sizes)
-        self.facts.shapes.update({names[name]: shape for name, shape in shapes.items()})
-        return bool(shapes)
+        values = {v.name: v for v in missing if v.name}
+        try:
+            feeds = {name: _resized(feed, self.sizes[name]) for name, feed in probe_feeds(self.model).items()}
+            arrays = run_model(self.model, feeds, outputs=list(values))
+        except PrunecError:
+            return False
+        for name, array in arrays.items():
+            self.facts.shapes[values[name]] = array.shape
+            self.facts.types.setdefault(values[name], int(onnx_ir.DataType.from_numpy(array.dtype)))
+        return True
+
+
+def _resized(feed: Array, shape: tuple[int, ...]) -> Array:
+    """The feed repeated to another shape: same kind of numbers, other sizes."""
+    return feed if feed.shape == shape else np.resize(feed, shape)
 
 
 def constant_tensor(node: onnx_ir.Node) -> onnx_ir.TensorProtocol | None:

@@ -32,6 +32,11 @@ class Cut(Protocol):
     def set_input(self, position: int, array: NDArray[Any]) -> None:
         """Replace an input of the node by a new constant."""
 
+    def patch_input(
+        self, position: int, sizes: NDArray[np.int64], dynamic: NDArray[np.bool_], old: NDArray[np.int64]
+    ) -> None:
+        """Overwrite the entries of a computed shape operand that are not dynamic; dynamic ones shrink from ``old`` to ``sizes``."""
+
     def set_attributes(self, values: Mapping[str, list[int] | None]) -> None:
         """Replace attributes by lists of integers; None takes an attribute away."""
 
@@ -83,16 +88,17 @@ class Op:
             self._rewrite_shape(site, cut, self.shape_input)
 
     def _rewrite_shape(self, site: Site, cut: Cut, position: int) -> None:
+        """Bring a shape operand up to date: dynamic entries stay as they are written or computed, the others become numbers."""
         output = site.node.outputs[0]
-        rank = len(site.output_shape())
-        if not any(cut.kept(("out", 0), axis) is not None for axis in range(rank)):
+        axes = range(len(site.output_shape()))
+        if all(cut.kept(("out", 0), axis) is None for axis in axes):
             return
-        dynamic = site.facts.dynamic.get(output, frozenset())
-        cut.set_input(
-            position, self.shape_literal(site, [cut.size(("out", 0), a) for a in range(rank)], dynamic)
-        )
-
-    def shape_literal(self, site: Site, sizes: list[int], dynamic: frozenset[int]) -> NDArray[Any]:
-        """The new contents of a shape operand; families whose shape operand knows wildcards override this."""
-        del site, dynamic
-        return np.array(sizes, np.int64)
+        sizes = np.array([cut.size(("out", 0), axis) for axis in axes], np.int64)
+        dynamic = np.isin(axes, list(site.facts.dynamic.get(output, ())))
+        written = site.number(position)
+        if written is not None:
+            cut.set_input(position, np.where(dynamic, written, sizes))
+        elif not dynamic.any():
+            cut.set_input(position, sizes)
+        else:
+            cut.patch_input(position, sizes, dynamic, np.array(site.output_shape(), np.int64))

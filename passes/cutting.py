@@ -256,6 +256,27 @@ class NodeCut:
         name = f"{self.node.outputs[0].name}_{'operand' if old is None else old.name}"
         self.node.replace_input_with(position, self.cutter.new_constant(name, array))
 
+    def patch_input(
+        self, position: int, sizes: NDArray[np.int64], dynamic: Bools, old: NDArray[np.int64]
+    ) -> None:
+        """Overwrite the entries of a computed shape operand that are not dynamic; dynamic ones shrink from ``old`` to ``sizes``."""
+        source = self.node.inputs[position]
+        assert source is not None
+        name = f"{self.node.outputs[0].name}_shape"
+        shrinks = dynamic & (sizes != old)
+        if shrinks.any():  # a product of a dynamic and a static size: scale by the share that stays
+            up, down = (self.cutter.new_constant(f"{name}_{k}", np.where(shrinks, v, 1)) for k, v in (("new", sizes), ("old", old)))
+            source = self._compute("Div", [self._compute("Mul", [source, up], f"{name}_scaled"), down], f"{name}_divided")
+        mask, literal = self.cutter.new_constant(f"{name}_dynamic", dynamic), self.cutter.new_constant(f"{name}_static", sizes)
+        self.node.replace_input_with(position, self._compute("Where", [mask, source, literal], name))
+
+    def _compute(self, op_type: str, inputs: list[onnx_ir.Value], name: str) -> onnx_ir.Value:
+        """Insert a small node before this one."""
+        new = onnx_ir.node(op_type, inputs, name=name)
+        new.outputs[0].name = name
+        self.cutter.model.graph.insert_before(self.node, [new])
+        return new.outputs[0]
+
     def set_attributes(self, values: Mapping[str, list[int] | None]) -> None:
         """Replace attributes by lists of integers; None takes an attribute away."""
         for name, value in values.items():

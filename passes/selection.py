@@ -71,6 +71,8 @@ def select(
     Returns:
         Per group the removed units, ascending.
     """
+    if not groups:
+        return []
     wanted = _local(coupling, groups, policy) if policy.scope == "local" else _global(groups, scores, policy)
     counts = [policy.rounded(group, count) for group, count in zip(groups, wanted, strict=True)]
     chosen = [

@@ -46,7 +46,7 @@ def _uses(operand: Operand) -> tuple[str, ...]:
     if operand.use is None:
         return ()
     node, index = operand.use
-    return (f"{node.name}:{index}",)
+    return (f"{node.outputs[0].name}:{index}",)
 
 
 def components_of(step: Step, coupling: Coupling) -> Bools:

@@ -9,10 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
 from prunec.ir.layout import Layout
 from prunec.ir.op import Cut, Op
@@ -357,22 +354,6 @@ class Relayout(Op):
         if not self.apply(site, layout):
             raise RuleError(f"{site.shape(0)} and {site.output_shape()} regroup elements across axes")
         return layout.rule(extra_inputs=len(site.node.inputs) - 1)
-
-    def shape_literal(self, site: Site, sizes: list[int], dynamic: frozenset[int]) -> NDArray[Any]:
-        """The new shape, with 0 (copy) or -1 (infer) on dynamic axes."""
-        source = (
-            site.facts.dynamic.get(site.node.inputs[0], frozenset()) if site.node.inputs[0] else frozenset()
-        )
-        shape = site.shape(0)
-        literal = list(sizes)
-        for axis in dynamic:
-            copied = axis in source and axis < len(shape) and shape[axis] == site.output_shape()[axis]
-            literal[axis] = 0 if copied and not site.int_attribute("allowzero", 0) else -1
-        if literal.count(-1) > 1:
-            raise RuleError(
-                f"{site.node.op_type} has more than one dynamic axis that its input does not have"
-            )
-        return np.array(literal, np.int64)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

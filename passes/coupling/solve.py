@@ -27,6 +27,9 @@ Unit = Literal["head", "head-dim"]
 Bools = NDArray[np.bool_]
 
 
+_ONLY_SLOT = Reason(text="the only slot of an axis of size 1", rank=6)
+
+
 @dataclass(frozen=True, slots=True)
 class Components:
     """The solution at the level of slots.
@@ -111,9 +114,9 @@ def _live(relations: Relations, state: Components, product: Product, factor: str
 
 def _pinned_slots(relations: Relations, state: Components, axis: int) -> Bools:
     root, size = relations.table.find(axis), relations.table.sizes[axis]
-    if root in relations.table.pinned:
+    start = state.start.get(root)
+    if start is None:
         return np.ones(size, bool)
-    start = state.start[root]
     return ~state.free[state.labels[start : start + size]]
 
 
@@ -151,9 +154,9 @@ def _components(relations: Relations) -> Components:
             rows.append(start[a] + tie.a_index)
             columns.append(start[b] + tie.b_index)
         elif a in start:
-            pins.append((start[a] + tie.a_index, table.pinned[b]))
+            pins.append((start[a] + tie.a_index, table.pinned.get(b, _ONLY_SLOT)))
         elif b in start:
-            pins.append((start[b] + tie.b_index, table.pinned[a]))
+            pins.append((start[b] + tie.b_index, table.pinned.get(a, _ONLY_SLOT)))
     row, column = (np.concatenate(part) if part else np.zeros(0, np.int64) for part in (rows, columns))
     graph = coo_array((np.ones(len(row), np.int8), (row, column)), shape=(total, total))
     count, labels = connected_components(graph, directed=False) if total else (0, np.zeros(0, np.int64))
