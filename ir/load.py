@@ -21,9 +21,9 @@ from prunec.ir.diagnostics import Place, UserError
 from prunec.ir.external import Bytes, DataFiles, all_graphs, buffer_of, map_external, map_file, view_tensor
 from prunec.ir.formats import TEXT_SUFFIXES, refuse_foreign_format
 from prunec.ir.module import Module, Source
-from prunec.ir.proto import outline, remember_declared
+from prunec.ir.proto import placeholder, remember_declared, weights_of
 from prunec.ir.structure import check_model
-from prunec.ir.wire import Split, WireError, split_weights
+from prunec.ir.wire import SMALLEST_WEIGHT, Split, WireError, split_weights
 
 if TYPE_CHECKING:
     import onnx_graphsurgeon as gs
@@ -186,9 +186,21 @@ def _from_proto(
 
 def _from_model(model: onnx_ir.Model) -> Module:
     files = DataFiles(file=Source().name, model=None)
-    sort(model)
-    check_model(outline(model), file=files.file)
+    check_model(_outline(model), file=files.file)
     return _finish(model, files)
+
+
+def _outline(model: onnx_ir.Model) -> onnx.ModelProto:
+    """The model as a proto without its large weights; works on broken graphs too, which cannot be cloned."""
+    weights = weights_of(model, smallest=SMALLEST_WEIGHT)
+    values = model.graph.initializers
+    try:
+        for name, tensor in weights.items():
+            values[name].const_value = placeholder(tensor, name)
+        return onnx_ir.to_proto(model)
+    finally:
+        for name, tensor in weights.items():
+            values[name].const_value = tensor
 
 
 def _finish(model: onnx_ir.Model, files: DataFiles) -> Module:

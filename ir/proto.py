@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+import numpy as np
 import onnx
 import onnx_ir
+from onnx_ir.serde import TensorProtoTensor
 
 from prunec.ir.diagnostics import Place, UserError
-from prunec.ir.external import all_graphs
+from prunec.ir.external import buffer_of
 from prunec.ir.module import Module
 from prunec.ir.structure import subgraphs_of
-from prunec.ir.wire import SMALLEST_WEIGHT
+from prunec.ir.wire import SMALLEST_WEIGHT, join_weights
 
 LARGEST_PROTO = 1_900_000_000
 """Bytes of weights that fit into one protobuf message (its limit is 2 GiB) beside the graph itself."""
@@ -25,32 +27,89 @@ def to_proto(module: Module) -> onnx.ModelProto:
     Raises:
         UserError: the weights are more than one message can hold.
     """
-    size = weight_bytes(module.model)
-    if size > LARGEST_PROTO:
+    _check_size(module)
+    return serialize(module.model)
+
+
+def to_pieces(module: Module) -> list[bytes | memoryview]:
+    """The module as serialised protobuf, in pieces that share the weights' memory: three times faster.
+
+    Raises:
+        UserError: the weights are more than one message can hold.
+    """
+    _check_size(module)
+    weights = {
+        name: tensor
+        for name, tensor in weights_of(module.model, smallest=SMALLEST_WEIGHT).items()
+        if not isinstance(tensor, TensorProtoTensor) or tensor.raw.HasField("raw_data")
+    }
+    proto = without_weights(module.model, dict.fromkeys(weights, ("-", 0)))
+    for tensor in proto.graph.initializer:
+        if tensor.name in weights:
+            tensor.ClearField("external_data")
+            tensor.ClearField("data_location")
+    names = [tensor.name for tensor in proto.graph.initializer]
+    data = [bytes_of(weights[name]) if name in weights else None for name in names]
+    return join_weights(proto.SerializeToString(), data)
+
+
+def bytes_of(tensor: onnx_ir.TensorProtocol) -> bytes | memoryview:
+    """A tensor's bytes as files hold them, without a copy where numpy already holds them so."""
+    if isinstance(tensor, onnx_ir.Tensor) and tensor.dtype.bitwidth >= 8:
+        array = tensor.numpy()
+        if array.flags.c_contiguous and array.dtype.newbyteorder("<") == array.dtype:
+            return buffer_of(array.reshape(-1).view(np.uint8))
+    return tensor.tobytes()
+
+
+def _check_size(module: Module) -> None:
+    if (size := weight_bytes(module.model)) > LARGEST_PROTO:
         raise UserError(
             f"{size:,} bytes of weights do not fit into one ModelProto, which can hold {LARGEST_PROTO:,}",
             place=Place(file=module.source.name),
             help=["save the model with external data"],
         )
-    return serialize(module.model)
 
 
 def serialize(model: onnx_ir.Model) -> onnx.ModelProto:
-    """``onnx_ir``'s serialisation, less the ``value_info`` that it adds for initializers that had none."""
+    """``onnx_ir``'s serialisation, less what it adds that the model did not have.
+
+    That is: ``value_info`` of initializers, and a second copy of a tensor's metadata.
+    """
     proto = onnx_ir.to_proto(model)
-    declared = {
-        name
-        for graph in all_graphs(model)
-        for name, value in graph.initializers.items()
-        if DECLARED in value.meta
-    }
-    for graph in graphs_of(proto.graph):
-        added = {tensor.name for tensor in graph.initializer} - declared
-        kept = [info for info in graph.value_info if info.name not in added]
-        if len(kept) < len(graph.value_info):
-            del graph.value_info[:]
-            graph.value_info.extend(kept)
+    for part, graph in paired(proto.graph, model.graph):
+        declared = {name for name, value in graph.initializers.items() if DECLARED in value.meta}
+        added = {tensor.name for tensor in part.initializer} - declared
+        kept = [info for info in part.value_info if info.name not in added]
+        if len(kept) < len(part.value_info):
+            del part.value_info[:]
+            part.value_info.extend(kept)
+        constants = (attribute.t for node in part.node for attribute in node.attribute)
+        for tensor in (*part.initializer, *constants):
+            _drop_repeated(tensor)
     return proto
+
+
+def _drop_repeated(tensor: onnx.TensorProto) -> None:
+    entries = {entry.key: entry.value for entry in tensor.metadata_props}
+    if len(entries) < len(tensor.metadata_props):
+        del tensor.metadata_props[:]
+        for key, value in entries.items():
+            tensor.metadata_props.add(key=key, value=value)
+
+
+def paired(proto: onnx.GraphProto, graph: onnx_ir.Graph) -> Iterator[tuple[onnx.GraphProto, onnx_ir.Graph]]:
+    """A graph and its subgraphs in both forms, of which one was made from the other."""
+    yield proto, graph
+    for part, node in zip(proto.node, graph, strict=True):
+        for attribute in part.attribute:
+            if attribute.HasField("g"):
+                yield from paired(attribute.g, node.attributes[attribute.name].as_graph())
+            elif attribute.graphs:
+                for one, other in zip(
+                    attribute.graphs, node.attributes[attribute.name].as_graphs(), strict=True
+                ):
+                    yield from paired(one, other)
 
 
 def graphs_of(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
@@ -64,9 +123,8 @@ def graphs_of(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
 
 def remember_declared(model: onnx_ir.Model, proto: onnx.ModelProto) -> None:
     """Mark the initializers that the source declares in ``value_info``, so that saving keeps those."""
-    names = {info.name for graph in graphs_of(proto.graph) for info in graph.value_info}
-    for graph in all_graphs(model):
-        for name in names & graph.initializers.keys():
+    for part, graph in paired(proto.graph, model.graph):
+        for name in {info.name for info in part.value_info} & graph.initializers.keys():
             graph.initializers[name].meta[DECLARED] = True
 
 
@@ -99,22 +157,21 @@ def without_weights(model: onnx_ir.Model, placed: Mapping[str, tuple[str, int]])
         value = shell.graph.initializers[name]
         tensor = value.const_value
         assert tensor is not None
-        value.const_value = onnx_ir.ExternalTensor(
-            location,
-            offset,
-            tensor.nbytes,
-            tensor.dtype,
-            shape=onnx_ir.Shape(tensor.shape.numpy()),
-            name=name,
-            doc_string=tensor.doc_string,
-            metadata_props=dict(tensor.metadata_props) or None,
-        )
+        value.const_value = placeholder(tensor, name, location=location, offset=offset)
     return serialize(shell)
 
 
-def outline(model: onnx_ir.Model) -> onnx.ModelProto:
-    """The model without its large weights' bytes, for checks and shape inference; costs milliseconds.
-
-    The references to external data in it lead nowhere.
-    """
-    return without_weights(model, dict.fromkeys(weights_of(model, smallest=SMALLEST_WEIGHT), ("-", 0)))
+def placeholder(
+    tensor: onnx_ir.TensorProtocol, name: str, *, location: str = "-", offset: int = 0
+) -> onnx_ir.ExternalTensor:
+    """A reference to external data that stands for a tensor; the default location leads nowhere."""
+    return onnx_ir.ExternalTensor(
+        location,
+        offset,
+        tensor.nbytes,
+        tensor.dtype,
+        shape=onnx_ir.Shape(tensor.shape.numpy()),
+        name=name,
+        doc_string=tensor.doc_string,
+        metadata_props=dict(tensor.metadata_props) or None,
+    )

@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, NoReturn
 
-import numpy as np
 import onnx
 import onnx_ir
 
@@ -26,7 +25,9 @@ from prunec.ir.load import HAD_EXTERNAL_DATA
 from prunec.ir.module import Module
 from prunec.ir.proto import (
     LARGEST_PROTO,
+    bytes_of,
     graphs_of,
+    to_pieces,
     to_proto,
     weight_bytes,
     weights_of,
@@ -76,8 +77,8 @@ def save(module: Module, path: str | os.PathLike[str], *, external_data: bool | 
         elif _wants_external(module, external_data):
             _save_external(module, target)
         else:
-            content = to_proto(module).SerializeToString()
-            _replace(target, lambda stream: _write(stream, content))
+            pieces = to_pieces(module)
+            _replace(target, lambda stream: stream.writelines(pieces))
     except OSError as error:
         raise UserError(
             f"cannot write the file: {error.strerror or error}", place=Place(file=str(target))
@@ -115,7 +116,7 @@ def _save_text(module: Module, target: Path, external_data: bool | None) -> None
             "save as .onnx",
         )
     content = onnx.printer.to_text(to_proto(module)).encode()
-    _replace(target, lambda stream: _write(stream, content))
+    _replace(target, lambda stream: stream.writelines([content]))
 
 
 def _save_external(module: Module, target: Path) -> None:
@@ -129,7 +130,7 @@ def _save_external(module: Module, target: Path) -> None:
     placed = {name: (data.name, offset) for name, offset in offsets.items()}
     content = without_weights(module.model, placed).SerializeToString()
     _replace(data, lambda stream: _write_weights(stream, weights, offsets))
-    _replace(target, lambda stream: _write(stream, content))
+    _replace(target, lambda stream: stream.writelines([content]))
     for name in before & {_data_name(target, 1), _data_name(target, 2)} - {data.name}:
         target.with_name(name).unlink(missing_ok=True)
 
@@ -161,20 +162,7 @@ def _write_weights(
 ) -> None:
     for name, tensor in weights.items():
         stream.write(b"\0" * (offsets[name] - stream.tell()))
-        _write(stream, _bytes_of(tensor))
-
-
-def _bytes_of(tensor: onnx_ir.TensorProtocol) -> bytes | memoryview:
-    """A tensor's bytes as files hold them, without a copy where numpy already holds them so."""
-    if isinstance(tensor, onnx_ir.Tensor) and tensor.dtype.bitwidth >= 8:
-        array = tensor.numpy()
-        if array.flags.c_contiguous and array.dtype.newbyteorder("<") == array.dtype:
-            return buffer_of(array.reshape(-1).view(np.uint8))
-    return tensor.tobytes()
-
-
-def _write(stream: IO[bytes], content: bytes | memoryview) -> None:
-    stream.write(content)
+        stream.write(bytes_of(tensor))
 
 
 def _replace(target: Path, write: Callable[[IO[bytes]], None]) -> None:

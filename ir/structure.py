@@ -117,6 +117,9 @@ def _check_body(
 
 
 def _check_node(node: onnx.NodeProto, scope: Scope) -> None:
+    texts = (node.name, node.op_type, node.domain, *(attribute.name for attribute in node.attribute))
+    if not all(isinstance(text, str) for text in texts):
+        scope.fail(f"a name is not UTF-8 text: {next(text for text in texts if not isinstance(text, str))!r}")
     label = label_of(node)
     if not node.op_type:
         scope.fail("a node has no op type", node=label)
@@ -231,6 +234,8 @@ def _holds_map(kind: onnx.TypeProto) -> bool:
 
 
 def _check_unique(names: Sequence[str], what: str, scope: Scope) -> None:
+    if not all(isinstance(name, str) for name in names):
+        scope.fail(f"{what} name that is not UTF-8 text")
     if len(set(names)) < len(names):
         again = next(name for name, times in Counter(names).items() if times > 1)
         scope.fail(f"{what} `{again}` is defined more than once")

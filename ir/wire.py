@@ -1,4 +1,4 @@
-"""Takes the weights out of a serialised ``ModelProto`` without parsing or copying them.
+"""Takes weights out of a serialised ``ModelProto``, and puts them in, without parsing or copying them.
 
 Protobuf's Python runtime copies a weight on parsing and again on every access. This module reads just enough
 of the wire format (keys, varints, lengths; nothing below a tensor's own fields) to find the ``raw_data`` of
@@ -13,7 +13,7 @@ Reference: protocol buffers encoding, https://protobuf.dev/programming-guides/en
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 GRAPH, INITIALIZER, RAW_DATA = 7, 5, 9
@@ -78,6 +78,29 @@ def split_weights(buffer: memoryview, *, smallest: int = SMALLEST_WEIGHT) -> Spl
     length = sum(len(piece) for piece in pieces)
     head: list[bytes | memoryview] = [buffer[: graph.key], _key(GRAPH), _varint(length)]
     return Split(skeleton=b"".join([*head, *pieces, buffer[graph.stop :]]), spans=tuple(spans))
+
+
+def join_weights(skeleton: bytes, weights: Sequence[bytes | memoryview | None]) -> list[bytes | memoryview]:
+    """The inverse of ``split_weights``: a serialised model with its weights again, in pieces.
+
+    Args:
+        skeleton: a serialised ``ModelProto`` with one graph.
+        weights: per initializer of the main graph, the raw data to put in, or None.
+    """
+    buffer = memoryview(skeleton)
+    graph = next(field for field in fields(buffer, 0, len(buffer)) if field.number == GRAPH)
+    remaining = iter(weights)
+    pieces: list[bytes | memoryview] = []
+    for part in fields(buffer, graph.start, graph.stop):
+        data = next(remaining) if part.number == INITIALIZER else None
+        if data is None:
+            pieces.append(buffer[part.key : part.stop])
+            continue
+        tail = [_key(RAW_DATA), _varint(len(data)), data]
+        size = part.stop - part.start + sum(len(piece) for piece in tail)
+        pieces += [_key(INITIALIZER), _varint(size), buffer[part.start : part.stop], *tail]
+    length = sum(len(piece) for piece in pieces)
+    return [buffer[: graph.key], _key(GRAPH), _varint(length), *pieces, buffer[graph.stop :]]
 
 
 def fields(buffer: memoryview, start: int, stop: int) -> Iterator[Field]:
