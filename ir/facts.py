@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,8 @@ import onnx_ir
 from numpy.typing import NDArray
 
 from prunec.ir.diagnostics import PrunecError
-from prunec.ir.sizes import InputSizes, input_sizes
+from prunec.ir.module import opset_of
+from prunec.ir.sizes import SymbolSizes, input_shapes, symbol_sizes
 
 Array = NDArray[Any]
 
@@ -73,11 +74,19 @@ def infer_facts(model: onnx_ir.Model) -> Facts:
     Shapes that inference cannot tell (custom ops, data-dependent sizes) come from running the model once on probe inputs,
     and are missing where that fails too.
     """
-    sizes = input_sizes(model.graph)
-    facts = _Walk(model, sizes.first).run()
-    if sizes.symbolic:
-        _mark_dynamic(facts, _Walk(model, sizes.second).run())
+    facts = _Walk(model, symbol_sizes(model.graph, other=8)).run()
+    if _missing(model.graph, facts):  # sequences of 8 do not suit every model; 1 mostly does
+        facts = min(
+            facts, _Walk(model, symbol_sizes(model.graph)).run(), key=lambda f: _missing(model.graph, f)
+        )
+    if symbol_sizes(model.graph):
+        _mark_dynamic(facts, _Walk(model, symbol_sizes(model.graph, batch=2, spatial=96, other=12)).run())
     return facts
+
+
+def _missing(graph: onnx_ir.Graph, facts: Facts) -> int:
+    """How many values have no known shape."""
+    return sum(1 for node in graph for o in node.outputs if o.name and o not in facts.shapes)
 
 
 def _mark_dynamic(facts: Facts, other: Facts) -> None:
@@ -95,11 +104,12 @@ def _mark_dynamic(facts: Facts, other: Facts) -> None:
 class _Walk:
     """One pass over the graph at one choice of sizes."""
 
-    def __init__(self, model: onnx_ir.Model, sizes: InputSizes) -> None:
+    def __init__(self, model: onnx_ir.Model, sizes: SymbolSizes) -> None:
         self.model = model
         self.sizes = sizes
         self.facts = Facts()
-        self.opsets = dict(model.graph.opset_imports)
+        imports = {"" if d == "ai.onnx" else d: version for d, version in model.graph.opset_imports.items()}
+        self.opsets = tuple(imports.items())
 
     def run(self) -> Facts:
         self._seed()
@@ -115,19 +125,20 @@ class _Walk:
 
     def _seed(self) -> None:
         graph = self.model.graph
+        shapes = input_shapes(graph, self.sizes)
         for value in graph.initializers.values():
             self._record_constant(value, value.const_value)
         for value in graph.inputs:
             if value in self.facts.shapes:
                 continue
-            if (shape := self.sizes.get(value.name or "")) is not None:
+            if (shape := shapes.get(value.name or "")) is not None:
                 self.facts.shapes[value] = shape
             self.facts.types[value] = int(value.dtype or 1)
 
     def _record_constant(self, value: onnx_ir.Value, tensor: onnx_ir.TensorProtocol | None) -> None:
         if tensor is None:
             return
-        self.facts.shapes[value] = tuple(int(d) for d in tensor.shape)
+        self.facts.shapes[value] = tuple(tensor.shape.numpy())
         self.facts.types[value] = int(tensor.dtype)
         if tensor.size <= SMALL and tensor.dtype != onnx_ir.DataType.STRING:
             self.facts.numbers[value] = tensor.numpy()
@@ -172,7 +183,7 @@ class _Walk:
         inferred = self._infer_shapes(node)
         if any(np.prod(shape) > SMALL for shape in inferred.values()):
             return None
-        kernel = _reference_kernel(node.op_type, self.opsets.get(node.domain, self.opsets.get("", 1)))
+        kernel = _reference_kernel(node.op_type, opset_of(self.model.graph, node.domain))
         if kernel is None:
             return None
         try:
@@ -189,7 +200,7 @@ class _Walk:
 
     def _infer_shapes(self, node: onnx_ir.Node) -> dict[onnx_ir.Value, tuple[int, ...]]:
         """ONNX's own shape inference of one node; static results only, and the types as a side effect."""
-        schema = _schema(node.op_type, node.domain, self.opsets.get(node.domain, self.opsets.get("", 1)))
+        schema = _schema(node.op_type, node.domain, opset_of(self.model.graph, node.domain))
         inputs = [v for v in node.inputs if v is not None]
         if schema is None or any(v not in self.facts.types for v in inputs):
             self._declare(node)
@@ -203,7 +214,7 @@ class _Walk:
         }
         try:
             outputs = onnx.shape_inference.infer_node_outputs(
-                schema, proto, types, data, opset_imports=_opset_protos(tuple(self.opsets.items()))
+                schema, proto, types, data, opset_imports=_opset_protos(self.opsets)
             )
         except (RuntimeError, ValueError, KeyError, _OnnxError, onnx.shape_inference.InferenceError):
             self._declare(node)
@@ -247,19 +258,13 @@ class _Walk:
 
         values = {v.name: v for v in missing if v.name}
         try:
-            feeds = {name: _resized(feed, self.sizes[name]) for name, feed in probe_feeds(self.model).items()}
-            arrays = run_model(self.model, feeds, outputs=list(values))
+            arrays = run_model(self.model, probe_feeds(self.model, sizes=self.sizes), outputs=list(values))
         except PrunecError:
             return False
         for name, array in arrays.items():
             self.facts.shapes[values[name]] = array.shape
             self.facts.types.setdefault(values[name], int(onnx_ir.DataType.from_numpy(array.dtype)))
         return True
-
-
-def _resized(feed: Array, shape: tuple[int, ...]) -> Array:
-    """The feed repeated to another shape: same kind of numbers, other sizes."""
-    return feed if feed.shape == shape else np.resize(feed, shape)
 
 
 def constant_tensor(node: onnx_ir.Node) -> onnx_ir.TensorProtocol | None:
@@ -287,7 +292,7 @@ def _attribute_value(attribute: onnx_ir.Attr) -> Any:
     return attribute.value
 
 
-@lru_cache(maxsize=None)
+@cache
 def _schema(op_type: str, domain: str, version: int) -> Any:
     try:
         return onnx.defs.get_schema(op_type, version, "" if domain == "ai.onnx" else domain)
@@ -295,7 +300,7 @@ def _schema(op_type: str, domain: str, version: int) -> Any:
         return None
 
 
-@lru_cache(maxsize=None)
+@cache
 def _reference_kernel(op_type: str, version: int) -> Any:
     from onnx.reference.ops._op_list import load_op
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -10,11 +10,10 @@ import onnx_ir
 
 from prunec.ir.diagnostics import Place, UserError
 from prunec.ir.module import Module
+from prunec.ir.sizes import input_shapes, open_inputs, symbol_sizes
 
 Array = np.ndarray[Any, Any]
 DataType = onnx_ir.DataType
-SPATIAL = 64
-"""Size of an unknown height or width: divisible by the strides of common backbones."""
 KEEPS_VALUES = frozenset(
     {"Cast", "Clip", "Concat", "Expand", "Flatten", "Identity", "Max", "Min", "Mod"}
     | {"Reshape", "Slice", "Squeeze", "Tile", "Transpose", "Unsqueeze"}
@@ -44,52 +43,18 @@ def probe_feeds(
         UserError: an input's rank or type is unknown, so that no array can be made.
     """
     model, file = (module.model, module.source.name) if isinstance(module, Module) else (module, "<memory>")
-    inputs = [value for value in model.graph.inputs if value.name not in model.graph.initializers]
-    known = _default_sizes(inputs, batch) | dict(sizes or {})
+    shapes = input_shapes(model.graph, symbol_sizes(model.graph, batch=batch) | dict(sizes or {}))
     feeds: dict[str, Array] = {}
-    for index, value in enumerate(inputs):
+    for index, value in enumerate(open_inputs(model.graph)):
         if value.name is None or value.dtype is None or value.shape is None:
             raise UserError(
                 f"graph input `{value.name}` has no known type and rank",
                 place=Place(file=file),
                 help=["export the model with typed inputs, or give the array"],
             )
-        shape = [_size(value, axis, known) for axis in range(len(value.shape))]
         generator = np.random.default_rng([seed, index])
-        feeds[value.name] = _draw(generator, value, shape)
+        feeds[value.name] = _draw(generator, value, list(shapes[value.name]))
     return feeds
-
-
-def _default_sizes(inputs: Iterable[onnx_ir.Value], batch: int) -> dict[str, int]:
-    """A size for every symbol; one that is the first axis of any input is a batch everywhere."""
-    sizes: dict[str, int] = {}
-    axes = [(axis, value) for value in inputs for axis in range(len(value.shape or ()))]
-    for axis, value in sorted(axes, key=lambda pair: pair[0] != 0):
-        if (symbol := _symbol(value, axis)) is not None:
-            sizes.setdefault(symbol, batch if axis == 0 else _unnamed(value, axis))
-    return sizes
-
-
-def _symbol(value: onnx_ir.Value, axis: int) -> str | None:
-    """The name of a symbolic dimension; one without a name is named after its place."""
-    assert value.shape is not None
-    dim = value.shape[axis]
-    if isinstance(dim, int):
-        return None if dim > 0 else f"{value.name}:{axis}"
-    return dim.value or f"{value.name}:{axis}"
-
-
-def _unnamed(value: onnx_ir.Value, axis: int) -> int:
-    """An image-like input's height or width, or 1."""
-    image = len(value.shape or ()) == 4 and axis >= 2 and _is_float(value.dtype)
-    return SPATIAL if image else 1
-
-
-def _size(value: onnx_ir.Value, axis: int, known: Mapping[str, int]) -> int:
-    symbol = _symbol(value, axis)
-    assert value.shape is not None
-    dim = value.shape[axis]
-    return known[symbol] if symbol is not None else int(dim)  # type: ignore[arg-type]
 
 
 def _draw(generator: np.random.Generator, value: onnx_ir.Value, shape: list[int]) -> Array:

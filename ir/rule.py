@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache
 from math import prod
 
 import numpy as np
@@ -121,7 +121,7 @@ class Template:
 _TOKEN = re.compile(r"\(([^()]*)\)|(\*?\w+)")
 
 
-@lru_cache(maxsize=None)
+@cache
 def parse_template(text: str) -> Template:
     """Parse a rule text such as ``"n k, m k, m -> n m"``.
 

@@ -62,11 +62,7 @@ def measure(model: onnx_ir.Model, coupling: Coupling) -> Cost:
         parameters = sum(_tensor(v).size for v in fresh)
         if macs or parameters:
             largest = max(fresh, key=lambda v: _tensor(v).size, default=None)
-            weight = (
-                None
-                if largest is None
-                else (largest.name or "", tuple(int(d) for d in _tensor(largest).shape))
-            )
+            weight = None if largest is None else (largest.name or "", tuple(_tensor(largest).shape.numpy()))
             layers.append(
                 LayerCost(
                     name=node.name or "",

@@ -16,6 +16,7 @@ import onnx_ir
 from numpy.typing import NDArray
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
+from prunec.ir.module import opset_of
 from prunec.ir.rule import Index
 from prunec.ir.site import Site
 from prunec.passes.coupling.axes import Operand
@@ -62,8 +63,7 @@ class Cutter:
         if node in relations.chains:
             self._rewrite_chain(node, relations.chains[node])
         elif node in relations.ops:
-            opsets = self.model.graph.opset_imports
-            site = Site(node, self.coupling.facts, opsets.get(node.domain, opsets.get("", 1)))
+            site = Site(node, self.coupling.facts, opset_of(self.model.graph, node.domain))
             relations.ops[node].rewrite(site, NodeCut(self, node))
 
     # -- what stays ---------------------------------------------------------------------------------------------------
@@ -163,7 +163,7 @@ class Cutter:
             tensor = self._cut_tensor(value, self.cut_axes(alike[0]))
             if in_place:
                 value.const_value = tensor
-                value.shape = onnx_ir.Shape(tensor.shape)
+                value.shape = onnx_ir.Shape(tensor.shape.numpy())
                 continue
             copy = self.new_constant(f"{value.name}_cut", tensor)
             self.copies[copy.name or ""] = value.name or ""
@@ -171,7 +171,7 @@ class Cutter:
                 assert operand.use is not None
                 operand.use[0].replace_input_with(operand.use[1], copy)
 
-    def _cut_tensor(self, value: onnx_ir.Value, axes: Mapping[int, Index]) -> onnx_ir.Tensor:
+    def _cut_tensor(self, value: onnx_ir.Value, axes: Mapping[int, Index]) -> onnx_ir.TensorProtocol:
         tensor = value.const_value
         assert tensor is not None
         array = tensor.numpy()
@@ -265,9 +265,17 @@ class NodeCut:
         name = f"{self.node.outputs[0].name}_shape"
         shrinks = dynamic & (sizes != old)
         if shrinks.any():  # a product of a dynamic and a static size: scale by the share that stays
-            up, down = (self.cutter.new_constant(f"{name}_{k}", np.where(shrinks, v, 1)) for k, v in (("new", sizes), ("old", old)))
-            source = self._compute("Div", [self._compute("Mul", [source, up], f"{name}_scaled"), down], f"{name}_divided")
-        mask, literal = self.cutter.new_constant(f"{name}_dynamic", dynamic), self.cutter.new_constant(f"{name}_static", sizes)
+            up, down = (
+                self.cutter.new_constant(f"{name}_{k}", np.where(shrinks, v, 1))
+                for k, v in (("new", sizes), ("old", old))
+            )
+            source = self._compute(
+                "Div", [self._compute("Mul", [source, up], f"{name}_scaled"), down], f"{name}_divided"
+            )
+        mask, literal = (
+            self.cutter.new_constant(f"{name}_dynamic", dynamic),
+            self.cutter.new_constant(f"{name}_static", sizes),
+        )
         self.node.replace_input_with(position, self._compute("Where", [mask, source, literal], name))
 
     def _compute(self, op_type: str, inputs: list[onnx_ir.Value], name: str) -> onnx_ir.Value:

@@ -77,7 +77,7 @@ class Importance:
 
     def _sum_by_unit(self, member: Member, values: Floats, units: int) -> Floats:
         mine = member.units >= 0
-        return np.bincount(member.units[mine], values[mine], units)
+        return np.bincount(member.units[mine], values[mine], units).astype(np.float64)
 
     def _distance(self, group: Group) -> Floats:
         """Sum of distances to all other units: ``sum_v |w_u - w_v|``, over the group's weights laid side by side."""

@@ -6,8 +6,6 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from hypothesis import given, settings
-
 from generators import (
     NAMES,
     OPSETS,
@@ -20,6 +18,7 @@ from generators import (
     random_recipe,
 )
 from generators.registry import BLOCKS
+from hypothesis import given, settings
 
 
 def run(model: onnx.ModelProto, seed: int, batch: int) -> list[np.ndarray]:

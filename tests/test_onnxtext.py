@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
-import pytest
-
 import onnxtext
+import pytest
 from onnxtext import TextTestError
+
 from prunec.ir.diagnostics import UserError
 
 RELU = "net (float[N,4] x) => (float[N,4] y) { y = Relu(x) }"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from prunec.ir.op import Op
+from prunec.ir.op import Op, Role
 from prunec.ir.registry import register
 from prunec.ir.rule import Rule, RuleError, fit, parse_template
 from prunec.ir.site import Site
@@ -77,36 +77,28 @@ class MatMul(Op):
         return fit(parse_template(text), site.input_shapes, site.output_shapes, reduced=["k"])
 
 
-_GROUP = {"group": "g"}
-_WEIGHT_BIAS = {1: "weight", 2: "bias"}
+_WEIGHT_BIAS: dict[int, Role] = {1: "weight", 2: "bias"}
+_ALL = frozenset({0, 1, 2})
+
+
+def _convolution(text: str) -> Einsum:
+    return Einsum(
+        text=text,
+        reduced="c *k",
+        fixed="*s *k *t",
+        attributes={"group": "g"},
+        known={"g": "group"},
+        roles=_WEIGHT_BIAS,
+        linear=True,
+        zeroed=_ALL,
+    )
 
 
 def register_ops() -> None:
     """Register the family's ops."""
-    contraction = {"roles": _WEIGHT_BIAS, "linear": True, "zeroed": frozenset({0, 1, 2})}
-    register(
-        "Conv",
-        Einsum(
-            text="n (g c) *s, (g o) c *k, (g o) -> n (g o) *t",
-            reduced="c *k",
-            fixed="*s *k *t",
-            attributes=_GROUP,
-            known={"g": "group"},
-            **contraction,
-        ),
-    )
-    register(
-        "ConvTranspose",
-        Einsum(
-            text="n (g c) *s, (g c) o *k, (g o) -> n (g o) *t",
-            reduced="c *k",
-            fixed="*s *k *t",
-            attributes=_GROUP,
-            known={"g": "group"},
-            **contraction,
-        ),
-    )
-    register("Gemm", Gemm(**contraction))
+    register("Conv", _convolution("n (g c) *s, (g o) c *k, (g o) -> n (g o) *t"))
+    register("ConvTranspose", _convolution("n (g c) *s, (g c) o *k, (g o) -> n (g o) *t"))
+    register("Gemm", Gemm(roles=_WEIGHT_BIAS, linear=True, zeroed=_ALL))
     register("MatMul", MatMul(roles={0: "weight", 1: "weight"}, linear=True, zeroed=frozenset({0, 1})))
     register(
         "BatchNormalization",

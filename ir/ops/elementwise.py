@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from prunec.ir.op import Op
+from prunec.ir.op import Op, Role
 from prunec.ir.registry import register
 from prunec.ir.rule import Operand, Rule
 from prunec.ir.site import Site
@@ -29,11 +29,7 @@ def sizes(shape: Sequence[int], operand: Operand) -> dict[str, int]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Elementwise(Op):
-    """``y[i] = f(x0[i], x1[i], ...)`` with right-aligned broadcasting.
-
-    Attributes:
-        left_aligned: inputs that align with the channel axis instead (PRelu before opset 7); none in supported opsets.
-    """
+    """``y[i] = f(x0[i], x1[i], ...)`` with right-aligned broadcasting."""
 
     def rule(self, site: Site) -> Rule:
         """Every input axis that is not broadcast shares the factor of its output axis."""
@@ -141,7 +137,7 @@ _BINARY = (
     "And BitwiseAnd BitwiseOr BitwiseXor BitShift Div Equal Greater GreaterOrEqual Less LessOrEqual Max Mean Min Mod Or Pow PRelu "
     "Where Xor"
 )
-_NORM_ROLES = {1: "scale", 2: "bias"}
+_NORM_ROLES: dict[int, Role] = {1: "scale", 2: "bias"}
 
 
 def register_ops() -> None:
@@ -151,7 +147,6 @@ def register_ops() -> None:
     register("Add Sub Sum", Elementwise(zeroed=frozenset({0, 1}), roles={0: "bias", 1: "bias"}))
     register("Mul", Elementwise(zeroed=frozenset({0, 1}), roles={0: "scale", 1: "scale"}))
     register("Softmax LogSoftmax Hardmax", Softmax())
-    register("CumSum", AlongAxis(fixed=True))
     register("LRN", AlongAxis(default_axis=1, fixed=True))
     register(
         "LayerNormalization RMSNormalization SimplifiedLayerNormalization",

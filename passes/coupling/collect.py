@@ -11,6 +11,7 @@ import onnx_ir
 
 from prunec.ir.facts import Facts
 from prunec.ir.layout import Layout
+from prunec.ir.module import opset_of
 from prunec.ir.op import Op
 from prunec.ir.ops.movement import Relayout
 from prunec.ir.registry import find_op
@@ -95,7 +96,6 @@ def collect(model: onnx_ir.Model, facts: Facts) -> Relations:
 class _Collector:
     def __init__(self, model: onnx_ir.Model, facts: Facts) -> None:
         self.graph = model.graph
-        self.opsets = model.graph.opset_imports
         self.facts = facts
         self.out = Relations()
         self.fused: set[onnx_ir.Node] = set()
@@ -122,7 +122,7 @@ class _Collector:
             self._add_chain(chain)
             return
         try:
-            rule = op.rule(Site(node, self.facts, self._opset(node)))
+            rule = op.rule(Site(node, self.facts, opset_of(self.graph, node.domain)))
         except RuleError as error:
             self._pin_node(node, f"`{node.op_type}`: {error}")
             return
@@ -131,9 +131,6 @@ class _Collector:
         self.out.numbers.update({(node, side, i): first for (side, i), first in numbers.items()})
         self._add_rule(node, rule, numbers)
         self._note_contraction(node, op, rule, numbers)
-
-    def _opset(self, node: onnx_ir.Node) -> int:
-        return self.opsets.get(node.domain, self.opsets.get("", 1))
 
     def _operand(self, node: onnx_ir.Node, side: str, position: int) -> int:
         """Number of axis 0 of a node's operand."""
@@ -251,7 +248,7 @@ class _Collector:
             if layout.rejoined():
                 return Chain(tuple(nodes), layout.rule())
             output = nodes[-1].outputs[0]
-            uses = output.uses()
+            uses = list(output.uses())
             if len(uses) != 1 or output.is_graph_output() or uses[0].idx != 0:
                 return None
             nodes.append(uses[0].node)
@@ -262,7 +259,7 @@ class _Collector:
         if not isinstance(op, Relayout) or self.facts.shape(node.outputs[0]) is None:
             return False
         try:
-            return op.apply(Site(node, self.facts, self._opset(node)), layout)
+            return op.apply(Site(node, self.facts, opset_of(self.graph, node.domain)), layout)
         except RuleError:
             return False
 

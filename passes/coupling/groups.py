@@ -123,7 +123,7 @@ def build_groups(facts: Facts, relations: Relations, components: Components) -> 
         owned[labels] = True
     signature = _signatures(components, relations.table.sizes)
     statistic = _statistic_components(coupling)
-    groups = []
+    groups: list[Group] = []
     for units in _classes(np.flatnonzero(owned & components.free), signature, components):
         members = tuple(_members(units, parameters, len(owned)))
         groups.append(

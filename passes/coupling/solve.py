@@ -166,7 +166,7 @@ def _components(relations: Relations) -> Components:
             reasons.setdefault(component, reason)
     free = np.ones(count, bool)
     free[list(reasons)] = False
-    return Components(start, labels, free, reasons)
+    return Components(start, np.asarray(labels, np.int64), free, reasons)
 
 
 def _number_slots(relations: Relations) -> tuple[dict[int, int], int]:

@@ -82,7 +82,7 @@ class _Reference:
         for node, position in zeroed:
             node.replace_input_with(position, constant)
 
-    def _constant(self, tensor: onnx_ir.Tensor) -> onnx_ir.Value:
+    def _constant(self, tensor: onnx_ir.TensorProtocol) -> onnx_ir.Value:
         self.count += 1
         value = onnx_ir.val(f"prunec_reference_{self.count}", const_value=tensor)
         self.model.graph.register_initializer(value)

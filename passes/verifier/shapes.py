@@ -9,7 +9,8 @@ import onnx
 from prunec.ir.diagnostics import VerificationError
 from prunec.ir.facts import Facts
 from prunec.ir.module import Module
-from prunec.ir.proto import outline
+from prunec.ir.proto import weights_of, without_weights
+from prunec.ir.wire import SMALLEST_WEIGHT
 
 
 def check_shapes(
@@ -60,7 +61,8 @@ def strict_inference_error(module: Module) -> str | None:
     Large weights become inputs of the proto that is checked, and no shape is declared in advance: a stale ``value_info`` would
     hide the very errors that are looked for.
     """
-    proto = outline(module.model)
+    large = weights_of(module.model, smallest=SMALLEST_WEIGHT)
+    proto = without_weights(module.model, dict.fromkeys(large, ("-", 0)))
     del proto.graph.value_info[:]
     listed = {value.name for value in proto.graph.input}
     small = []

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-from onnx import TensorProto
-
 from generators.builder import BATCH, VOCABULARY, Builder, Value
 from generators.forms import layer_norm, reshape, shape_of, slice_axis, split, squeeze, transpose, unsqueeze
 from generators.registry import block
 from generators.sources import linear
+from onnx import TensorProto
 
 
 def _heads(b: Builder, x: Value, heads: int) -> Value:

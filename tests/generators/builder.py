@@ -8,9 +8,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper, shape_inference
-
 from generators.registry import STYLES
+from onnx import TensorProto, helper, numpy_helper, shape_inference
 
 T = TypeVar("T")
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from onnx import TensorProto, helper
-
 from generators.builder import Builder, Value
 from generators.forms import layer_norm, reduce, reshape, transpose
 from generators.registry import block
 from generators.sources import linear, with_multiple
+from onnx import TensorProto, helper
 
 _PLAIN = ["Relu", "Sigmoid", "Tanh", "Softplus", "Softsign", "Elu", "Selu", "Abs", "Neg", "LeakyRelu", "Erf"]
 _PLAIN += ["HardSigmoid", "Identity", "Celu"]

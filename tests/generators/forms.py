@@ -7,7 +7,6 @@ from math import prod
 from typing import Any
 
 import numpy as np
-
 from generators.builder import ABSENT, BATCH, Builder, Value
 
 _ATTRIBUTE_AXES_BEFORE = {"ReduceSum": 13, "Squeeze": 13, "Unsqueeze": 13}  # the other reductions: 18

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-
 from generators.builder import BATCH, Builder, Value
 from generators.forms import pad, reduce, reshape, shape_of, slice_axis, split, squeeze, transpose, unsqueeze
 from generators.registry import block

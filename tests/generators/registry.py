@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     import numpy as np
-
     from generators.builder import Builder, Value
 
     Block = Callable[[Builder], None]

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection
 
 import onnx
-from hypothesis import strategies as st
-
 from generators.recipe import NAMES, OPSETS, OPTIONS, Recipe, build
 from generators.registry import BLOCKS, TOUCHES
+from hypothesis import strategies as st
 
 _SEEDS = st.integers(0, 2**16 - 1)
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from onnx import numpy_helper
-
 from generators.builder import Builder, Value
 from generators.registry import style
+from onnx import numpy_helper
 
 
 @style("weight-in-node")
