@@ -89,6 +89,7 @@ def _lines(summary: Summary) -> list[str]:
 
 def _cells(before: int | None, after: int | None, form: Callable[[int], str]) -> tuple[str, str, str]:
     change = "" if not before or after is None else f"{100 * (after - before) / before:+.1f} %"
+    change = "same" if change in ("+0.0 %", "-0.0 %") else change
     return ("?" if before is None else form(before), "?" if after is None else form(after), change)
 
 

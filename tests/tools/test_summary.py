@@ -31,6 +31,7 @@ def test_a_change_needs_both_numbers() -> None:
     assert _cells(None, 10, number) == ("?", "10", "")
     assert _cells(0, 10, number) == ("0", "10", "")
     assert _cells(8, 10, number) == ("8", "10", "+25.0 %")
+    assert _cells(8_000, 7_999, number) == ("8,000", "7,999", "same")
 
 
 def test_names_with_markup_are_shown_as_they_are() -> None:
