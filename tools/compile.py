@@ -109,4 +109,4 @@ def _report(
     summary = Summary.of(
         result, output=str(target), size_after=size_after, verify=verify, remarks_shown=show_remarks
     )
-    Console(stderr=True, highlight=False).print(render_summary(summary))
+    Console(stderr=True, highlight=False).print(render_summary(summary), crop=False)

@@ -73,13 +73,14 @@ def render_summary(summary: Summary) -> RenderableType:
     table.add_row("parameters", *_cells(*summary.parameters, number))
     table.add_row("multiply-accumulates", *_cells(*summary.macs, number))
     table.add_row("file size", *_cells(*summary.size, file_size))
-    return Group(table, *(Text(line) for line in _lines(summary)))
+    # Lines are not wrapped (the caller must not crop either): a log is searched line by line.
+    return Group(table, *(Text(line, no_wrap=True, overflow="ignore") for line in _lines(summary)))
 
 
 def _lines(summary: Summary) -> list[str]:
     nothing = "nothing to verify: no pass changed the model" if summary.verify else "not verified"
     lines = [f"verified: {check}" for check in summary.checked] or [nothing]
-    if summary.worst_error is not None:
+    if summary.worst_error is not None and len(summary.checked) > 1:
         lines.append(f"worst relative error: {summary.worst_error:.1e}")
     if summary.remarks:
         counts = ", ".join(f"{count} {kind}" for kind, count in summary.remarks.items())

@@ -44,7 +44,7 @@ class FakeVerdict:
     error: float
 
     def __str__(self) -> str:
-        return "prune equals the masked original"
+        return f"prune equals the masked original{' of rather a long name' * 5}"
 
 
 @dataclass
@@ -119,8 +119,8 @@ def test_compile_is_the_default_command(library: Library, capsys: pytest.Capture
         "parameters            2.00 M  1.50 M  -25.0 %",
         "multiply-accumulates   1,000     900  -10.0 %",
         "file size                7 B     6 B  -14.3 %",
-        "verified: prune equals the masked original",
-        "verified: prune equals the masked original",
+        f"verified: {FakeVerdict(0.0)}",
+        f"verified: {FakeVerdict(0.0)}",
         "worst relative error: 3.3e-07",
         "remarks: 1 missed, 1 passed (show them with -R)",
         "wrote net.pruned.onnx",
