@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from prunec.passes.plan import Plan
+from prunec.tools import prunec as command
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory with ``net.onnx``: two convolutions with a ReLU between them, 16 channels wide."""
+    rng = np.random.default_rng(0)
+    weights = {
+        "c1.weight": rng.standard_normal((16, 3, 3, 3)).astype(np.float32),
+        "c1.bias": rng.standard_normal(16).astype(np.float32),
+        "c2.weight": rng.standard_normal((4, 16, 3, 3)).astype(np.float32),
+    }
+    graph = helper.make_graph(
+        [
+            helper.make_node("Conv", ["x", "c1.weight", "c1.bias"], ["a"], name="c1"),
+            helper.make_node("Relu", ["a"], ["b"], name="relu"),
+            helper.make_node("Conv", ["b", "c2.weight"], ["y"], name="c2"),
+        ],
+        "net",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, 8, 8])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 4, 4, 4])],
+        [numpy_helper.from_array(array, name) for name, array in weights.items()],
+    )
+    opsets = [helper.make_opsetid("", 17)]
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=9), tmp_path / "net.onnx")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_a_model_is_pruned_verified_written_and_replayed(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pipeline = "prune-channels{ratio=50% round-to=4}"
+    assert command.run(["net.onnx", "-p", pipeline, "--plan", "plan.json"]) == 0
+    shown = capsys.readouterr().err
+    assert "verified: prune-channels: " in shown and shown.endswith("wrote net.pruned.onnx\n")
+    pruned = onnx.load("net.pruned.onnx")
+    shapes = {tensor.name: list(tensor.dims) for tensor in pruned.graph.initializer}
+    assert shapes == {"c1.weight": [8, 3, 3, 3], "c1.bias": [8], "c2.weight": [4, 8, 3, 3]}
+    [step] = Plan.load("plan.json").steps
+    assert [len(group.removed) for group in step.groups] == [8]
+    assert command.run(["net.onnx", "--replay", "plan.json", "-o", "again.onnx"]) == 0
+    assert Path("again.onnx").read_bytes() == Path("net.pruned.onnx").read_bytes()
+
+
+def test_a_plan_for_another_model_is_the_users_mistake(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command.run(["net.onnx", "-p", "prune-channels{round-to=1}", "--plan", "plan.json"]) == 0
+    text = Path("plan.json").read_text()
+    Path("plan.json").write_text(text.replace("c1.weight", "other.weight"))
+    capsys.readouterr()
+    assert command.run(["net.onnx", "--replay", "plan.json", "-o", "again.onnx"]) == 2
+    assert "other.weight" in capsys.readouterr().err
+    assert not Path("again.onnx").exists()

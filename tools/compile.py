@@ -1,0 +1,112 @@
+"""``prunec MODEL -p PASSES``: load a model, run a pipeline on it, write what comes out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+import prunec
+from prunec.ir.diagnostics import UserError
+from prunec.passes.pipeline import Pipeline, parse_pipeline, read_pipeline
+from prunec.passes.plan import Plan
+from prunec.tools.outputs import check_outputs, default_output
+from prunec.tools.progress import show_progress
+
+if TYPE_CHECKING:
+    from prunec.passes.manager import Result
+
+
+class CompileCommand(click.Command):
+    """Its usage leaves out its own name, since it is the default."""
+
+    def format_usage(
+        self,
+        ctx: click.Context,  # noqa: ARG002  (click's signature)
+        formatter: click.HelpFormatter,
+    ) -> None:
+        """How it is used."""
+        formatter.write_usage("prunec", "MODEL -p PASSES [-o OUT] [OPTIONS]")
+
+
+@click.command("compile", cls=CompileCommand, context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("model")
+@click.option("-p", "--passes", metavar="PASSES", help="Pipeline: a file, or passes as text.")
+@click.option("-o", "--output", metavar="OUT", help="Model to write.  [default: MODEL.pruned.onnx]")
+@click.option("--plan", metavar="FILE", help="Also write what was removed, as JSON.")
+@click.option("--replay", metavar="PLAN", help="Remove what an earlier plan removed.")
+@click.option(
+    "--verify/--no-verify", default=True, help="Check every pass by running the model.  [default: on]"
+)
+@click.option(
+    "--seed",
+    default=0,
+    show_default=True,
+    metavar="N",
+    type=click.IntRange(min=0),
+    help="For all that is random.",
+)
+@click.option("-R", "--remarks", is_flag=True, help="Show what passes did and could not do, and why.")
+@click.option("-v", "--verbose", is_flag=True, help="Show every step and its time.")
+def compile_model(
+    model: str,
+    passes: str | None,
+    output: str | None,
+    plan: str | None,
+    replay: str | None,
+    verify: bool,
+    seed: int,
+    remarks: bool,
+    verbose: bool,
+) -> None:
+    """Run a pipeline of passes on MODEL and write the verified result.
+
+    With --replay and without --passes, the pipeline is that of the plan.
+    """
+    replayed = None if replay is None else Plan.load(replay)
+    pipeline = _pipeline(passes, replay, replayed)
+    target = default_output(Path(model)) if output is None else Path(output)
+    if Path(model).exists():  # if not, loading it says so, and names the closest file
+        inputs = [model, *([passes] if passes else []), *([replay] if replay else [])]
+        check_outputs(inputs=list(map(Path, inputs)), outputs=[target, *([Path(plan)] if plan else [])])
+    with show_progress(verbose=verbose) as progress:
+        progress(f"loading {model}")
+        module = prunec.load(model)
+        result = prunec.run(module, pipeline, verify=verify, seed=seed, replay=replayed, progress=progress)
+        progress(f"writing {target}")
+        result.save(target)
+        if plan is not None:
+            result.plan.save(plan)
+        size_after = prunec.load(target).source.size
+    _report(result, target, size_after=size_after, verify=verify, show_remarks=remarks)
+
+
+def _pipeline(passes: str | None, replay: str | None, plan: Plan | None) -> Pipeline:
+    """What ``-p`` says, or else the pipeline of the plan to replay."""
+    if passes is not None:
+        return read_pipeline(passes)
+    if plan is None:
+        help = [
+            "give a file, or text such as -p 'fold-norm, prune-channels{ratio=40%}'",
+            "`prunec passes` lists all passes",
+        ]
+        raise UserError("no passes to run: option -p is missing", help=help)
+    return parse_pipeline(plan.pipeline, file=f"{replay}, key 'pipeline'")
+
+
+def _report(
+    result: Result, target: Path, *, size_after: int | None, verify: bool, show_remarks: bool
+) -> None:
+    """Say what was done, on stderr."""
+    from rich.console import Console
+
+    from prunec.tools.summary import Summary, render_summary
+
+    if show_remarks:
+        for remark in result.remarks:
+            click.echo(str(remark), err=True)
+    summary = Summary.of(
+        result, output=str(target), size_after=size_after, verify=verify, remarks_shown=show_remarks
+    )
+    Console(stderr=True, highlight=False).print(render_summary(summary), crop=False)

@@ -1,0 +1,61 @@
+"""Where output goes, and whether it can be written: known before any work is done."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from prunec.ir.diagnostics import Place, UserError
+
+MODEL_SUFFIXES = (".onnx.txt", ".onnxtxt", ".onnx")
+
+
+def default_output(model: Path) -> Path:
+    """``net.pruned.onnx`` beside ``net.onnx``."""
+    suffix = next((s for s in MODEL_SUFFIXES if model.name.endswith(s) and model.name != s), model.suffix)
+    return model.with_name(f"{model.name.removesuffix(suffix)}.pruned.onnx")
+
+
+def check_outputs(*, inputs: Sequence[Path], outputs: Sequence[Path]) -> None:
+    """See that every output can be written and is neither an input nor another output.
+
+    Raises:
+        UserError: one of them cannot or is; nothing has been written.
+    """
+    for position, output in enumerate(outputs):
+        if any(_same_file(output, path) for path in inputs):
+            _refuse(output, "this output would overwrite an input", ["give another name with -o"])
+        if any(_same_file(output, other) for other in outputs[:position]):
+            _refuse(output, "two outputs have this name")
+        _check_writable(output)
+
+
+def _check_writable(output: Path) -> None:
+    folder = output.parent
+    try:
+        if output.is_dir():
+            _refuse(output, "this output is a folder", [f"give a file name such as {output / 'model.onnx'}"])
+        if not folder.is_dir():
+            _refuse(output, f"folder '{folder}' does not exist", [f"mkdir -p '{folder}'"])
+        # A permission bit says too little (read-only disks, containers); a file says it all.
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise UserError(
+            f"cannot write to folder '{folder}': {reason}", place=Place(file=str(output))
+        ) from error
+
+
+def _same_file(one: Path, other: Path) -> bool:
+    """Whether two names mean the same file, whichever way they are written."""
+    try:
+        return one.samefile(other)
+    except (OSError, ValueError):
+        # One of them does not exist (or is pipeline text and no name of a file).
+        return one.absolute() == other.absolute()
+
+
+def _refuse(path: Path, message: str, help: Sequence[str] = ()) -> None:
+    raise UserError(message, place=Place(file=str(path)), help=help)

@@ -1,0 +1,83 @@
+"""``prunec passes``: which passes there are, and what one of them does and takes."""
+
+from __future__ import annotations
+
+import inspect
+import shutil
+import textwrap
+from collections.abc import Iterator
+
+import click
+
+from prunec.ir.diagnostics import UserError
+from prunec.passes.base import Pass
+from prunec.passes.options import OptionField, fields_of
+from prunec.passes.registry import load_pass, pass_names
+
+CONTRACTS = {
+    "same": "verified: computes what its input computed",
+    "masked": "verified: equals its input with the removed slices set to zero",
+    "none": "not verified: it changes nothing, or changes results on purpose",
+}
+
+
+@click.command("passes", context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("name", required=False)
+def list_passes(name: str | None) -> None:
+    """List all passes with their options, or explain the pass NAME."""
+    width = min(100, shutil.get_terminal_size(fallback=(100, 24)).columns)
+    lines = _overview(width) if name is None else _page(load_pass(name), width)
+    click.echo("\n".join(lines))
+
+
+def _overview(width: int) -> Iterator[str]:
+    for name in pass_names():
+        try:
+            pass_class = load_pass(name)
+        except UserError as error:
+            yield from textwrap.wrap(f"{name}  ({error.message})", width, subsequent_indent="    ")
+        else:
+            summary = " ".join(_doc(pass_class).split("\n\n")[0].split())
+            yield from textwrap.wrap(f"{name}  {summary}", width, subsequent_indent="    ")
+            yield from _option_lines(pass_class, width)
+        yield ""
+    yield "`prunec passes NAME` explains one of them."
+
+
+def _page(pass_class: type[Pass], width: int) -> Iterator[str]:
+    yield pass_class.name
+    yield ""
+    for paragraph in _doc(pass_class).split("\n\n"):
+        verbatim = paragraph.startswith(" ") or "\n " in paragraph
+        yield paragraph if verbatim else textwrap.fill(paragraph, width, break_on_hyphens=False)
+        yield ""
+    yield from ("options:", *_option_lines(pass_class, width)) if fields_of(pass_class) else ("no options",)
+    yield ""
+    yield CONTRACTS[pass_class.contract]
+
+
+def _option_lines(pass_class: type[Pass], width: int) -> Iterator[str]:
+    fields = fields_of(pass_class)
+    column = 6 + max((len(_usage(field)) for field in fields), default=0)
+    for field in fields:
+        head = f"    {_usage(field)}".ljust(column)
+        yield from textwrap.wrap(
+            _explained(field),
+            width,
+            initial_indent=head,
+            subsequent_indent=" " * column,
+            break_on_hyphens=False,
+        )
+
+
+def _usage(field: OptionField) -> str:
+    return field.name if field.type.is_flag else f"{field.name}={field.type_text}"
+
+
+def _explained(field: OptionField) -> str:
+    default = "must be given" if field.default_text is None else f"default: {field.default_text}"
+    return f"{field.help}  [{'; '.join(filter(None, [default, field.bounds]))}]"
+
+
+def _doc(pass_class: type[Pass]) -> str:
+    return inspect.cleandoc(pass_class.__doc__ or "no description")

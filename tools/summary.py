@@ -1,0 +1,110 @@
+"""The last thing that a compile says: what the model cost before and after, and what was proved about it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from prunec.passes.manager import Result
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """Facts about one compile.
+
+    Attributes:
+        output: the model that was written.
+        parameters: number before and after.
+        macs: multiply-accumulates of one inference, before and after.
+        size: bytes of the files, before and after; None where the model was made in memory.
+        verify: whether verification was on.
+        checked: what was proved, one line for each transform that changed something.
+        worst_error: largest relative error of all transforms, None where nothing was compared.
+        remarks: number of remarks of each kind that have not been shown.
+    """
+
+    output: str
+    parameters: tuple[int, int]
+    macs: tuple[int, int]
+    size: tuple[int | None, int | None]
+    verify: bool = True
+    checked: tuple[str, ...] = ()
+    worst_error: float | None = None
+    remarks: Mapping[str, int]
+
+    @classmethod
+    def of(
+        cls, result: Result, *, output: str, size_after: int | None, verify: bool, remarks_shown: bool
+    ) -> Summary:
+        """The facts of a finished run.
+
+        Args:
+            result: what ``prunec.run`` returned.
+            output: the model that was written.
+            size_after: bytes of its files.
+            verify: whether verification was on.
+            remarks_shown: whether the user has seen the remarks already.
+        """
+        hidden = [] if remarks_shown else [remark.kind for remark in result.remarks]
+        return cls(
+            output=output,
+            parameters=(result.cost_before.parameters, result.cost_after.parameters),
+            macs=(result.cost_before.macs, result.cost_after.macs),
+            size=(result.module.source.size, size_after),
+            verify=verify,
+            checked=tuple(map(str, result.verdicts)),
+            worst_error=max((verdict.error for verdict in result.verdicts), default=None),
+            remarks={kind: hidden.count(kind) for kind in sorted(set(hidden))},
+        )
+
+
+def render_summary(summary: Summary) -> RenderableType:
+    """The summary as a table with its lines beneath."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("")
+    for header in ("before", "after", "change"):
+        table.add_column(header, justify="right")
+    table.add_row("parameters", *_cells(*summary.parameters, number))
+    table.add_row("multiply-accumulates", *_cells(*summary.macs, number))
+    table.add_row("file size", *_cells(*summary.size, file_size))
+    # Lines are not wrapped (the caller must not crop either): a log is searched line by line.
+    return Group(table, *(Text(line, no_wrap=True, overflow="ignore") for line in _lines(summary)))
+
+
+def _lines(summary: Summary) -> list[str]:
+    nothing = "nothing to verify: no pass changed the model" if summary.verify else "not verified"
+    lines = [f"verified: {check}" for check in summary.checked] or [nothing]
+    if summary.worst_error is not None and len(summary.checked) > 1:
+        lines.append(f"worst relative error: {summary.worst_error:.1e}")
+    if summary.remarks:
+        counts = ", ".join(f"{count} {kind}" for kind, count in summary.remarks.items())
+        lines.append(f"remarks: {counts} (show them with -R)")
+    return [*lines, f"wrote {summary.output}"]
+
+
+def _cells(before: int | None, after: int | None, form: Callable[[int], str]) -> tuple[str, str, str]:
+    change = "" if not before or after is None else f"{100 * (after - before) / before:+.1f} %"
+    change = "same" if change in ("+0.0 %", "-0.0 %") else change
+    return ("?" if before is None else form(before), "?" if after is None else form(after), change)
+
+
+def number(count: int) -> str:
+    """A count with a thousands separator up to a million, then in millions or billions."""
+    for size, unit in ((10**9, "G"), (10**6, "M")):
+        if count >= size:
+            return f"{count / size:.2f} {unit}"
+    return f"{count:,}"
+
+
+def file_size(count: int) -> str:
+    """Bytes in the largest binary unit that gives at least 1."""
+    for size, unit in ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")):
+        if count >= size:
+            return f"{count / size:.2f} {unit}"
+    return f"{count} B"
