@@ -1,8 +1,10 @@
-"""What is known about every value of a graph before it runs: concrete shapes, and the numbers of shape arithmetic.
+"""What is known about every value of a graph before it runs: concrete shapes, and the numbers of shape
+arithmetic.
 
-One walk in topological order. Integer arithmetic on shapes (``Shape -> Gather -> Mul -> Concat -> Reshape`` tails) is evaluated with
-ONNX's own reference kernels, everything else goes through ONNX's own shape inference, node by node, which then sees those
-numbers. Symbolic dimensions get concrete sizes; a second walk with other sizes tells which axes and numbers are dynamic.
+One walk in topological order. Integer arithmetic on shapes (``Shape -> Gather -> Mul -> Concat -> Reshape``
+tails) is evaluated with ONNX's own reference kernels, everything else goes through ONNX's own shape
+inference, node by node, which then sees those numbers. Symbolic dimensions get concrete sizes; a second walk
+with other sizes tells which axes and numbers are dynamic.
 """
 
 from __future__ import annotations
@@ -58,21 +60,21 @@ class Facts:
         return None if value is None else self.shapes.get(value)
 
     def number(self, value: onnx_ir.Value | None) -> Array | None:
-        """The contents of a value that is known and the same for every size of the inputs, else None."""
+        """The contents of a value that are known and the same for every size of the inputs, else None."""
         if value is None or value in self.unstable:
             return None
         return self.numbers.get(value)
 
     def is_folded(self, node: onnx_ir.Node) -> bool:
-        """Whether every output of a node is a known number, so that the node is shape arithmetic and no data."""
+        """Whether every output of a node is a known number: then the node is shape arithmetic, no data."""
         return bool(node.outputs) and all(o in self.derived for o in node.outputs if o.name)
 
 
 def infer_facts(model: onnx_ir.Model) -> Facts:
     """Derive the facts of a model's main graph.
 
-    Shapes that inference cannot tell (custom ops, data-dependent sizes) come from running the model once on probe inputs,
-    and are missing where that fails too.
+    Shapes that inference cannot tell (custom ops, data-dependent sizes) come from running the model once on
+    probe inputs, and are missing where that fails too.
     """
     facts = _Walk(model, symbol_sizes(model.graph, other=8)).run()
     if _missing(model.graph, facts):  # sequences of 8 do not suit every model; 1 mostly does

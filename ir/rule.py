@@ -4,10 +4,10 @@ A rule names, for every axis of every input and output, the factors that the axi
 
     n (g c) *s, (g o) c *k, (g o) -> n (g o) *t        a convolution with groups
 
-Axes that share a factor share an index space. ``(g c)`` is an axis that is a product, outermost factor first; ``*s`` stands
-for as many axes as the operand has left; ``1`` is an axis of size one that couples to nothing. What cannot be said by
-factors (a slice, a concatenation) is an :class:`IndexMap`. The idea is that of sharding rules in OpenXLA's Shardy and
-PyTorch's DTensor.
+Axes that share a factor share an index space. ``(g c)`` is an axis that is a product, outermost factor first;
+``*s`` stands for as many axes as the operand has left; ``1`` is an axis of size one that couples to nothing.
+What cannot be said by factors (a slice, a concatenation) is an :class:`IndexMap`. The idea is that of
+sharding rules in OpenXLA's Shardy and PyTorch's DTensor.
 """
 
 from __future__ import annotations
@@ -73,7 +73,8 @@ class Rule:
     """The coupling of one node.
 
     Attributes:
-        inputs: per input the terms of its axes; None where the input is absent or no tensor of data (a shape, say).
+        inputs: per input the terms of its axes; None where the input is absent or no tensor of data (a shape,
+            say).
         outputs: per output the terms of its axes.
         sizes: size of every factor.
         reduced: factors that the op sums, averages, normalises or ranks over.
@@ -218,7 +219,9 @@ def _solve(sizes: dict[str, int], operands: list[tuple[Operand, tuple[int, ...] 
 def _drop_ones(
     operand: Operand | None, shape: tuple[int, ...] | None, sizes: Mapping[str, int]
 ) -> Operand | None:
-    """An axis of size 1 couples to nothing: it is broadcast, or there is nothing to remove. Likewise a factor of size 1."""
+    """An axis of size 1 couples to nothing: it is broadcast, or there is nothing to remove. Likewise a factor
+    of size 1.
+    """
     if operand is None or shape is None:
         return None
     return tuple(

@@ -1,7 +1,7 @@
 """Cuts removed components out of a graph: constants, attributes, shape operands, and the shapes of values.
 
-What to remove is decided elsewhere; here is only how. Every node is asked through its op's ``rewrite`` and sees its own part of the
-cut as a :class:`NodeCut`.
+What to remove is decided elsewhere; here is only how. Every node is asked through its op's ``rewrite`` and
+sees its own part of the cut as a :class:`NodeCut`.
 """
 
 from __future__ import annotations
@@ -48,7 +48,8 @@ class Cutter:
         """Make the cut.
 
         Returns:
-            The concrete shape that every value of the graph now must have, at the sizes of the analysis' facts.
+            The concrete shape that every value of the graph now must have, at the sizes of the analysis'
+            facts.
         """
         predicted = self._predict_shapes()
         for node in reversed(list(self.model.graph)):  # consumers first: every node still sees its own inputs
@@ -66,7 +67,7 @@ class Cutter:
             site = Site(node, self.coupling.facts, opset_of(self.model.graph, node.domain))
             relations.ops[node].rewrite(site, NodeCut(self, node))
 
-    # -- what stays ---------------------------------------------------------------------------------------------------
+    # -- what stays ------------------------------------------------------------
 
     def kept(self, axis: int) -> Index | None:
         """Slots of an axis (by number) that stay, None where all do."""
@@ -87,10 +88,10 @@ class Cutter:
         numbers = self.coupling.relations.table.operands.get(operand, range(0))
         return {a: kept for a, number in enumerate(numbers) if (kept := self.kept(number)) is not None}
 
-    # -- shapes -------------------------------------------------------------------------------------------------------
+    # -- shapes ------------------------------------------------------------
 
     def _predict_shapes(self) -> dict[str, tuple[int, ...]]:
-        """New concrete shapes of all values; declared shapes of cut values are brought up to date on the way."""
+        """New concrete shapes of all values; declared shapes of cut values are updated on the way."""
         facts, predicted = self.coupling.facts, {}
         for value, shape in facts.shapes.items():
             if is_parameter(value, facts) and Operand(value) not in self.coupling.relations.table.operands:
@@ -108,7 +109,9 @@ class Cutter:
         return predicted
 
     def _freeze_shape_arithmetic(self) -> None:
-        """Turn known numbers that data ops read into constants, so that a shape that shrinks cannot change them."""
+        """Turn known numbers that data ops read into constants, so that a shape that shrinks cannot change
+        them.
+        """
         facts = self.coupling.facts
         for value in facts.derived - facts.unstable:
             readers = [u for u in value.uses() if not facts.is_folded(u.node)]
@@ -117,7 +120,7 @@ class Cutter:
                 for use in readers:
                     use.node.replace_input_with(use.idx, constant)
 
-    # -- constants ----------------------------------------------------------------------------------------------------
+    # -- constants ------------------------------------------------------------
 
     def new_constant(self, name: str, array: Array | onnx_ir.TensorProtocol) -> onnx_ir.Value:
         """Register a new initializer under a name that is not taken yet."""
@@ -153,7 +156,7 @@ class Cutter:
         return lifted
 
     def _cut_constant(self, value: onnx_ir.Value, operands: list[Operand]) -> None:
-        """Cut a constant in place where all its uses agree, else give every differing use a copy of its own."""
+        """Cut a constant in place where all its uses agree, else give differing uses copies of their own."""
         cuts: dict[tuple[tuple[int, bytes], ...], list[Operand]] = defaultdict(list)
         for operand in operands:
             cuts[tuple((a, kept.tobytes()) for a, kept in self.cut_axes(operand).items())].append(operand)
@@ -179,10 +182,10 @@ class Cutter:
             array = np.take(array, kept, axis)
         return onnx_ir.Tensor(np.array(array, order="C"), dtype=tensor.dtype, name=value.name)
 
-    # -- chains -------------------------------------------------------------------------------------------------------
+    # -- chains ------------------------------------------------------------
 
     def _rewrite_chain(self, last: onnx_ir.Node, chain: Chain) -> None:
-        """A permutation that loses arbitrary slots is a gather; reshapes can only lose whole rows or columns."""
+        """A permutation that loses arbitrary slots is a gather; reshapes only lose whole rows or columns."""
         source, result = chain.nodes[0].inputs[0], last.outputs[0]
         assert source is not None
         table = self.coupling.relations.table
@@ -259,7 +262,9 @@ class NodeCut:
     def patch_input(
         self, position: int, sizes: NDArray[np.int64], dynamic: Bools, old: NDArray[np.int64]
     ) -> None:
-        """Overwrite the entries of a computed shape operand that are not dynamic; dynamic ones shrink from ``old`` to ``sizes``."""
+        """Overwrite the entries of a computed shape operand that are not dynamic; dynamic ones shrink from
+        ``old`` to ``sizes``.
+        """
         source = self.node.inputs[position]
         assert source is not None
         name = f"{self.node.outputs[0].name}_shape"

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 class PruneChannels(Pass):
     """Remove whole channel groups: the least important units, on every tensor that they touch.
 
-    A unit is what must go together: a filter with its bias, its norm, its place in every residual sum, and the columns of every
+    A unit is what must go together: a filter with its bias, its norm, its place in every residual sum, and
+    the columns of every
     layer that reads it; or a whole attention head. Groups that reach a graph input or output keep their size.
     """
 

@@ -1,6 +1,7 @@
 """Which units go: a share of every group, or the least important of all groups.
 
-Limits hold on every tensor axis, not only on groups: no axis is ever emptied, and ``round_to`` counts what a kernel sees.
+Limits hold on every tensor axis, not only on groups: no axis is ever emptied, and ``round_to`` counts what a
+kernel sees.
 """
 
 from __future__ import annotations
@@ -44,7 +45,9 @@ class Policy:
         return max(0, min(group.units - stay, floor(group.units * self.max_ratio + 1e-9)))
 
     def rounded(self, group: Group, count: int) -> int:
-        """The number of units nearest to ``count`` that leaves a multiple of ``round_to`` slots, within the limit."""
+        """The number of units nearest to ``count`` that leaves a multiple of ``round_to`` slots, within the
+        limit.
+        """
         step = self.round_to // gcd(self.round_to, group.width)
         if step <= 1 or count == 0:
             return min(count, self.limit(group))
@@ -84,8 +87,8 @@ def select(
 def _local(coupling: Coupling, groups: Sequence[Group], policy: Policy) -> list[int]:
     """The share of every group.
 
-    Splits and shuffles break an axis into many small groups; rounding each one down would keep far too much. So what
-    rounding leaves over is handed on to the next group on the same axes.
+    Splits and shuffles break an axis into many small groups; rounding each one down would keep far too much.
+    So what rounding leaves over is handed on to the next group on the same axes.
     """
     clusters = _clusters(coupling, groups)
     left: dict[int, float] = {}
@@ -99,14 +102,16 @@ def _local(coupling: Coupling, groups: Sequence[Group], policy: Policy) -> list[
 
 
 def _clusters(coupling: Coupling, groups: Sequence[Group]) -> list[int]:
-    """A number per group, equal for groups whose first member is the same tensor axis (one producer, split up later)."""
+    """A number per group, equal for groups whose first member is the same tensor axis (one producer, split up
+    later).
+    """
     del coupling
     seen: dict[tuple[object, int], int] = {}
     return [seen.setdefault((g.members[0].operand, g.members[0].axis), len(seen)) for g in groups]
 
 
 def _global(groups: Sequence[Group], scores: Sequence[Floats], policy: Policy) -> list[int]:
-    """Rank all units by importance relative to their group's mean, so that scale alone never empties a layer."""
+    """Rank all units by importance relative to their group's mean, so that scale never empties a layer."""
     relative = [score / (score.mean() or 1.0) for score in scores]
     order = np.argsort(np.concatenate(relative), kind="stable")
     owner = np.repeat(np.arange(len(groups)), [g.units for g in groups])[order]
@@ -130,7 +135,9 @@ def _rank_within(owner: NDArray[np.int64]) -> NDArray[np.int64]:
 def _spare_empty_axes(
     coupling: Coupling, groups: Sequence[Group], scores: Sequence[Floats], chosen: list[NDArray[np.int64]]
 ) -> list[NDArray[np.int64]]:
-    """Give back the most important unit of every axis that would lose all its slots (a slice of a larger axis, say)."""
+    """Give back the most important unit of every axis that would lose all its slots (a slice of a larger
+    axis, say).
+    """
     removed = removed_components(coupling, groups, chosen)
     score = np.full(len(removed), -np.inf)
     for group, values in zip(groups, scores, strict=True):

@@ -1,4 +1,6 @@
-"""Ops whose coupling is one fixed line of rule text: convolutions, poolings, normalisations over fixed axes, and the like."""
+"""Ops whose coupling is one fixed line of rule text: convolutions, poolings, normalisations over fixed axes,
+and the like.
+"""
 
 from __future__ import annotations
 
@@ -63,7 +65,9 @@ class Gemm(Op):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MatMul(Op):
-    """Numpy's matmul: ``*b m k, *b k n -> *b m n`` with broadcast batch axes; a one-dimensional operand lacks m or n."""
+    """Numpy's matmul: ``*b m k, *b k n -> *b m n`` with broadcast batch axes; a one-dimensional operand lacks
+    m or n.
+    """
 
     def rule(self, site: Site) -> Rule:
         """The text that fits the two ranks."""
@@ -81,7 +85,7 @@ _WEIGHT_BIAS: dict[int, Role] = {1: "weight", 2: "bias"}
 _ALL = frozenset({0, 1, 2})
 
 
-def _convolution(text: str) -> Einsum:
+def _convolution(text: str, uncounted: str) -> Einsum:
     return Einsum(
         text=text,
         reduced="c *k",
@@ -91,13 +95,14 @@ def _convolution(text: str) -> Einsum:
         roles=_WEIGHT_BIAS,
         linear=True,
         zeroed=_ALL,
+        uncounted=uncounted,
     )
 
 
 def register_ops() -> None:
     """Register the family's ops."""
-    register("Conv", _convolution("n (g c) *s, (g o) c *k, (g o) -> n (g o) *t"))
-    register("ConvTranspose", _convolution("n (g c) *s, (g c) o *k, (g o) -> n (g o) *t"))
+    register("Conv", _convolution("n (g c) *s, (g o) c *k, (g o) -> n (g o) *t", uncounted="s"))
+    register("ConvTranspose", _convolution("n (g c) *s, (g c) o *k, (g o) -> n (g o) *t", uncounted="t"))
     register("Gemm", Gemm(roles=_WEIGHT_BIAS, linear=True, zeroed=_ALL))
     register("MatMul", MatMul(roles={0: "weight", 1: "weight"}, linear=True, zeroed=frozenset({0, 1})))
     register(
@@ -124,7 +129,9 @@ def register_ops() -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DepthToSpace(Op):
-    """Blocks of channels become blocks of space; ``mode`` says whether the channel or the block is the outer factor."""
+    """Blocks of channels become blocks of space; ``mode`` says whether the channel or the block is the outer
+    factor.
+    """
 
     def rule(self, site: Site) -> Rule:
         """``n (b d c) h w -> n c (h b) (w d)``, or ``(c b d)`` in CRD mode."""

@@ -1,7 +1,8 @@
 """Axes and which of them share one index space: a union-find over whole axes.
 
-Nearly every relation in a network ties whole axes (an activation's channels to its weight's rows), so this is where nearly all of
-the coupling is done, in near-constant time an axis. Only axes that meet data movement go on to the level of single slots.
+Nearly every relation in a network ties whole axes (an activation's channels to its weight's rows), so this is
+where nearly all of the coupling is done, in near-constant time an axis. Only axes that meet data movement go
+on to the level of single slots.
 """
 
 from __future__ import annotations

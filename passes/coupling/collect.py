@@ -33,7 +33,8 @@ class IndexTie(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """Reshapes and transposes in a row that together only permute the slots of axes, such as a channel shuffle.
+    """Reshapes and transposes in a row that together only permute the slots of axes, such as a channel
+    shuffle.
 
     Attributes:
         nodes: the nodes in order; only the last one's output is used elsewhere.
@@ -130,7 +131,7 @@ class _Collector:
         numbers = {(side, i): self._operand(node, side, i) for side, i, _ in rule.operands()}
         self.out.numbers.update({(node, side, i): first for (side, i), first in numbers.items()})
         self._add_rule(node, rule, numbers)
-        self._note_contraction(node, op, rule, numbers)
+        self._note_contraction(node, op, rule)
 
     def _operand(self, node: onnx_ir.Node, side: str, position: int) -> int:
         """Number of axis 0 of a node's operand."""
@@ -140,7 +141,7 @@ class _Collector:
         shared = is_constant(value, self.facts) and len(shape) <= 1 and len(value.uses()) > 1
         return self.out.table.of(Operand(value, (node, position) if shared and side == "in" else None), shape)
 
-    # -- pins -----------------------------------------------------------------------------------------------------------
+    # -- pins ------------------------------------------------------------
 
     def _pin_value(self, value: onnx_ir.Value, reason: Reason) -> None:
         shape = self.facts.shape(value)
@@ -169,7 +170,7 @@ class _Collector:
                         Reason(text=f"read inside the body of `{node.op_type}`", rank=2, node=node.name),
                     )
 
-    # -- rules ----------------------------------------------------------------------------------------------------------
+    # -- rules ------------------------------------------------------------
 
     def _add_rule(self, node: onnx_ir.Node, rule: Rule, numbers: dict[tuple[str, int], int]) -> None:
         table = self.out.table
@@ -201,7 +202,9 @@ class _Collector:
         factors: dict[str, int],
         composite: list[tuple[int, tuple[str, ...]]],
     ) -> None:
-        """Product axes: those of the same factors are permutations of each other, the rest wait for a carrying factor."""
+        """Product axes: those of the same factors are permutations of each other, the rest wait for a
+        carrying factor.
+        """
         by_factors: dict[tuple[str, ...], list[tuple[int, tuple[str, ...]]]] = defaultdict(list)
         for axis, term in composite:
             by_factors[tuple(sorted(term))].append((axis, term))
@@ -221,9 +224,7 @@ class _Collector:
             node.name or node.op_type, entangled, factors, rule.fixed, rule.sizes
         )
 
-    def _note_contraction(
-        self, node: onnx_ir.Node, op: Op, rule: Rule, numbers: dict[tuple[str, int], int]
-    ) -> None:
+    def _note_contraction(self, node: onnx_ir.Node, op: Op, rule: Rule) -> None:
         computed = [i for i, v in enumerate(node.inputs) if v is not None and not is_constant(v, self.facts)]
         axes = {
             name: self.out.factors[node, name] for name in rule.reduced if (node, name) in self.out.factors
@@ -236,7 +237,7 @@ class _Collector:
                 self.out.factors[node, f] for f in shared - rule.reduced if (node, f) in self.out.factors
             ]
 
-    # -- chains ---------------------------------------------------------------------------------------------------------
+    # -- chains ------------------------------------------------------------
 
     def _chain(self, node: onnx_ir.Node) -> Chain | None:
         """The shortest chain of relayouts from ``node`` on that only permutes slots within axes, or None."""
@@ -279,7 +280,9 @@ def _is_entangled(
 
 
 def is_constant(value: onnx_ir.Value, facts: Facts) -> bool:
-    """Whether a value is an initializer, the output of a ``Constant`` node, or shape arithmetic that is known."""
+    """Whether a value is an initializer, the output of a ``Constant`` node, or shape arithmetic that is
+    known.
+    """
     producer = value.producer()
     return (
         value.is_initializer()

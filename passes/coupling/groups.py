@@ -49,7 +49,8 @@ class Group:
         components: per unit its component.
         members: the parameter axes that a unit is removed from.
         frozen: why no unit may go, or None.
-        statistic: an op takes a statistic over the group's units, so that removal changes it (LayerNorm, mean over channels).
+        statistic: an op takes a statistic over the group's units, so that removal changes it (LayerNorm, mean
+            over channels).
     """
 
     id: str
@@ -65,7 +66,7 @@ class Group:
 
     @property
     def width(self) -> int:
-        """Slots that one unit covers on the axis where it covers most (64 for an attention head of size 64)."""
+        """Slots that one unit covers on the axis where it covers most (64 for a head of size 64)."""
         return max((member.width for member in self.members), default=1)
 
     def __str__(self) -> str:

@@ -1,8 +1,9 @@
 """Axes that are products of factors, and which factor carries a cut.
 
-``768 = 12 heads x 64`` can lose whole heads or the same position of every head, not a bit of both: if slots went when their head
-*or* their position goes, removal would no longer be an equivalence. So of the factors of one product axis, one at a time
-carries the cut; the others are pinned. A grouped convolution, a flatten into a classifier, attention heads: all the same choice.
+``768 = 12 heads x 64`` can lose whole heads or the same position of every head, not a bit of both: if slots
+went when their head *or* their position goes, removal would no longer be an equivalence. So of the factors of
+one product axis, one at a time carries the cut; the others are pinned. A grouped convolution, a flatten into
+a classifier, attention heads: all the same choice.
 """
 
 from __future__ import annotations
@@ -89,9 +90,11 @@ def _alternatives(terms: Sequence[Term], names: set[str]) -> Iterator[frozenset[
 
 
 def permutation(source: Term, target: Term, sizes: Mapping[str, int]) -> Index:
-    """For every slot of an axis with factors ``target`` the slot of the axis with factors ``source`` that it holds.
+    """For every slot of an axis with factors ``target`` the slot of the axis with factors ``source`` that it
+    holds.
 
-    Both have the same factors in different orders: ``(a b)`` and ``(b a)`` are the two sides of a channel shuffle.
+    Both have the same factors in different orders: ``(a b)`` and ``(b a)`` are the two sides of a channel
+    shuffle.
     """
     labels = np.arange(prod(sizes[f] for f in source)).reshape([sizes[f] for f in source])
     return labels.transpose([source.index(f) for f in target]).ravel()

@@ -1,9 +1,9 @@
 """From relations to components: which slots go together, and which cannot go at all.
 
-Whole axes are already merged; what is left are slots of the classes that meet data movement or products. They are numbered in one
-array, and connected components over it (scipy) do the rest. Products are decided one round at a time: a factor whose slots are
-all pinned cannot carry, which often leaves one choice; where several are left, attention heads come first, then the choice
-with the most units.
+Whole axes are already merged; what is left are slots of the classes that meet data movement or products. They
+are numbered in one array, and connected components over it (scipy) do the rest. Products are decided one
+round at a time: a factor whose slots are all pinned cannot carry, which often leaves one choice; where
+several are left, attention heads come first, then the choice with the most units.
 """
 
 from __future__ import annotations

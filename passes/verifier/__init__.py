@@ -1,8 +1,9 @@
 """Translation validation: after a transform, prove by inspection and by execution that it did what it said.
 
-Three checks, each in a module of its own: ``shapes`` (ONNX's checker and strict shape inference agree with what the cut predicted),
-``broadcast`` (nothing broadcasts that did not before) and ``masked`` (the outputs equal those of the model before, with the removed slices
-set to zero). ``compare`` holds what "equal" means.
+Three checks, each in a module of its own: ``shapes`` (ONNX's checker and strict shape inference agree with
+what the cut predicted),
+``broadcast`` (nothing broadcasts that did not before) and ``masked`` (the outputs equal those of the model
+before, with the removed slices set to zero). ``compare`` holds what "equal" means.
 """
 
 from __future__ import annotations
@@ -43,11 +44,13 @@ class Verdict:
         against = {
             "same": "the model before it",
             "masked": "the model before it with the removed slices set to zero",
-            "masked-kept-statistics": "the model before it with the removed slices set to zero and statistics over the kept ones",
+            "masked-kept-statistics": (
+                "the model before it with the removed slices set to zero and statistics over the kept ones"
+            ),
         }[self.equivalence]
         return (
-            f"{self.pass_name}: {self.values} shapes and {self.broadcasts} broadcasts hold; outputs equal {against} "
-            f"(relative error {self.error:.1e}, batch {self.batch})"
+            f"{self.pass_name}: {self.values} shapes and {self.broadcasts} broadcasts hold; outputs equal "
+            f"{against} (relative error {self.error:.1e}, batch {self.batch})"
         )
 
 

@@ -14,8 +14,11 @@ from prunec.ir.probes import probe_feeds
 
 Array = NDArray[Any]
 
-#: Largest accepted difference, relative to the largest magnitude of the output, by the coarsest type in the model.
+#: Largest accepted relative error of an output, by the coarsest floating-point type in the model.
 TOLERANCE = {"float32": 1e-4, "float16": 3e-2, "bfloat16": 1e-1}
+
+#: Outputs smaller than this are compared as if they were this large: a saturated sigmoid rounds in steps.
+FLOOR = 1e-3
 
 
 def check_outputs(pass_name: str, reference: Module, module: Module, *, seed: int) -> tuple[float, int]:
@@ -37,10 +40,12 @@ def check_outputs(pass_name: str, reference: Module, module: Module, *, seed: in
         worst = max(worst, error)
         if not error <= tolerance:
             raise VerificationError(
-                f"output `{name}` differs by {error:.1e} (relative) after `{pass_name}`, allowed is {tolerance:.0e}",
+                f"output `{name}` is off by {error:.1e} (relative) after `{pass_name}`, "
+                f"allowed is {tolerance:.0e}",
                 code="V013",
                 notes=[
-                    f"shape {list(array.shape)}, largest magnitude {_magnitude(array):.3g}, probe inputs of seed {seed}, batch {batch}"
+                    f"shape {list(array.shape)}, largest magnitude {_magnitude(array):.3g}",
+                    f"probe inputs of seed {seed}, batch {batch}",
                 ],
                 help=["this is a bug in prunec: please report it with the model and the pipeline"],
             )
@@ -48,7 +53,9 @@ def check_outputs(pass_name: str, reference: Module, module: Module, *, seed: in
 
 
 def _run_reference(reference: Module, seed: int) -> tuple[dict[str, Array], dict[str, Array], int]:
-    """Outputs of the reference at batch 2 where the batch is free and the model accepts that, else at batch 1."""
+    """Outputs of the reference at batch 2 where the batch is free and the model accepts that, else at batch
+    1.
+    """
     runner = Runner(reference, blame="user")
     feeds = {batch: probe_feeds(reference, seed=seed, batch=batch) for batch in (2, 1)}
     if any(feeds[2][name].shape != feeds[1][name].shape for name in feeds[1]):
@@ -60,7 +67,8 @@ def _run_reference(reference: Module, seed: int) -> tuple[dict[str, Array], dict
 
 
 def relative_error(actual: Array, expected: Array) -> float:
-    """Largest difference over the largest finite magnitude of ``expected``; infinite where shapes or non-finite values differ.
+    """Largest difference over the largest finite magnitude of ``expected``; infinite where shapes or
+    non-finite values differ.
 
     Integers and booleans count as equal or not: the share of differing elements.
     """
@@ -77,7 +85,7 @@ def relative_error(actual: Array, expected: Array) -> float:
     if not finite.any():
         return 0.0
     difference = float(np.abs(a[finite] - b[finite]).max())
-    return difference / max(_magnitude(b), np.finfo(np.float32).tiny)
+    return difference / max(_magnitude(b), FLOOR)
 
 
 def _magnitude(array: Array) -> float:
@@ -87,7 +95,9 @@ def _magnitude(array: Array) -> float:
 
 
 def coarsest_type(module: Module) -> str:
-    """The floating-point type with the fewest digits among the model's weights: it bounds what can be compared."""
+    """The floating-point type with the fewest digits among the model's weights: it bounds what can be
+    compared.
+    """
     names = {str(v.dtype.name).lower() for v in module.graph.initializers.values() if v.dtype is not None}
     names |= {str(v.dtype.name).lower() for v in module.graph.inputs if v.dtype is not None}
     return next((name for name in ("bfloat16", "float16") if name in names), "float32")

@@ -1,9 +1,10 @@
 """The masked reference: the model before a cut, with everything that was cut set to zero.
 
-Removed slices of weights, biases and scales become zero, on the producing and the consuming side. Where an op sums or takes a statistic
-over a cut axis of computed values (a LayerNorm, a mean over channels, the dot product of two activations), zeros are not enough:
-there the reference gathers the kept slots first, runs the op on them, and scatters the result back with zeros in the removed
-places. It is built from the plan and the graph before the cut, and shares no code with the cutting.
+Removed slices of weights, biases and scales become zero, on the producing and the consuming side. Where an op
+sums or takes a statistic over a cut axis of computed values (a LayerNorm, a mean over channels, the dot
+product of two activations), zeros are not enough: there the reference gathers the kept slots first, runs the
+op on them, and scatters the result back with zeros in the removed places. It is built from the plan and the
+graph before the cut, and shares no code with the cutting.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ class _Reference:
             return None
         return ~self.removed[labels]
 
-    # -- zeros --------------------------------------------------------------------------------------------------------
+    # -- zeros ------------------------------------------------------------
 
     def _zero(self, operand: Operand) -> None:
         numbers = self.coupling.relations.table.operands[operand]
@@ -88,7 +89,7 @@ class _Reference:
         self.model.graph.register_initializer(value)
         return value
 
-    # -- statistics ---------------------------------------------------------------------------------------------------
+    # -- statistics ------------------------------------------------------------
 
     def _restrict(self, node: onnx_ir.Node, op: Op, rule: Rule) -> bool:
         """Run an op that reduces over cut factors on the kept slots only; False where that is not needed."""
