@@ -49,7 +49,8 @@ def _compare(pass_name: str, facts: Facts, predicted: Mapping[str, tuple[int, ..
             producer = value.producer()
             where = f"`{producer.op_type}` makes" if producer is not None else "the graph has"
             raise VerificationError(
-    """What ONNX's strict shape inference has against a graph, None where it accepts it.
+                f"{where} `{value.name}` of shape {list(shape)} after `{pass_name}`, "
+                f"which predicted {list(expected)}",
                 code="V011",
                 notes=[f"the node is `{producer.name}`"] if producer is not None else [],
             )
