@@ -2,7 +2,7 @@
 
 One walk in topological order. Integer arithmetic on shapes (``Shape -> Gather -> Mul -> Concat -> Reshape`` tails) is evaluated with
 ONNX's own reference kernels, everything else goes through ONNX's own shape inference, node by node, which then sees those
-numbers. Symbolic dimensions get concrete sizes; a second walk with other sizes tells which axes and numbers are dynamic.
+numbers. Symbolic dimensions get concrete sizes; walks with other sizes tell which axes and numbers are dynamic.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import onnx_ir
 from numpy.typing import NDArray
 
 from prunec.ir.diagnostics import PrunecError
+from prunec.ir.evaluate import evaluate
 from prunec.ir.module import opset_of
 from prunec.ir.sizes import SymbolSizes, input_shapes, symbol_sizes
 
@@ -27,10 +28,6 @@ Array = NDArray[Any]
 SMALL = 4096
 
 _OnnxError = onnx.checker.ValidationError
-
-_RANDOM = frozenset(
-    {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial"}
-)
 
 
 @dataclass(slots=True)
@@ -81,6 +78,9 @@ def infer_facts(model: onnx_ir.Model) -> Facts:
         )
     if symbol_sizes(model.graph):
         _mark_dynamic(facts, _Walk(model, symbol_sizes(model.graph, batch=2, spatial=96, other=12)).run())
+        # Sizes that nothing divides: padding to a multiple of 32 is 0 for both 64 and 96, and yet no constant.
+        odd = _Walk(model, symbol_sizes(model.graph, batch=3, spatial=67, other=13)).run(probe=False)
+        _mark_dynamic(facts, odd, complete=False)
     return facts
 
 
@@ -89,15 +89,19 @@ def _missing(graph: onnx_ir.Graph, facts: Facts) -> int:
     return sum(1 for node in graph for o in node.outputs if o.name and o not in facts.shapes)
 
 
-def _mark_dynamic(facts: Facts, other: Facts) -> None:
+def _mark_dynamic(facts: Facts, other: Facts, *, complete: bool = True) -> None:
+    """Note what differs at other sizes; where the graph need not fit those, what is not known there tells nothing."""
     for value, shape in facts.shapes.items():
         second = other.shapes.get(value)
         if second is not None and len(second) == len(shape):
             axes = frozenset(a for a, (m, n) in enumerate(zip(shape, second, strict=True)) if m != n)
             if axes:
-                facts.dynamic[value] = axes
+                facts.dynamic[value] = facts.dynamic.get(value, frozenset()) | axes
     for value, array in facts.numbers.items():
-        if value not in other.numbers or not np.array_equal(array, other.numbers[value]):
+        if value not in other.numbers:
+            if complete:
+                facts.unstable.add(value)
+        elif not np.array_equal(array, other.numbers[value]):
             facts.unstable.add(value)
 
 
@@ -111,13 +115,13 @@ class _Walk:
         imports = {"" if d == "ai.onnx" else d: version for d, version in model.graph.opset_imports.items()}
         self.opsets = tuple(imports.items())
 
-    def run(self) -> Facts:
+    def run(self, *, probe: bool = True) -> Facts:
         self._seed()
         nodes = list(self.model.graph)
         for node in nodes:
             self._visit(node)
         missing = [o for n in nodes for o in n.outputs if o.name and o not in self.facts.shapes]
-        if missing and self._probe(missing):
+        if missing and probe and self._probe(missing):
             for node in nodes:
                 if any(o in self.facts.shapes for o in node.outputs):
                     self._visit(node)
@@ -151,7 +155,7 @@ class _Walk:
 
     def _evaluate(self, node: onnx_ir.Node) -> bool:
         """Compute a node of shape arithmetic; False where it is something else."""
-        if node.domain not in ("", "ai.onnx") or node.op_type in _RANDOM or not node.inputs:
+        if node.domain not in ("", "ai.onnx") or not node.inputs:
             return False
         if node.op_type in ("Shape", "Size"):
             arrays = self._evaluate_shape(node)
@@ -183,16 +187,11 @@ class _Walk:
         inferred = self._infer_shapes(node)
         if any(np.prod(shape) > SMALL for shape in inferred.values()):
             return None
-        kernel = _reference_kernel(node.op_type, opset_of(self.model.graph, node.domain))
-        if kernel is None:
+        inputs = [None if v is None else self.facts.numbers[v] for v in node.inputs]
+        results = evaluate(node, inputs, opset_of(self.model.graph, node.domain))
+        if results is None or any(r is None for r in results):
             return None
-        try:
-            attributes = {name: _attribute_value(a) for name, a in node.attributes.items()}
-            arrays = [None if v is None else self.facts.numbers[v] for v in node.inputs]
-            result = kernel.eval(*arrays, n_outputs=len(node.outputs), **attributes)
-        except Exception:  # noqa: BLE001 - whatever a reference kernel cannot do is simply not known
-            return None
-        return [np.asarray(r) for r in (result if isinstance(result, tuple) else (result,))]
+        return [r for r in results if r is not None]
 
     def _infer(self, node: onnx_ir.Node) -> None:
         for value, shape in self._infer_shapes(node).items():
@@ -277,19 +276,13 @@ def constant_tensor(node: onnx_ir.Node) -> onnx_ir.TensorProtocol | None:
 
 def _is_shape_arithmetic(array: Array) -> bool:
     """Integers, booleans and single numbers; larger float arrays are data that pruning may have to cut."""
-    return array.size <= SMALL and (array.dtype.kind in "iub" or array.size == 1)
+    return array.size <= SMALL and (
+        array.dtype.kind in "iub" or (array.size == 1 and array.dtype.kind not in "OSU")
+    )
 
 
 def _int_attribute(node: onnx_ir.Node, name: str, default: int) -> int:
     return int(node.attributes[name].as_int()) if name in node.attributes else default
-
-
-def _attribute_value(attribute: onnx_ir.Attr) -> Any:
-    if attribute.type == onnx_ir.AttributeType.TENSOR:
-        return onnx.numpy_helper.from_array(attribute.as_tensor().numpy())
-    if attribute.type in (onnx_ir.AttributeType.GRAPH, onnx_ir.AttributeType.GRAPHS):
-        raise ValueError("control flow is not shape arithmetic")
-    return attribute.value
 
 
 @cache
@@ -297,16 +290,6 @@ def _schema(op_type: str, domain: str, version: int) -> Any:
     try:
         return onnx.defs.get_schema(op_type, version, "" if domain == "ai.onnx" else domain)
     except onnx.defs.SchemaError:
-        return None
-
-
-@cache
-def _reference_kernel(op_type: str, version: int) -> Any:
-    from onnx.reference.ops._op_list import load_op
-
-    try:
-        return load_op("", op_type, version)
-    except (ValueError, RuntimeError, onnx.defs.SchemaError):
         return None
 
 
