@@ -64,6 +64,15 @@ class Facts:
         """Whether every output of a node is a known number, so that the node is shape arithmetic and no data."""
         return bool(node.outputs) and all(o in self.derived for o in node.outputs if o.name)
 
+    def copy(self, value: onnx_ir.Value, constant: onnx_ir.Value) -> None:
+        """Note what is known about a value for the initializer that takes its place."""
+        if value in self.shapes:
+            self.shapes[constant] = self.shapes[value]
+        if value in self.numbers:
+            self.numbers[constant] = self.numbers[value]
+        if value in self.types:
+            self.types[constant] = self.types[value]
+
 
 def infer_facts(model: onnx_ir.Model) -> Facts:
     """Derive the facts of a model's main graph.
@@ -90,7 +99,7 @@ def _missing(graph: onnx_ir.Graph, facts: Facts) -> int:
 
 
 def _mark_dynamic(facts: Facts, other: Facts, *, complete: bool = True) -> None:
-    """Note what differs at other sizes; where the graph need not fit those, what is not known there tells nothing."""
+    """Note what differs at other sizes; if ``complete``, also the numbers that are not known there."""
     for value, shape in facts.shapes.items():
         second = other.shapes.get(value)
         if second is not None and len(second) == len(shape):
