@@ -139,7 +139,7 @@ class _Collector:
         value = node.inputs[position] if side == "in" else node.outputs[position]
         assert value is not None
         shape = self.facts.shapes[value]
-        shared = is_constant(value, self.facts) and len(shape) <= 1 and len(value.uses()) > 1
+        shared = is_stored(value, self.facts) and len(shape) <= 1 and len(value.uses()) > 1
         return self.out.table.of(Operand(value, (node, position) if shared and side == "in" else None), shape)
 
     # -- pins ------------------------------------------------------------
@@ -226,7 +226,7 @@ class _Collector:
         )
 
     def _note_contraction(self, node: onnx_ir.Node, op: Op, rule: Rule) -> None:
-        computed = [i for i, v in enumerate(node.inputs) if v is not None and not is_constant(v, self.facts)]
+        computed = [i for i, v in enumerate(node.inputs) if v is not None and v not in self.facts.constant]
         axes = {
             name: self.out.factors[node, name] for name in rule.reduced if (node, name) in self.out.factors
         }
@@ -282,7 +282,7 @@ def _is_entangled(
     return any(f in factors or sum(f in other for _, other in terms) > 1 for f in term)
 
 
-def is_constant(value: onnx_ir.Value, facts: Facts) -> bool:
+def is_stored(value: onnx_ir.Value, facts: Facts) -> bool:
     """Whether a value is an initializer, the output of a ``Constant`` node, or shape arithmetic that is
     known.
     """

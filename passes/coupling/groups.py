@@ -11,7 +11,7 @@ import onnx_ir
 from prunec.ir.facts import Facts
 from prunec.ir.rule import Index
 from prunec.passes.coupling.axes import Operand, Reason
-from prunec.passes.coupling.collect import Relations, is_constant
+from prunec.passes.coupling.collect import Relations, is_stored
 from prunec.passes.coupling.solve import Bools, Components
 
 
@@ -152,7 +152,7 @@ def _parameter_axes(coupling: Coupling) -> list[tuple[Operand, int, Index]]:
 
 def is_parameter(value: onnx_ir.Value, facts: Facts) -> bool:
     """Whether a value is a constant tensor of the model that holds data, not shape arithmetic."""
-    return is_constant(value, facts) and value not in facts.derived
+    return is_stored(value, facts) and value not in facts.derived
 
 
 def _signatures(components: Components, sizes: Sequence[int]) -> Index:
