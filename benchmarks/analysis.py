@@ -1,18 +1,20 @@
-"""Seconds of the coupling analysis, and the share of parameters that survives ratio 0.5; on one core, model by model.
+"""Seconds of the coupling analysis on one core, and the share of parameters that survives ratio 0.5.
 
 ::
 
     python benchmarks/analysis.py FOLDER ... [--runs 5] [--peers benchmarks/results/peers-cpu.json] [--check]
 
-``facts`` is shape inference and shape arithmetic, ``coupling`` everything from there to the channel groups: medians of ``--runs``
-runs after one that warms up. ``prune`` is one whole run of ``prune-channels{ratio=0.5 round-to=1}`` without verification, analysis and
-cost model included; ``kept`` is what is left of the parameters.
+``facts`` is shape inference and shape arithmetic, ``coupling`` everything from there to the channel groups:
+medians of ``--runs`` runs after one that warms up. ``prune`` is one whole run of ``prune-channels{ratio=0.5
+round-to=1}`` without verification, analysis and cost model included; ``kept`` is what is left of the
+parameters.
 
-With ``--peers`` (results of ``peers.py`` from the same machine), or with ``--peer-python`` (the Python of its environment, to measure the
-peer in the same run), the last columns show Torch-Pruning on the same architecture: ``peer / ours`` is its total time (graph and
-pruning) over our ``prune``.
+With ``--peers`` (results of ``peers.py`` from the same machine), or with ``--peer-python`` (the Python of
+its environment, to measure the peer in the same run), the last columns show Torch-Pruning on the same
+architecture: ``peer / ours`` is its total time (graph and pruning) over our ``prune``.
 
-``--check`` fails unless every analysis takes under 1 s and every known architecture keeps no more than its limit.
+``--check`` fails unless every analysis takes under 1 s and every known architecture keeps no more than its
+limit.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ from typing import TYPE_CHECKING, Any
 
 import machine
 from models import ModelFile, add_model_options, chosen_models
-from report import Column, Report, add_output_options, publish
+from report import Column, Report, add_output_options, new_parser, publish
 
 if TYPE_CHECKING:
     from prunec.ir.module import Module
@@ -152,9 +154,11 @@ def peer_results(options: argparse.Namespace) -> Mapping[str, Mapping[str, Any]]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
     add_model_options(parser)
-    parser.add_argument("--runs", type=int, default=5, help="timed runs of each analysis (default: %(default)s)")
+    parser.add_argument(
+        "--runs", type=int, default=5, help="timed runs of each analysis (default: %(default)s)"
+    )
     parser.add_argument("--peers", type=Path, metavar="FILE", help="results of peers.py")
     parser.add_argument("--peer-python", metavar="PYTHON", help="measure the peer now, with this Python")
     parser.add_argument("--check", action="store_true", help="exit 1 unless every limit holds")
@@ -170,7 +174,8 @@ def main() -> None:
         columns=COLUMNS if peers else COLUMNS[:-3],
         rows=rows,
         options={"runs": options.runs, "pipeline": PIPELINE, "seconds_limit": SECONDS_LIMIT},
-        notes=["peer: Torch-Pruning 1.6.1, graph and pruning; - where it fails or does not finish"] * bool(peers),
+        notes=["peer: Torch-Pruning 1.6.1, graph and pruning; - where it fails or does not finish"]
+        * bool(peers),
         machine=found,
     )
     publish(report, options)

@@ -1,7 +1,8 @@
 """Finds the models that a benchmark runs over.
 
-A model is an ``.onnx`` file, or a weightless skeleton ``NAME.skel.xz`` with a script ``materialize.py`` beside it that fills it with
-random weights. Filled skeletons are kept in a cache folder outside of this project.
+A model is an ``.onnx`` file, or a weightless skeleton ``NAME.skel.xz`` with a script ``materialize.py``
+beside it that fills it with random weights. Filled skeletons are kept in a cache folder outside of this
+project.
 """
 
 from __future__ import annotations

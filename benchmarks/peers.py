@@ -1,4 +1,4 @@
-"""Torch-Pruning on torchvision networks: seconds to trace, group and prune at ratio 0.5, and the share of parameters that it keeps.
+"""Torch-Pruning on torchvision networks: seconds at ratio 0.5, and the share of parameters that it keeps.
 
 It needs an environment of its own (1.4 GB), since prunec does not need torch::
 
@@ -7,12 +7,13 @@ It needs an environment of its own (1.4 GB), since prunec does not need torch::
     peerenv/bin/pip install --no-deps torch-pruning==1.6.1 torchvision==0.28.0
     peerenv/bin/python benchmarks/peers.py --json benchmarks/results/peers-cpu.json
 
-``--no-deps`` keeps the CPU build of torch. torchvision's own extension needs CUDA libraries then; nothing here uses its operators,
-so that declaring their signatures is enough to import it.
+``--no-deps`` keeps the CPU build of torch. torchvision's own extension needs CUDA libraries then; nothing
+here uses its operators, so that declaring their signatures is enough to import it.
 
-Every network runs in a process of its own, on one thread, under a time limit. ``seconds`` is the time of the graph (tracing) and of
-the pruning (grouping, importance, cutting); the networks have random weights, which changes neither. After the
-cut a forward pass tells whether the network still runs; that it computes the right thing is not checked.
+Every network runs in a process of its own, on one thread, under a time limit. ``seconds`` is the time of
+the graph (tracing) and of the pruning (grouping, importance, cutting); the networks have random weights,
+which changes neither. After the cut a forward pass tells whether the network still runs; that it computes
+the right thing is not checked.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from typing import Any
 
 import machine
 import processes
-from report import Column, Report, add_output_options, publish
+from report import Column, Report, add_output_options, new_parser, publish
 
 NETWORKS = (
     "resnet18",
@@ -56,7 +57,7 @@ COLUMNS = (
 
 
 def declare_operators() -> Any:
-    """Declare torchvision's compiled operators where its extension cannot be loaded; keep the result alive."""
+    """Declare torchvision's compiled operators, which cannot be loaded here; keep the result alive."""
     import torch
 
     library = torch.library.Library("torchvision", "DEF")
@@ -114,9 +115,11 @@ def run(name: str, seconds: float) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
     parser.add_argument("networks", nargs="*", default=NETWORKS, help="names in torchvision.models")
-    parser.add_argument("--seconds", type=float, default=120, help="time limit a network (default: %(default)s)")
+    parser.add_argument(
+        "--seconds", type=float, default=120, help="time limit a network (default: %(default)s)"
+    )
     parser.add_argument("--one", metavar="NETWORK", help=argparse.SUPPRESS)
     add_output_options(parser)
     options = parser.parse_args()

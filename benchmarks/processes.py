@@ -5,11 +5,15 @@ from __future__ import annotations
 import os
 import resource
 import subprocess
+import sys
 import tempfile
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter
+
+PRUNEC = (sys.executable, "-c", "from prunec.tools.prunec import main; main()")
+"""Starts ``prunec`` as its console script does, with this Python."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,8 +54,8 @@ def run(
 ) -> Finished:
     """Run a command to its end.
 
-    The peak of a process counts what its parent held when it was started (Linux keeps the mark across exec), so benchmarks
-    that measure memory import nothing heavy themselves.
+    The peak of a process counts what its parent held when it was started (Linux keeps the mark across
+    exec), so benchmarks that measure memory import nothing heavy themselves.
 
     Args:
         command: program and arguments.

@@ -5,7 +5,8 @@
     python benchmarks/report.py RESULT.json ...        # print stored results again
     python benchmarks/report.py --readme README.md     # bring the tables of a page up to date
 
-A page has a line ``<!-- results: FILE.json -->`` for each table and ``<!-- end -->`` behind it; what is between them is written anew.
+A page has a line ``<!-- results: FILE.json -->`` for each table and ``<!-- end -->`` behind it; what is
+between them is written anew.
 """
 
 from __future__ import annotations
@@ -121,6 +122,13 @@ class Report:
         return any(isinstance(row.get(column.key), int | float) for row in self.rows)
 
 
+def new_parser(description: str | None) -> argparse.ArgumentParser:
+    """A parser that shows a module's documentation as it is written."""
+    return argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+
+
 def add_output_options(parser: argparse.ArgumentParser) -> None:
     """Options that say how to show the results."""
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the results as JSON")
@@ -147,7 +155,7 @@ def refresh(page: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
     parser.add_argument("results", nargs="*", type=Path, help="results as JSON")
     parser.add_argument("--markdown", action="store_true", help="print Markdown tables")
     parser.add_argument("--readme", type=Path, metavar="PAGE", help="bring the tables of a page up to date")
