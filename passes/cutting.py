@@ -312,6 +312,11 @@ class NodeCut:
             if value is not None:
                 self.node.attributes[name] = onnx_ir.AttrInt64s(name, value)
 
+    def set_numbers(self, values: Mapping[str, int]) -> None:
+        """Replace integer attributes."""
+        for name, value in values.items():
+            self.node.attributes[name] = onnx_ir.AttrInt64(name, value)
+
     def gather(self, vectors: Mapping[int, Index]) -> None:
         """Replace the node by gathers from its first input."""
         source = self.node.inputs[0]

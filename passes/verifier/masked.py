@@ -15,9 +15,10 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir
 
-from prunec.ir.module import Module
+from prunec.ir.module import Module, opset_of
 from prunec.ir.op import Op
 from prunec.ir.rule import Index, Rule
+from prunec.ir.site import Site
 from prunec.passes.coupling import analyse
 from prunec.passes.coupling.axes import Operand
 from prunec.passes.coupling.collect import is_constant
@@ -105,8 +106,13 @@ class _Builder:
         tensor = onnx_ir.convenience.get_const_tensor(operand.value)
         assert tensor is not None
         array = tensor.numpy().copy()
+        node, position = zeroed[0]
+        site = Site(node, self.coupling.facts, opset_of(self.model.graph, node.domain))
+        zero = ops[node].zero(site, position) if node in ops else np.zeros(())
         for axis, mask in masks.items():
-            np.moveaxis(array, axis, 0)[~mask] = 0
+            np.moveaxis(array, axis, 0)[~mask] = np.moveaxis(np.broadcast_to(zero, array.shape), axis, 0)[
+                ~mask
+            ]
         constant = self._constant(onnx_ir.Tensor(array, dtype=tensor.dtype))
         for node, position in zeroed:
             node.replace_input_with(position, constant)
