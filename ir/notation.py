@@ -25,7 +25,7 @@ def graphs_in(attribute: onnx_ir.Attr) -> Iterator[onnx_ir.Graph]:
     if attribute.type == AttributeType.GRAPH:
         yield attribute.as_graph()
     elif attribute.type == AttributeType.GRAPHS:
-        yield from attribute.asgraphs_in()
+        yield from attribute.as_graphs()
 
 
 def value_name(value: onnx_ir.Value | None) -> str:

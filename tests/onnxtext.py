@@ -60,9 +60,10 @@ def dump_groups(model: onnx.ModelProto, argument: str) -> str:
 
 
 def dump_result(model: onnx.ModelProto, argument: str) -> str:
-    """The dump of what a pipeline makes of a model, every pass verified, and then what was proved."""
+    """The groups of a model, the dump of what a pipeline makes of it, and what was proved of every pass."""
     result = run_pipeline(load(model), argument)
-    return print_module(result.module) + "".join(f"verified: {verdict}\n" for verdict in result.verdicts)
+    proved = "".join(f"verified: {verdict}\n" for verdict in result.verdicts)
+    return f"before:\n{dump_groups(model, '')}\nafter:\n{print_module(result.module)}{proved}"
 
 
 RUNNERS: dict[str, Runner] = {
