@@ -43,6 +43,7 @@ class Cutter:
     removed: Bools
     copies: dict[str, str] = field(default_factory=dict)
     _kept: dict[int, Index | None] = field(default_factory=dict)
+    _taken: set[str] = field(default_factory=set)
 
     def run(self) -> dict[str, tuple[int, ...]]:
         """Make the cut.
@@ -124,16 +125,29 @@ class Cutter:
 
     def new_constant(self, name: str, array: Array | onnx_ir.TensorProtocol) -> onnx_ir.Value:
         """Register a new initializer under a name that is not taken yet."""
-        unique, number = name, 0
-        while unique in self.model.graph.initializers:
-            number += 1
-            unique = f"{name}_{number}"
+        unique = self.fresh(name)
         tensor = (
             array if isinstance(array, onnx_ir.TensorProtocol) else onnx_ir.tensor(np.array(array, order="C"))
         )
         value = onnx_ir.val(unique, const_value=tensor)
         self.model.graph.register_initializer(value)
         return value
+
+    def fresh(self, name: str) -> str:
+        """The name, or with a number behind it where a value or node has it already."""
+        if not self._taken:
+            nodes = list(self.model.graph.all_nodes())
+            self._taken.update(n.name for n in nodes if n.name)
+            self._taken.update(o.name for n in nodes for o in n.outputs if o.name)
+            self._taken.update(
+                self.model.graph.initializers, (v.name for v in self.model.graph.inputs if v.name)
+            )
+        unique, number = name, 0
+        while unique in self._taken:
+            number += 1
+            unique = f"{name}_{number}"
+        self._taken.add(unique)
+        return unique
 
     def _cut_constants(self) -> None:
         by_value: dict[onnx_ir.Value, list[Operand]] = defaultdict(list)
@@ -150,7 +164,8 @@ class Cutter:
             return value
         tensor = producer.attributes["value"].as_tensor()
         name = value.name or "constant"
-        value.name = f"{name}_lifted"
+        value.name = self.fresh(f"{name}_lifted")
+        self._taken.discard(name)
         lifted = self.new_constant(name, tensor)
         value.replace_all_uses_with(lifted)
         return lifted
@@ -203,20 +218,20 @@ class Cutter:
     def gather(self, node: onnx_ir.Node, source: onnx_ir.Value, vectors: Mapping[int, Index]) -> None:
         """Replace a node by gathers from ``source``, one an axis; the name of its output stays."""
         result, current = node.outputs[0], source
-        new_nodes = []
+        gathers = []
         for axis, vector in vectors.items():
-            index = self.new_constant(f"{result.name}_index{axis}", vector.astype(np.int64))
-            gather = onnx_ir.node(
-                "Gather", [current, index], {"axis": axis}, name=f"{node.name}_gather{axis}"
+            index = self.new_constant(f"{result.name}_index", vector.astype(np.int64))
+            gathers.append(
+                onnx_ir.node(
+                    "Gather", [current, index], {"axis": axis}, name=self.fresh(f"{node.name}_gather")
+                )
             )
-            current = gather.outputs[0]
-            current.name = f"{result.name}_gather{axis}"
-            current.type = result.type
-            new_nodes.append(gather)
-        self.model.graph.insert_before(node, new_nodes)
+            current = gathers[-1].outputs[0]
+            current.name, current.type = self.fresh(f"{result.name}_gathered"), result.type
+        self.model.graph.insert_before(node, gathers)
         name = result.name
         onnx_ir.convenience.replace_all_uses_with(result, current, replace_graph_outputs=True)
-        result.name = f"{name}_replaced"
+        result.name = self.fresh(f"{name}_replaced")
         current.name, current.shape = name, result.shape
 
 
@@ -285,8 +300,8 @@ class NodeCut:
 
     def _compute(self, op_type: str, inputs: list[onnx_ir.Value], name: str) -> onnx_ir.Value:
         """Insert a small node before this one."""
-        new = onnx_ir.node(op_type, inputs, name=name)
-        new.outputs[0].name = name
+        new = onnx_ir.node(op_type, inputs, name=self.cutter.fresh(name))
+        new.outputs[0].name = new.name
         self.cutter.model.graph.insert_before(self.node, [new])
         return new.outputs[0]
 
@@ -296,6 +311,11 @@ class NodeCut:
             self.node.attributes.pop(name, None)
             if value is not None:
                 self.node.attributes[name] = onnx_ir.AttrInt64s(name, value)
+
+    def set_numbers(self, values: Mapping[str, int]) -> None:
+        """Replace integer attributes."""
+        for name, value in values.items():
+            self.node.attributes[name] = onnx_ir.AttrInt64(name, value)
 
     def gather(self, vectors: Mapping[int, Index]) -> None:
         """Replace the node by gathers from its first input."""

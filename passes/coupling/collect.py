@@ -128,7 +128,8 @@ class _Collector:
             self._pin_node(node, f"`{node.op_type}`: {error}")
             return
         self.out.rules[node], self.out.ops[node] = rule, op
-        numbers = {(side, i): self._operand(node, side, i) for side, i, _ in rule.operands()}
+        taking_part = {(side, i) for side, i, _ in rule.operands()} | {pin.operand for pin in rule.pins}
+        numbers = {(side, i): self._operand(node, side, i) for side, i in sorted(taking_part)}
         self.out.numbers.update({(node, side, i): first for (side, i), first in numbers.items()})
         self._add_rule(node, rule, numbers)
         self._note_contraction(node, op, rule)
@@ -229,9 +230,11 @@ class _Collector:
             self.out.statistic += axes.values()
         if op.linear and len(computed) > 1:
             shared = set.intersection(*({f for t in rule.inputs[i] or () for f in t} for i in computed))
-            self.out.parallel += [
-                self.out.factors[node, f] for f in shared - rule.reduced if (node, f) in self.out.factors
-            ]
+            self._note_parallel(node, shared - rule.reduced)
+        self._note_parallel(node, set(op.parallel.split()))
+
+    def _note_parallel(self, node: onnx_ir.Node, factors: set[str]) -> None:
+        self.out.parallel += [self.out.factors[node, f] for f in factors if (node, f) in self.out.factors]
 
     # -- chains ------------------------------------------------------------
 

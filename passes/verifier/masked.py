@@ -9,22 +9,40 @@ graph before the cut, and shares no code with the cutting.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+
 import numpy as np
 import onnx_ir
 
-from prunec.ir.module import Module
+from prunec.ir.module import Module, opset_of
 from prunec.ir.op import Op
 from prunec.ir.rule import Index, Rule
+from prunec.ir.site import Site
 from prunec.passes.coupling import analyse
 from prunec.passes.coupling.axes import Operand
 from prunec.passes.coupling.collect import is_constant
 from prunec.passes.coupling.groups import Coupling, is_parameter
 from prunec.passes.coupling.solve import Bools, Unit
-from prunec.passes.plan import Step
+from prunec.passes.plan import Equivalence, Step
 from prunec.passes.steps import components_of
 
 
-def make_reference(module: Module, step: Step, unit: Unit = "head") -> str:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reference:
+    """What is known about a masked reference.
+
+    Attributes:
+        equivalence: ``masked``, or ``masked-kept-statistics`` where some op had to be restricted to the kept
+            slots.
+        kept: per computed value that the step cuts the slots of its axes that stay.
+    """
+
+    equivalence: Equivalence
+    kept: Mapping[str, Mapping[int, Index]]
+
+
+def make_reference(module: Module, step: Step, unit: Unit = "head") -> Reference:
     """Turn a module into the masked reference of a step.
 
     Args:
@@ -32,22 +50,24 @@ def make_reference(module: Module, step: Step, unit: Unit = "head") -> str:
         step: what was removed.
         unit: what attention lost (see the coupling analysis).
 
-    Returns:
-        ``masked``, or ``masked-kept-statistics`` where some op had to be restricted to the kept slots.
+    Raises:
+        UserError: the step does not fit the module.
     """
     coupling = analyse(module.model, unit=unit)
-    reference = _Reference(module.model, coupling, components_of(step, coupling))
-    return reference.build()
+    builder = _Builder(module.model, coupling, components_of(step, coupling))
+    kept = builder.kept_slots()
+    return Reference(equivalence=builder.build(), kept=kept)
 
 
-class _Reference:
+class _Builder:
     def __init__(self, model: onnx_ir.Model, coupling: Coupling, removed: Bools) -> None:
         self.model = model
         self.coupling = coupling
         self.removed = removed
         self.count = 0
 
-    def build(self) -> str:
+    def build(self) -> Equivalence:
+        """Mask the model in place."""
         relations = self.coupling.relations
         for operand in list(relations.table.operands):
             if is_parameter(operand.value, self.coupling.facts):
@@ -56,6 +76,15 @@ class _Reference:
             self._restrict(node, relations.ops[node], rule) for node, rule in list(relations.rules.items())
         ]
         return "masked-kept-statistics" if any(restricted) else "masked"
+
+    def kept_slots(self) -> dict[str, dict[int, Index]]:
+        """Per computed value that is cut the slots of its axes that stay."""
+        slots: dict[str, dict[int, Index]] = {}
+        for operand, numbers in self.coupling.relations.table.operands.items():
+            masks = {a: np.flatnonzero(m) for a, n in enumerate(numbers) if (m := self._mask(n)) is not None}
+            if masks and operand.value.name:
+                slots[operand.value.name] = masks
+        return slots
 
     def _mask(self, number: int) -> Bools | None:
         """Per slot of an axis whether it stays, None where all do."""
@@ -77,8 +106,13 @@ class _Reference:
         tensor = onnx_ir.convenience.get_const_tensor(operand.value)
         assert tensor is not None
         array = tensor.numpy().copy()
+        node, position = zeroed[0]
+        site = Site(node, self.coupling.facts, opset_of(self.model.graph, node.domain))
+        zero = ops[node].zero(site, position) if node in ops else np.zeros(())
         for axis, mask in masks.items():
-            np.moveaxis(array, axis, 0)[~mask] = 0
+            np.moveaxis(array, axis, 0)[~mask] = np.moveaxis(np.broadcast_to(zero, array.shape), axis, 0)[
+                ~mask
+            ]
         constant = self._constant(onnx_ir.Tensor(array, dtype=tensor.dtype))
         for node, position in zeroed:
             node.replace_input_with(position, constant)
