@@ -74,9 +74,13 @@ def compare_outputs(
     names = list(_witnesses(reference, module))
     expected = Runner(reference, outputs=names).run(feeds)
     actual = Runner(module, outputs=names).run(feeds)
-    expected = {n: _restrict(a, (kept or {}).get(n, {}), actual[n].shape) for n, a in expected.items()}
+    expected = {
+        n: _restrict(a, (kept or {}).get(n, {}), actual[n].shape)
+        for n, a in expected.items()
+        if a.dtype.kind == "f" and a.ndim > 1  # data, not shape arithmetic
+    }
     error = max(error, _check(pass_name, expected, actual, module, "intermediate value"))
-    return Comparison(error=error, batch=batch, witnesses=len(names))
+    return Comparison(error=error, batch=batch, witnesses=len(expected))
 
 
 def _run_reference(reference: Module, seed: int) -> tuple[dict[str, Array], dict[str, Array], int]:
