@@ -5,9 +5,9 @@ A rule names, for every axis of every input and output, the factors that the axi
     n (g c) *s, (g o) c *k, (g o) -> n (g o) *t        a convolution with groups
 
 Axes that share a factor share an index space. ``(g c)`` is an axis that is a product, outermost factor first;
-``*s`` stands for as many axes as the operand has left; ``1`` is an axis of size one that couples to nothing.
-What cannot be said by factors (a slice, a concatenation) is an :class:`IndexMap`. The idea is that of
-sharding rules in OpenXLA's Shardy and PyTorch's DTensor.
+``*s`` stands for as many axes as the operand has left; ``1`` is an axis of size one that couples to nothing;
+``-`` is an operand that takes no part. What cannot be said by factors (a slice, a concatenation) is an
+:class:`IndexMap`. The idea is that of sharding rules in OpenXLA's Shardy and PyTorch's DTensor.
 """
 
 from __future__ import annotations
@@ -115,8 +115,8 @@ def _operand_text(operand: Operand | None) -> str:
 class Template:
     """A parsed rule text, not yet fitted to a node."""
 
-    inputs: tuple[Operand, ...]
-    outputs: tuple[Operand, ...]
+    inputs: tuple[Operand | None, ...]
+    outputs: tuple[Operand | None, ...]
 
 
 _TOKEN = re.compile(r"\(([^()]*)\)|(\*?\w+)")
@@ -130,12 +130,16 @@ def parse_template(text: str) -> Template:
         RuleError: the text is not a rule.
     """
     left, arrow, right = text.partition("->")
-    if not arrow or _TOKEN.sub("", text.replace("->", "").replace(",", "")).strip():
+    if not arrow:
         raise RuleError(f"not a rule: {text!r}")
     return Template(*(tuple(_parse_operand(part) for part in side.split(",")) for side in (left, right)))
 
 
-def _parse_operand(text: str) -> Operand:
+def _parse_operand(text: str) -> Operand | None:
+    if text.strip() == "-":
+        return None
+    if _TOKEN.sub("", text).strip():
+        raise RuleError(f"not the axes of an operand: {text!r}")
     tokens = [(m.group(1), m.group(2)) for m in _TOKEN.finditer(text)]
     return tuple(tuple(group.split()) if name is None else (name,) for group, name in tokens)
 
@@ -175,7 +179,7 @@ def fit(
     )
 
 
-def _pad(operands: tuple[Operand, ...], count: int) -> list[Operand | None]:
+def _pad(operands: tuple[Operand | None, ...], count: int) -> list[Operand | None]:
     return [operands[i] if i < len(operands) else None for i in range(count)]
 
 

@@ -128,7 +128,8 @@ class _Collector:
             self._pin_node(node, f"`{node.op_type}`: {error}")
             return
         self.out.rules[node], self.out.ops[node] = rule, op
-        numbers = {(side, i): self._operand(node, side, i) for side, i, _ in rule.operands()}
+        taking_part = {(side, i) for side, i, _ in rule.operands()} | {pin.operand for pin in rule.pins}
+        numbers = {(side, i): self._operand(node, side, i) for side, i in sorted(taking_part)}
         self.out.numbers.update({(node, side, i): first for (side, i), first in numbers.items()})
         self._add_rule(node, rule, numbers)
         self._note_contraction(node, op, rule)
@@ -138,7 +139,7 @@ class _Collector:
         value = node.inputs[position] if side == "in" else node.outputs[position]
         assert value is not None
         shape = self.facts.shapes[value]
-        shared = is_constant(value, self.facts) and len(shape) <= 1 and len(value.uses()) > 1
+        shared = is_stored(value, self.facts) and len(shape) <= 1 and len(value.uses()) > 1
         return self.out.table.of(Operand(value, (node, position) if shared and side == "in" else None), shape)
 
     # -- pins ------------------------------------------------------------
@@ -225,7 +226,7 @@ class _Collector:
         )
 
     def _note_contraction(self, node: onnx_ir.Node, op: Op, rule: Rule) -> None:
-        computed = [i for i, v in enumerate(node.inputs) if v is not None and not is_constant(v, self.facts)]
+        computed = [i for i, v in enumerate(node.inputs) if v is not None and v not in self.facts.constant]
         axes = {
             name: self.out.factors[node, name] for name in rule.reduced if (node, name) in self.out.factors
         }
@@ -233,9 +234,11 @@ class _Collector:
             self.out.statistic += axes.values()
         if op.linear and len(computed) > 1:
             shared = set.intersection(*({f for t in rule.inputs[i] or () for f in t} for i in computed))
-            self.out.parallel += [
-                self.out.factors[node, f] for f in shared - rule.reduced if (node, f) in self.out.factors
-            ]
+            self._note_parallel(node, shared - rule.reduced)
+        self._note_parallel(node, set(op.parallel.split()))
+
+    def _note_parallel(self, node: onnx_ir.Node, factors: set[str]) -> None:
+        self.out.parallel += [self.out.factors[node, f] for f in factors if (node, f) in self.out.factors]
 
     # -- chains ------------------------------------------------------------
 
@@ -279,7 +282,7 @@ def _is_entangled(
     return any(f in factors or sum(f in other for _, other in terms) > 1 for f in term)
 
 
-def is_constant(value: onnx_ir.Value, facts: Facts) -> bool:
+def is_stored(value: onnx_ir.Value, facts: Facts) -> bool:
     """Whether a value is an initializer, the output of a ``Constant`` node, or shape arithmetic that is
     known.
     """

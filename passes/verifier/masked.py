@@ -15,12 +15,12 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir
 
-from prunec.ir.module import Module
+from prunec.ir.module import Module, opset_of
 from prunec.ir.op import Op
 from prunec.ir.rule import Index, Rule
+from prunec.ir.site import Site
 from prunec.passes.coupling import analyse
 from prunec.passes.coupling.axes import Operand
-from prunec.passes.coupling.collect import is_constant
 from prunec.passes.coupling.groups import Coupling, is_parameter
 from prunec.passes.coupling.solve import Bools, Unit
 from prunec.passes.plan import Equivalence, Step
@@ -105,8 +105,13 @@ class _Builder:
         tensor = onnx_ir.convenience.get_const_tensor(operand.value)
         assert tensor is not None
         array = tensor.numpy().copy()
+        node, position = zeroed[0]
+        site = Site(node, self.coupling.facts, opset_of(self.model.graph, node.domain))
+        zero = ops[node].zero(site, position) if node in ops else np.zeros(())
         for axis, mask in masks.items():
-            np.moveaxis(array, axis, 0)[~mask] = 0
+            np.moveaxis(array, axis, 0)[~mask] = np.moveaxis(np.broadcast_to(zero, array.shape), axis, 0)[
+                ~mask
+            ]
         constant = self._constant(onnx_ir.Tensor(array, dtype=tensor.dtype))
         for node, position in zeroed:
             node.replace_input_with(position, constant)
@@ -123,7 +128,7 @@ class _Builder:
         """Run an op that reduces over cut factors on the kept slots only; False where that is not needed."""
         factors = self.coupling.relations.factors
         cut = {f for f in rule.reduced if (node, f) in factors and self._mask(factors[node, f]) is not None}
-        computed = [v for v in node.inputs if v is not None and not is_constant(v, self.coupling.facts)]
+        computed = [v for v in node.inputs if v is not None and v not in self.coupling.facts.constant]
         if not cut or (op.linear and len(computed) < 2):
             return False
         for position, operand in enumerate(rule.inputs):
