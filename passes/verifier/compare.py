@@ -15,6 +15,7 @@ from prunec.ir.facts import infer_facts
 from prunec.ir.module import Module
 from prunec.ir.probes import probe_feeds
 from prunec.ir.rule import Index
+from prunec.ir.sizes import symbol_sizes
 
 Array = NDArray[Any]
 
@@ -87,15 +88,26 @@ def compare_outputs(
 
 
 def _run_reference(reference: Module, seed: int) -> tuple[dict[str, Array], dict[str, Array], int]:
-    """Outputs at batch 2 where the batch is free and the model accepts that, else at batch 1."""
+    """Outputs, inputs and batch size at the first choice of sizes that the model accepts.
+
+    A batch of 2 says more than 1, but some graphs have 1 built in whatever their inputs say; and some need
+    longer sequences than the shortest.
+    """
     runner = Runner(reference, blame="user")
-    feeds = {batch: probe_feeds(reference, seed=seed, batch=batch) for batch in (2, 1)}
-    if any(feeds[2][name].shape != feeds[1][name].shape for name in feeds[1]):
+    refusal: UserError | None = None
+    tried: list[dict[str, int]] = []
+    for batch, other in ((2, 1), (1, 1), (1, 16), (1, 512)):
+        sizes = symbol_sizes(reference.graph, batch=batch, other=other)
+        if sizes in tried:
+            continue
+        tried.append(sizes)
+        feeds = probe_feeds(reference, seed=seed, sizes=sizes)
         try:
-            return runner.run(feeds[2]), feeds[2], 2
-        except UserError:  # the graph has a batch of 1 built in, whatever its inputs say
-            pass
-    return runner.run(feeds[1]), feeds[1], 1
+            return runner.run(feeds), feeds, batch if batch in sizes.values() else 1
+        except UserError as error:
+            refusal = error
+    assert refusal is not None
+    raise refusal
 
 
 def _check(
