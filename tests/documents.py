@@ -7,9 +7,11 @@ import doctest
 import io
 import re
 import shlex
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from prunec.passes.pipeline import parse_pipeline
@@ -43,8 +45,7 @@ def blocks(page: Path) -> list[Block]:
     """The fenced blocks of a page that name a language."""
     text = page.read_text(encoding="utf-8")
     return [
-        Block(language=m[1], text=m[2], line=text.count("\n", 0, m.start()) + 1)
-        for m in _FENCE.finditer(text)
+        Block(language=m[1], text=m[2], line=text.count("\n", 0, m.start()) + 1) for m in _FENCE.finditer(text)
     ]
 
 
@@ -57,23 +58,36 @@ def run_page(page: Path) -> int:
     Raises:
         AssertionError: a block does something else than the page says.
     """
-    names: dict[str, Any] = {"__name__": "__main__"}
-    ran = 0
-    for block in blocks(page):
-        where = f"{page.relative_to(ROOT)}:{block.line}"
-        match block.language:
-            case "python" if ">>>" in block.text:
-                _run_doctest(block, names, where)
-            case "python":
-                exec(compile(block.text, where, "exec"), names)
-            case "console":
-                _run_console(block, where)
-            case "passes":
-                parse_pipeline(block.text, file=where)
-            case _:
-                continue
-        ran += 1
-    return ran
+    with _module(page) as names:
+        return sum(_run_block(block, names, page) for block in blocks(page))
+
+
+@contextlib.contextmanager
+def _module(page: Path) -> Iterator[dict[str, Any]]:
+    """The names of a module that exists while a page runs, so that its classes can look up their types."""
+    module = ModuleType(f"page_{page.stem.replace('-', '_')}")
+    sys.modules[module.__name__] = module
+    try:
+        yield module.__dict__
+    finally:
+        del sys.modules[module.__name__]
+
+
+def _run_block(block: Block, names: dict[str, Any], page: Path) -> bool:
+    """Run a block; False where its language is not one that runs."""
+    where = f"{page.relative_to(ROOT)}:{block.line}"
+    match block.language:
+        case "python" if ">>>" in block.text:
+            _run_doctest(block, names, where)
+        case "python":
+            exec(compile(block.text, where, "exec", dont_inherit=True), names)
+        case "console":
+            _run_console(block, where)
+        case "passes":
+            parse_pipeline(block.text, file=where)
+        case _:
+            return False
+    return True
 
 
 def broken_links(page: Path) -> Iterator[str]:
