@@ -33,7 +33,9 @@ PROVEN = {
 def main() -> None:
     """Prune, measure, report."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=int, default=1000, help="timed runs of each model (default: %(default)s)")
+    parser.add_argument(
+        "--runs", type=int, default=1000, help="timed runs of each model (default: %(default)s)"
+    )
     runs = parser.parse_args().runs
     console = Console(width=100, highlight=False)
 
@@ -48,7 +50,9 @@ def main() -> None:
     held_out = np.load(HERE / "digits.npz")
     pruned = prunec.load(PRUNED)  # from here on the files are compared, not what is in memory
     with console.status("measuring"):
-        accuracy = [100 * accuracy_of(model, held_out["image"], held_out["label"]) for model in (original, pruned)]
+        accuracy = [
+            100 * accuracy_of(model, held_out["image"], held_out["label"]) for model in (original, pruned)
+        ]
         latency = compare_latency(original, pruned, runs=runs, feeds={"image": held_out["image"][:1]})
     console.print(table_of(result, accuracy, latency, pruned))
     report(console, result, latency, len(held_out["label"]))
@@ -76,7 +80,9 @@ def table_of(
     table.add_row("multiply-accumulates", *cells(before.macs, after.macs))
     table.add_row("file size", *cells(*sizes, lambda size: f"{size / 1000:.0f} kB"))
     spread = f"{latency.speedup:.2f}x [{latency.low:.2f}, {latency.high:.2f}]"
-    table.add_row("latency, batch 1", *(f"{1e6 * x.p50:.0f} µs" for x in (latency.a, latency.b)), escape(spread))
+    table.add_row(
+        "latency, batch 1", *(f"{1e6 * x.p50:.0f} µs" for x in (latency.a, latency.b)), escape(spread)
+    )
     return table
 
 
