@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import onnx
 import pytest
 
@@ -29,9 +30,7 @@ def verdict(body: str) -> str:
     return proven.equivalence
 
 
-def _weights(dims: list[int]):
-    import numpy as np
-
+def _weights(dims: list[int]) -> np.ndarray:
     return np.random.default_rng(len(dims) + sum(dims)).standard_normal(dims).astype(np.float32)
 
 
