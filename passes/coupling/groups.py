@@ -117,8 +117,6 @@ def build_groups(facts: Facts, relations: Relations, components: Components) -> 
     """Sort components into groups by what they cover."""
     coupling = Coupling(facts, relations, components)
     parameters = _parameter_axes(coupling)
-    if not parameters:
-        return coupling
     owned = np.zeros(len(components.free), bool)
     for _, _, labels in parameters:
         owned[labels] = True
