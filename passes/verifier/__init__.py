@@ -52,8 +52,8 @@ class Verdict:
         }[self.equivalence]
         also = f" and {self.witnesses} intermediate values" if self.witnesses else ""
         return (
-            f"{self.pass_name}: {self.values} shapes and {self.broadcasts} broadcasts hold; outputs{also} equal "
-            f"{against} (relative error {self.error:.1e}, batch {self.batch})"
+            f"{self.pass_name}: {self.values} shapes and {self.broadcasts} broadcasts hold; outputs{also} "
+            f"equal {against} (relative error {self.error:.1e}, batch {self.batch})"
         )
 
 
