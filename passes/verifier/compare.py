@@ -73,7 +73,7 @@ def compare_outputs(
     )  # bit for bit equal after a cut: did anything reach the output?
     if not suspicious and not any(_is_weak(array) for array in expected.values()):
         return Comparison(error=error, batch=batch, witnesses=0)
-    names = list(_witnesses(reference, module))
+    names = list(_witnesses(reference, module, kept or {}))
     if not names:
         return Comparison(error=error, batch=batch, witnesses=0)
     expected = Runner(reference, outputs=names).run(feeds)
@@ -131,13 +131,20 @@ def _check(
     return worst
 
 
-def _witnesses(reference: Module, module: Module) -> Iterator[str]:
+def _witnesses(reference: Module, module: Module, kept: Kept) -> Iterator[str]:
     """Intermediate values that both graphs compute by the same op, spread evenly over the graph.
 
-    Shape arithmetic does not count: it tells the sizes of axes, which a cut changes on purpose.
+    Shape arithmetic does not count: it tells the sizes of axes, which a cut changes on purpose. Nor does an
+    axis that is cut and follows the batch as well: which of its slots stay depends on the inputs.
     """
     facts = infer_facts(reference.model)
-    made = {o.name: n.op_type for n in reference.graph if not facts.is_folded(n) for o in n.outputs if o.name}
+    made = {
+        o.name: n.op_type
+        for n in reference.graph
+        if not facts.is_folded(n)
+        for o in n.outputs
+        if o.name and facts.dynamic.get(o, frozenset()).isdisjoint(kept.get(o.name, {}))
+    }
     common = [
         o.name
         for node in module.graph
