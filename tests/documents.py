@@ -45,7 +45,8 @@ def blocks(page: Path) -> list[Block]:
     """The fenced blocks of a page that name a language."""
     text = page.read_text(encoding="utf-8")
     return [
-        Block(language=m[1], text=m[2], line=text.count("\n", 0, m.start()) + 1) for m in _FENCE.finditer(text)
+        Block(language=m[1], text=m[2], line=text.count("\n", 0, m.start()) + 1)
+        for m in _FENCE.finditer(text)
     ]
 
 

@@ -28,7 +28,7 @@ class IndexTie(NamedTuple):
     a_index: Index
     b: int
     b_index: Index
-    cause: str
+    cause: onnx_ir.Node
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +193,7 @@ class _Collector:
         for move in rule.maps:
             valid = np.flatnonzero(move.index >= 0)
             a, b = numbers["in", move.input] + move.axis, numbers["out", move.output] + move.output_axis
-            self.out.ties.append(IndexTie(a, move.index[valid], b, valid, node.name or node.op_type))
+            self.out.ties.append(IndexTie(a, move.index[valid], b, valid, node))
         self.out.factors.update({(node, name): axis for name, axis in factors.items()})
 
     def _add_composites(
@@ -213,17 +213,13 @@ class _Collector:
         for (axis, term), *others in by_factors.values():
             for other, other_term in others:
                 index = permutation(term, other_term, rule.sizes)
-                self.out.ties.append(
-                    IndexTie(axis, index, other, np.arange(len(index)), node.name or node.op_type)
-                )
+                self.out.ties.append(IndexTie(axis, index, other, np.arange(len(index)), node))
             representatives.append((axis, term))
         entangled = [r for r in representatives if _is_entangled(r[1], representatives, factors)]
         for name in (f for _, term in entangled for f in term):
             if name not in factors:
                 factors[name] = self.out.table.add(rule.sizes[name])
-        self.out.products += Product.split(
-            node.name or node.op_type, entangled, factors, rule.fixed, rule.sizes
-        )
+        self.out.products += Product.split(node, entangled, factors, rule.fixed, rule.sizes)
 
     def _note_contraction(self, node: onnx_ir.Node, op: Op, rule: Rule) -> None:
         computed = [i for i, v in enumerate(node.inputs) if v is not None and v not in self.facts.constant]
