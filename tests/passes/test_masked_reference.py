@@ -7,7 +7,8 @@ from core_graphs import graph
 
 import prunec
 
-CONVOLUTIONS = """net (float[N,3,4,4] x) => (float[N,5,4,4] y) <float[8,3,1,1] v, float[8] b, float[5,8,1,1] w>
+CONVOLUTIONS = """net (float[N,3,4,4] x) => (float[N,5,4,4] y)
+    <float[8,3,1,1] v, float[8] b, float[5,8,1,1] w>
     { h = Conv(x, v, b)  r = Relu(h)  y = Conv(r, w) }"""
 SHARED_BIAS = """net (float[N,3] x) => (float[N,5] y) <float[3,8] v, float[8,8] u, float[8,5] w, float[8] b>
     { g = MatMul(x, v)  h = Add(g, b)  i = MatMul(h, u)  j = Add(i, b)  y = MatMul(j, w) }"""
