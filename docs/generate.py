@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
@@ -24,8 +25,8 @@ HERE = Path(__file__).parent
 
 CONTRACTS = {
     "same": "what the model computes stays the same (checked on probe inputs)",
-    "masked": "the result equals the model before, with the removed slices set to zero (checked on probe inputs)",
-    "none": "not compared: the pass changes nothing",
+    "masked": "the result equals the model before with the removed slices set to zero (checked likewise)",
+    "none": "nothing is compared for the pass itself",
 }
 
 
@@ -59,7 +60,7 @@ def ops_page() -> Iterator[str]:
     """The page of all ops with a rule."""
     yield "# Ops with a rule"
     yield ""
-    yield "Written by `docs/generate.py` from the registry. An op that is not here is left as it is, with everything"
+    yield "Written by `docs/generate.py` from the registry. An op that is not here is left as it is, with all"
     yield "that its operands are coupled to; [add-an-op.md](add-an-op.md) tells how to give it a rule."
     for domain, families in sorted(_families().items()):
         yield from ("", f"## {domain or 'ai.onnx'}", "", "| family | ops |", "| --- | --- |")
@@ -70,7 +71,7 @@ def ops_page() -> Iterator[str]:
 
 def _cell(text: str) -> str:
     """Docstring text as the cell of a table."""
-    return text.replace("``", "`").replace("|", "\\|")
+    return re.sub(r":\w+:`", "`", text.replace("``", "`")).replace("|", "\\|")
 
 
 def _families() -> dict[str, dict[type[Op], list[str]]]:

@@ -24,9 +24,9 @@ NEXT = (
     f"prunec examples/digits.onnx --replay {OUT}/plan.json -o {OUT}/again.onnx",
 )
 PROVEN = {
-    "same": "computes the same as the model before",
-    "masked": "equals the model before with the removed weights set to zero",
-    "masked-kept-statistics": "equals the model before with the removed weights set to zero, statistics over the rest",
+    "same": "the outputs stay equal",
+    "masked": "the outputs equal those with the removed weights set to zero instead",
+    "masked-kept-statistics": "the same, where a statistic over channels is taken over the kept ones",
 }
 
 
@@ -50,12 +50,11 @@ def main() -> None:
     held_out = np.load(HERE / "digits.npz")
     pruned = prunec.load(PRUNED)  # from here on the files are compared, not what is in memory
     with console.status("measuring"):
-        accuracy = [
-            100 * accuracy_of(model, held_out["image"], held_out["label"]) for model in (original, pruned)
-        ]
-        latency = compare_latency(original, pruned, runs=runs, feeds={"image": held_out["image"][:1]})
+        images, labels = held_out["image"], held_out["label"]
+        accuracy = [100 * accuracy_of(model, images, labels) for model in (original, pruned)]
+        latency = compare_latency(original, pruned, runs=runs, feeds={"image": images[:1]})
     console.print(table_of(result, accuracy, latency, pruned))
-    report(console, result, latency, len(held_out["label"]))
+    report(console, result, latency, len(labels))
 
 
 def accuracy_of(model: prunec.Module, images: np.ndarray, labels: np.ndarray) -> float:
@@ -68,7 +67,7 @@ def table_of(
     result: prunec.Result, accuracy: list[float], latency: Comparison, pruned: prunec.Module
 ) -> Table:
     """One row a quantity: before, after, and the change."""
-    table = Table(title=f"digits.onnx, {result.plan.pipeline}", title_justify="left")
+    table = Table(title="digits.onnx, pruned by passes.txt")
     table.add_column("")
     for heading in ("before", "after", "change"):
         table.add_column(heading, justify="right")
@@ -94,13 +93,18 @@ def cells(before: int, after: int, form: Callable[[int], str] = "{:,}".format) -
 def report(console: Console, result: prunec.Result, latency: Comparison, images: int) -> None:
     """What the numbers are worth, what was verified, where the output is, what to do next."""
     console.print(
-        f"Accuracy on {images} images that were not trained on. Latency: medians of {latency.runs} runs each, "
-        f"in turns, ONNX Runtime on {latency.threads} CPU thread; speed-up with its 95 % confidence interval.\n"
+        f"Accuracy: {images} images that were not trained on. Latency: medians of {latency.runs} runs each, "
+        f"in turns,\nONNX Runtime on {latency.threads} CPU thread; the change is the speed-up with its 95 % "
+        "confidence interval.\n"
     )
-    console.print("Verified by running the models before and after each pass:")
+    console.print(
+        "Verified by running the model before and after each pass on random inputs; the outputs are"
+    )
     for verdict in result.verdicts:
-        proven = f"{PROVEN[verdict.equivalence]} (relative error {verdict.error:.0e})"
-        console.print(f"  {verdict.pass_name}: {proven}", soft_wrap=True)
+        error = (
+            f"largest relative difference {verdict.error:.0e}" if verdict.error else "no difference at all"
+        )
+        console.print(f"  {verdict.pass_name}: {PROVEN[verdict.equivalence]} ({error})", soft_wrap=True)
     console.print(f"\nWritten: {PRUNED} (the model), {OUT / 'plan.json'} (what was removed)\n")
     console.print("Try next (the command is in .venv/bin):")
     for command in NEXT:

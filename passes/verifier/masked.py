@@ -120,7 +120,7 @@ class _Builder:
         self.count += 1
         value = onnx_ir.val(f"prunec_reference_{self.count}", const_value=tensor)
         self.model.graph.register_initializer(value)
-        self.coupling.facts.constant.add(value)
+        self.coupling.facts.constant.add(value)  # a zeroed weight is a weight still
         return value
 
     # -- statistics ------------------------------------------------------------
