@@ -9,7 +9,7 @@ with other sizes tells which axes and numbers are dynamic.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from typing import Any
@@ -118,12 +118,26 @@ class _Walk:
         nodes = list(self.model.graph)
         for node in nodes:
             self._visit(node)
-        missing = [o for n in nodes for o in n.outputs if o.name and o not in self.facts.shapes]
-        if missing and self._probe(missing):
+        for lacking in (self._blockers, self._missing):
+            if not (values := lacking(nodes)) or not self._probe(values):
+                break
             for node in nodes:
-                if any(o in self.facts.shapes for o in node.outputs):
-                    self._visit(node)
+                self._visit(node)
         return self.facts
+
+    def _missing(self, nodes: Iterable[onnx_ir.Node]) -> list[onnx_ir.Value]:
+        """The values without a shape."""
+        return [o for node in nodes for o in node.outputs if o.name and o not in self.facts.shapes]
+
+    def _blockers(self, nodes: Iterable[onnx_ir.Node]) -> list[onnx_ir.Value]:
+        """Of the values without a shape those where inference stops; the others may well follow from them."""
+        stopped = (
+            node
+            for node in nodes
+            if all(v is None or v in self.facts.shapes for v in node.inputs)
+            or _schema(node.op_type, node.domain, opset_of(self.model.graph, node.domain)) is None
+        )
+        return self._missing(stopped)
 
     def _seed(self) -> None:
         graph = self.model.graph
