@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import onnx_ir
 
 from prunec.passes.coupling.groups import Coupling, is_parameter
+from prunec.passes.literals import COMPUTED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,10 +89,15 @@ def _parameters(node: onnx_ir.Node, coupling: Coupling) -> list[onnx_ir.Value]:
     count.
     """
     values = [v for v in node.inputs if v is not None and is_parameter(v, coupling.facts)]
-    return [v for v in values if (t := onnx_ir.convenience.get_const_tensor(v)) is not None and _is_weight(t)]
+    return [v for v in values if (t := onnx_ir.convenience.get_const_tensor(v)) is not None and is_weight(t)]
 
 
-def _is_weight(tensor: onnx_ir.TensorProtocol) -> bool:
+def is_weight(tensor: onnx_ir.TensorProtocol) -> bool:
+    """Whether a constant counts as parameters: several numbers, floating-point or quantised, that no pass
+    computed.
+    """
+    if COMPUTED in tensor.metadata_props:
+        return False
     small_integer = tensor.dtype.is_integer() and tensor.dtype.bitwidth <= 8
     return tensor.size > 1 and (tensor.dtype.is_floating_point() or small_integer)
 

@@ -23,6 +23,7 @@ from prunec.passes.coupling.axes import Operand
 from prunec.passes.coupling.collect import Chain, Relations
 from prunec.passes.coupling.groups import Coupling, is_parameter
 from prunec.passes.coupling.solve import Bools
+from prunec.passes.literals import freeze_shape_arithmetic, new_constant
 
 Array = NDArray[Any]
 
@@ -55,7 +56,7 @@ class Cutter:
         predicted = self._predict_shapes()
         for node in reversed(list(self.model.graph)):  # consumers first: every node still sees its own inputs
             self._rewrite_node(node)
-        self._freeze_shape_arithmetic()
+        freeze_shape_arithmetic(self.model, self.coupling.facts)
         self._cut_constants()
         RemoveUnusedNodesPass()(self.model)
         return predicted
@@ -109,29 +110,11 @@ class Cutter:
                 predicted.pop(node.outputs[0].name or "", None)
         return predicted
 
-    def _freeze_shape_arithmetic(self) -> None:
-        """Turn known numbers that data ops read into constants, so that a shape that shrinks cannot change
-        them.
-        """
-        facts = self.coupling.facts
-        for value in facts.derived - facts.unstable:
-            readers = [u for u in value.uses() if not facts.is_folded(u.node)]
-            if readers:
-                constant = self.new_constant(f"{value.name}_const", facts.numbers[value])
-                for use in readers:
-                    use.node.replace_input_with(use.idx, constant)
-
     # -- constants ------------------------------------------------------------
 
     def new_constant(self, name: str, array: Array | onnx_ir.TensorProtocol) -> onnx_ir.Value:
         """Register a new initializer under a name that is not taken yet."""
-        unique = self.fresh(name)
-        tensor = (
-            array if isinstance(array, onnx_ir.TensorProtocol) else onnx_ir.tensor(np.array(array, order="C"))
-        )
-        value = onnx_ir.val(unique, const_value=tensor)
-        self.model.graph.register_initializer(value)
-        return value
+        return new_constant(self.model.graph, self.fresh(name), array)
 
     def fresh(self, name: str) -> str:
         """The name, or with a number behind it where a value or node has it already."""
@@ -195,7 +178,10 @@ class Cutter:
         array = tensor.numpy()
         for axis, kept in axes.items():
             array = np.take(array, kept, axis)
-        return onnx_ir.Tensor(np.array(array, order="C"), dtype=tensor.dtype, name=value.name)
+        about = dict(tensor.metadata_props) or None
+        return onnx_ir.Tensor(
+            np.array(array, order="C"), dtype=tensor.dtype, name=value.name, metadata_props=about
+        )
 
     # -- chains ------------------------------------------------------------
 

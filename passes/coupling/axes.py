@@ -16,6 +16,11 @@ Use = tuple[onnx_ir.Node, int]
 """One use of a value: the node and the position among its inputs."""
 
 
+def node_label(node: onnx_ir.Node) -> str:
+    """What messages call a node: its name, or ``Relu->y`` where it has none."""
+    return node.name or f"{node.op_type}->{node.outputs[0].name if node.outputs else ''}"
+
+
 @dataclass(frozen=True, slots=True)
 class Operand:
     """A value, or one use of a constant that several nodes share and that may be cut differently for each."""

@@ -28,7 +28,7 @@ class IndexTie(NamedTuple):
     a_index: Index
     b: int
     b_index: Index
-    cause: str
+    cause: onnx_ir.Node
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +139,7 @@ class _Collector:
         value = node.inputs[position] if side == "in" else node.outputs[position]
         assert value is not None
         shape = self.facts.shapes[value]
-        shared = is_constant(value, self.facts) and len(shape) <= 1 and len(value.uses()) > 1
+        shared = is_stored(value, self.facts) and len(shape) <= 1 and len(value.uses()) > 1
         return self.out.table.of(Operand(value, (node, position) if shared and side == "in" else None), shape)
 
     # -- pins ------------------------------------------------------------
@@ -193,7 +193,7 @@ class _Collector:
         for move in rule.maps:
             valid = np.flatnonzero(move.index >= 0)
             a, b = numbers["in", move.input] + move.axis, numbers["out", move.output] + move.output_axis
-            self.out.ties.append(IndexTie(a, move.index[valid], b, valid, node.name or node.op_type))
+            self.out.ties.append(IndexTie(a, move.index[valid], b, valid, node))
         self.out.factors.update({(node, name): axis for name, axis in factors.items()})
 
     def _add_composites(
@@ -213,20 +213,16 @@ class _Collector:
         for (axis, term), *others in by_factors.values():
             for other, other_term in others:
                 index = permutation(term, other_term, rule.sizes)
-                self.out.ties.append(
-                    IndexTie(axis, index, other, np.arange(len(index)), node.name or node.op_type)
-                )
+                self.out.ties.append(IndexTie(axis, index, other, np.arange(len(index)), node))
             representatives.append((axis, term))
         entangled = [r for r in representatives if _is_entangled(r[1], representatives, factors)]
         for name in (f for _, term in entangled for f in term):
             if name not in factors:
                 factors[name] = self.out.table.add(rule.sizes[name])
-        self.out.products += Product.split(
-            node.name or node.op_type, entangled, factors, rule.fixed, rule.sizes
-        )
+        self.out.products += Product.split(node, entangled, factors, rule.fixed, rule.sizes)
 
     def _note_contraction(self, node: onnx_ir.Node, op: Op, rule: Rule) -> None:
-        computed = [i for i, v in enumerate(node.inputs) if v is not None and not is_constant(v, self.facts)]
+        computed = [i for i, v in enumerate(node.inputs) if v is not None and v not in self.facts.constant]
         axes = {
             name: self.out.factors[node, name] for name in rule.reduced if (node, name) in self.out.factors
         }
@@ -282,7 +278,7 @@ def _is_entangled(
     return any(f in factors or sum(f in other for _, other in terms) > 1 for f in term)
 
 
-def is_constant(value: onnx_ir.Value, facts: Facts) -> bool:
+def is_stored(value: onnx_ir.Value, facts: Facts) -> bool:
     """Whether a value is an initializer, the output of a ``Constant`` node, or shape arithmetic that is
     known.
     """

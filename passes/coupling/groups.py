@@ -10,8 +10,8 @@ import onnx_ir
 
 from prunec.ir.facts import Facts
 from prunec.ir.rule import Index
-from prunec.passes.coupling.axes import Operand, Reason
-from prunec.passes.coupling.collect import Relations, is_constant
+from prunec.passes.coupling.axes import Operand, Reason, node_label
+from prunec.passes.coupling.collect import Relations, is_stored
 from prunec.passes.coupling.solve import Bools, Components
 
 
@@ -38,6 +38,10 @@ class Member:
     def width(self) -> int:
         """How many slots of the axis one unit covers."""
         return int(np.count_nonzero(self.units == 0))
+
+    def __str__(self) -> str:
+        user = f"({node_label(self.operand.use[0])})" if self.operand.use else ""
+        return f"@{self.name}{user}:{self.axis}{f'*{self.width}' if self.width > 1 else ''}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,9 +74,11 @@ class Group:
         return max((member.width for member in self.members), default=1)
 
     def __str__(self) -> str:
-        members = ", ".join(f"@{m.name}:{m.axis}" for m in self.members)
-        return f"group {self.id} size={self.units} {{{members}}}" + (
-            f" frozen: {self.frozen.text}" if self.frozen else ""
+        size = self.units or len(self.members[0].units)  # a class pinned as a whole has no components
+        members = ", ".join(str(m) for m in self.members)
+        return (
+            f"group {self.id} size={size}{' statistic' if self.statistic else ''} {{{members}}}"
+            f"{f' frozen: {self.frozen.text}' if self.frozen else ''}"
         )
 
 
@@ -144,7 +150,7 @@ def _parameter_axes(coupling: Coupling) -> list[tuple[Operand, int, Index]]:
 
 def is_parameter(value: onnx_ir.Value, facts: Facts) -> bool:
     """Whether a value is a constant tensor of the model that holds data, not shape arithmetic."""
-    return is_constant(value, facts) and value not in facts.derived
+    return is_stored(value, facts) and value not in facts.derived
 
 
 def _signatures(components: Components, sizes: Sequence[int]) -> Index:

@@ -14,6 +14,7 @@ from itertools import combinations
 from math import prod
 
 import numpy as np
+import onnx_ir
 
 from prunec.ir.rule import Index
 
@@ -25,7 +26,7 @@ class Product:
     """Product axes of one node that compete for factors.
 
     Attributes:
-        cause: name of the node.
+        cause: the node.
         axes: axis number and factors of every product axis.
         factors: axis number of every factor.
         sizes: size of every factor.
@@ -33,7 +34,7 @@ class Product:
         alternatives: the sets of factors that may carry together, none of which share a product axis.
     """
 
-    cause: str
+    cause: onnx_ir.Node
     axes: tuple[tuple[int, Term], ...]
     factors: Mapping[str, int]
     sizes: Mapping[str, int]
@@ -43,7 +44,7 @@ class Product:
     @classmethod
     def split(
         cls,
-        cause: str,
+        cause: onnx_ir.Node,
         axes: Sequence[tuple[int, Term]],
         factors: Mapping[str, int],
         fixed: Mapping[str, str],
