@@ -20,7 +20,6 @@ from prunec.ir.site import Site
 from prunec.passes.coupling.axes import AxisTable, Operand, Reason
 from prunec.passes.coupling.products import Product, permutation
 
-
 WEIGHT_OPS = 3
 """Ops that may stand between a stored weight and its use: dequantise, reshape, transpose."""
 
