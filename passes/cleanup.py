@@ -1,4 +1,4 @@
-"""What a model holds beside the ops that matter: local functions, overridable initializers, dead code, unused imports."""
+"""What stands around the ops of a model: local functions, overridable initializers, dead code, imports."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ _GRAPHS = (onnx_ir.AttributeType.GRAPH, onnx_ir.AttributeType.GRAPHS)
 def inline_functions(model: onnx_ir.Model) -> int:
     """Put the bodies of local functions in the place of their calls.
 
-    A function stays that is written for another version of some domain, that is called with a graph as an attribute,
-    or that takes part in a recursion.
+    A function stays that is written for another version of some domain, that is called with a graph as an
+    attribute, or that takes part in a recursion.
 
     Returns:
         How many functions are gone.

@@ -88,7 +88,7 @@ def _parameters(node: onnx_ir.Node, coupling: Coupling) -> list[onnx_ir.Value]:
 
 
 def is_weight(tensor: onnx_ir.TensorProtocol) -> bool:
-    """Whether a constant counts as parameters: several numbers, floating-point or quantised, that no pass computed."""
+    """Whether a constant counts as parameters: several numbers, float or quantised, that no pass computed."""
     if COMPUTED in tensor.metadata_props:
         return False
     small_integer = tensor.dtype.is_integer() and tensor.dtype.bitwidth <= 8

@@ -26,9 +26,9 @@ from prunec.passes.pipeline import Pipeline
 class OnnxIrPass(InPlacePass):
     """One of our passes, or a whole pipeline, as an ``onnx_ir`` pass.
 
-    A model that prunec would not load is refused with ``PreconditionError``. A pass that fails, or that the verifier
-    proves wrong, raises its ``PassFailure``; ``Sequential`` and ``PassManager`` wrap that in their ``PassError``. The
-    model is then as the failed pass left it.
+    A model that prunec would not load is refused with ``PreconditionError``. A pass that fails, or that the
+    verifier proves wrong, raises its ``PassFailure``; ``Sequential`` and ``PassManager`` wrap that in their
+    ``PassError``. The model is then as the failed pass left it.
 
     Args:
         pass_: a pass, a pipeline, or its text.
@@ -91,7 +91,6 @@ def from_onnx_ir(pass_: PassBase) -> Pass:
 
 def _kebab(name: str) -> str:
     """``RemoveUnusedNodesPass`` -> ``remove-unused-nodes``."""
-    words = re.sub(
-        r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "-", name.removesuffix("Pass").strip("_")
-    )
+    boundary = r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])"
+    words = re.sub(boundary, "-", name.removesuffix("Pass").strip("_"))
     return words.lower() or "pass"

@@ -33,8 +33,8 @@ def new_constant(graph: onnx_ir.Graph, name: str, array: Array | onnx_ir.TensorP
 def freeze_shape_arithmetic(model: onnx_ir.Model, facts: Facts) -> int:
     """Turn known numbers that data ops read into constants, so that they depend on no shape any more.
 
-    Numbers that follow the sizes of the inputs stay computed, and so do graph outputs. Nodes that nothing reads
-    any more are left for dead-code removal. ``facts`` learns about the new constants.
+    Numbers that follow the sizes of the inputs stay computed, and so do graph outputs. Nodes that nothing
+    reads any more are left for dead-code removal. ``facts`` learns about the new constants.
 
     Returns:
         How many constants were made.
