@@ -8,8 +8,8 @@ Three kinds of failure, three exit codes::
     |   +-- VerificationError        the verifier proved a transform wrong
     +-- GateError           exit 3: a threshold that the user set does not hold
 
-Everything else that escapes is a bug of ours (exit 70). A message is lower-case, has no final period, stands alone
-on its first line, and says the numbers; ``notes`` are facts, ``help`` is what to do next.
+Everything else that escapes is a bug of ours (exit 70). A message is lower-case, has no final period, stands
+alone on its first line, and says the numbers; ``notes`` are facts, ``help`` is what to do next.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class PrunecError(Exception):
         return self.render()
 
     def render(self) -> str:
-        """The whole message as plain text: the primary line, then excerpt, notes and help, indented beneath."""
+        """The whole message as plain text: primary line, then excerpt, notes and help, indented."""
         code = f"[{self.code}]" if self.code else ""
         place = f"{self.place}: " if self.place else ""
         return "\n".join([f"error{code}: {place}{self.message}", *self._details()])

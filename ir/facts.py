@@ -1,15 +1,18 @@
-"""What is known about every value of a graph before it runs: concrete shapes, and the numbers of shape arithmetic.
+"""What is known about every value of a graph before it runs: concrete shapes, and the numbers of shape
+arithmetic.
 
-One walk in topological order. Integer arithmetic on shapes (``Shape -> Gather -> Mul -> Concat -> Reshape`` tails) is evaluated with
-ONNX's own reference kernels, everything else goes through ONNX's own shape inference, node by node, which then sees those
-numbers. Symbolic dimensions get concrete sizes; walks with other sizes tell which axes and numbers are dynamic.
+One walk in topological order. Integer arithmetic on shapes (``Shape -> Gather -> Mul -> Concat -> Reshape``
+tails) is evaluated with ONNX's own reference kernels, everything else goes through ONNX's own shape
+inference, node by node, which then sees those numbers. Symbolic dimensions get concrete sizes; walks with
+other sizes tell which axes and numbers are dynamic.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -27,6 +30,13 @@ Array = NDArray[Any]
 #: Arrays larger than this are data, not shape arithmetic.
 SMALL = 4096
 
+#: Common ops of shape arithmetic that make nothing large of a few small inputs, whatever those hold.
+_BOUNDED = frozenset(
+    {"Add", "And", "Cast", "Ceil", "Concat", "Div", "Equal", "Floor", "Gather", "Greater", "Identity", "Less"}
+    | {"Max", "Min", "Mod", "Mul", "Neg", "Not", "Or", "ReduceProd", "Reshape", "Slice", "Sqrt", "Squeeze"}
+    | {"Sub", "Transpose", "Unsqueeze", "Where"}
+)
+
 _OnnxError = onnx.checker.ValidationError
 
 
@@ -39,6 +49,7 @@ class Facts:
         numbers: contents of small constants and of integer values computed from constants and shapes.
         derived: the values in ``numbers`` that some node computes (the rest are initializers and constants).
         types: element type of every value whose type is known, as ONNX numbers them.
+        constant: values that depend on no graph input: initializers, and what is computed from them alone.
         dynamic: per value the axes whose size follows the sizes of the graph inputs.
         unstable: values in ``numbers`` whose contents follow the sizes of the graph inputs.
     """
@@ -46,6 +57,7 @@ class Facts:
     shapes: dict[onnx_ir.Value, tuple[int, ...]] = field(default_factory=dict)
     numbers: dict[onnx_ir.Value, Array] = field(default_factory=dict)
     derived: set[onnx_ir.Value] = field(default_factory=set)
+    constant: set[onnx_ir.Value] = field(default_factory=set)
     types: dict[onnx_ir.Value, int] = field(default_factory=dict)
     dynamic: dict[onnx_ir.Value, frozenset[int]] = field(default_factory=dict)
     unstable: set[onnx_ir.Value] = field(default_factory=set)
@@ -55,13 +67,13 @@ class Facts:
         return None if value is None else self.shapes.get(value)
 
     def number(self, value: onnx_ir.Value | None) -> Array | None:
-        """The contents of a value that is known and the same for every size of the inputs, else None."""
+        """The contents of a value that are known and the same for every size of the inputs, else None."""
         if value is None or value in self.unstable:
             return None
         return self.numbers.get(value)
 
     def is_folded(self, node: onnx_ir.Node) -> bool:
-        """Whether every output of a node is a known number, so that the node is shape arithmetic and no data."""
+        """Whether every output of a node is a known number: then the node is shape arithmetic, no data."""
         return bool(node.outputs) and all(o in self.derived for o in node.outputs if o.name)
 
     def copy(self, value: onnx_ir.Value, constant: onnx_ir.Value) -> None:
@@ -77,8 +89,8 @@ class Facts:
 def infer_facts(model: onnx_ir.Model) -> Facts:
     """Derive the facts of a model's main graph.
 
-    Shapes that inference cannot tell (custom ops, data-dependent sizes) come from running the model once on probe inputs,
-    and are missing where that fails too.
+    Shapes that inference cannot tell (custom ops, data-dependent sizes) come from running the model once on
+    probe inputs, and are missing where that fails too.
     """
     facts = _Walk(model, symbol_sizes(model.graph, other=8)).run()
     if _missing(model.graph, facts):  # sequences of 8 do not suit every model; 1 mostly does
@@ -87,7 +99,7 @@ def infer_facts(model: onnx_ir.Model) -> Facts:
         )
     if symbol_sizes(model.graph):
         _mark_dynamic(facts, _Walk(model, symbol_sizes(model.graph, batch=2, spatial=96, other=12)).run())
-        # Sizes that nothing divides: padding to a multiple of 32 is 0 for both 64 and 96, and yet no constant.
+        # Sizes that nothing divides: padding to a multiple of 32 is 0 for both 64 and 96, yet no constant.
         odd = _Walk(model, symbol_sizes(model.graph, batch=3, spatial=67, other=13)).run(probe=False)
         _mark_dynamic(facts, odd, complete=False)
     return facts
@@ -129,12 +141,26 @@ class _Walk:
         nodes = list(self.model.graph)
         for node in nodes:
             self._visit(node)
-        missing = [o for n in nodes for o in n.outputs if o.name and o not in self.facts.shapes]
-        if missing and probe and self._probe(missing):
+        for lacking in (self._blockers, self._missing) if probe else ():
+            if not (values := lacking(nodes)) or not self._probe(values):
+                break
             for node in nodes:
-                if any(o in self.facts.shapes for o in node.outputs):
-                    self._visit(node)
+                self._visit(node)
         return self.facts
+
+    def _missing(self, nodes: Iterable[onnx_ir.Node]) -> list[onnx_ir.Value]:
+        """The values without a shape."""
+        return [o for node in nodes for o in node.outputs if o.name and o not in self.facts.shapes]
+
+    def _blockers(self, nodes: Iterable[onnx_ir.Node]) -> list[onnx_ir.Value]:
+        """Of the values without a shape those where inference stops; the others may well follow from them."""
+        stopped = (
+            node
+            for node in nodes
+            if all(v is None or v in self.facts.shapes for v in node.inputs)
+            or _schema(node.op_type, node.domain, opset_of(self.model.graph, node.domain)) is None
+        )
+        return self._missing(stopped)
 
     def _seed(self) -> None:
         graph = self.model.graph
@@ -151,6 +177,7 @@ class _Walk:
     def _record_constant(self, value: onnx_ir.Value, tensor: onnx_ir.TensorProtocol | None) -> None:
         if tensor is None:
             return
+        self.facts.constant.add(value)
         self.facts.shapes[value] = tuple(tensor.shape.numpy())
         self.facts.types[value] = int(tensor.dtype)
         if tensor.size <= SMALL and tensor.dtype != onnx_ir.DataType.STRING:
@@ -161,6 +188,8 @@ class _Walk:
             self._record_constant(node.outputs[0], constant_tensor(node))
         elif not self._evaluate(node):
             self._infer(node)
+            if node.inputs and all(v is None or v in self.facts.constant for v in node.inputs):
+                self.facts.constant.update(node.outputs)
 
     def _evaluate(self, node: onnx_ir.Node) -> bool:
         """Compute a node of shape arithmetic; False where it is something else."""
@@ -168,7 +197,7 @@ class _Walk:
             return False
         if node.op_type in ("Shape", "Size"):
             arrays = self._evaluate_shape(node)
-        elif all(v is None or v in self.facts.numbers for v in node.inputs):
+        elif all(v is None or self._is_shape_number(v) for v in node.inputs):
             arrays = self._evaluate_reference(node)
         else:
             return False
@@ -178,8 +207,13 @@ class _Walk:
             self.facts.shapes[value] = array.shape
             self.facts.numbers[value] = array
             self.facts.derived.add(value)
+            self.facts.constant.add(value)
             self.facts.types[value] = int(onnx_ir.DataType.from_numpy(array.dtype))
         return True
+
+    def _is_shape_number(self, value: onnx_ir.Value) -> bool:
+        array = self.facts.numbers.get(value)
+        return array is not None and _is_shape_arithmetic(array)
 
     def _evaluate_shape(self, node: onnx_ir.Node) -> list[Array] | None:
         shape = self.facts.shape(node.inputs[0])
@@ -193,14 +227,20 @@ class _Walk:
         return [np.array(shape[start:end], np.int64)]
 
     def _evaluate_reference(self, node: onnx_ir.Node) -> list[Array] | None:
-        inferred = self._infer_shapes(node)
-        if any(np.prod(shape) > SMALL for shape in inferred.values()):
+        if not self._stays_small(node):
             return None
         inputs = [None if v is None else self.facts.numbers[v] for v in node.inputs]
         results = evaluate(node, inputs, opset_of(self.model.graph, node.domain))
         if results is None or any(r is None for r in results):
             return None
         return [r for r in results if r is not None]
+
+    def _stays_small(self, node: onnx_ir.Node) -> bool:
+        """Whether what a node makes of known numbers is small enough to be computed."""
+        sizes = (self.facts.numbers[v].size for v in node.inputs if v is not None)
+        if node.op_type in _BOUNDED and prod(max(1, size) for size in sizes) <= SMALL:
+            return True
+        return all(prod(shape) <= SMALL for shape in self._infer_shapes(node).values())
 
     def _infer(self, node: onnx_ir.Node) -> None:
         for value, shape in self._infer_shapes(node).items():

@@ -1,9 +1,9 @@
 """Reshapes and transposes in closed form: every axis as a product of atoms.
 
-A reshape regroups the row-major order of elements; where the boundaries of the two shapes have a common refinement, it only
-regroups *atoms* (``768 -> 12 64`` splits one axis into two atoms, ``8 4 4 -> 128`` joins three). A transpose permutes axes.
-Any chain of both is therefore described exactly by the atoms of the first and of the last shape, as ``n (a b) h -> n (b a) h``
-(a channel shuffle), without touching one element.
+A reshape regroups the row-major order of elements; where the boundaries of the two shapes have a common
+refinement, it only regroups *atoms* (``768 -> 12 64`` splits one axis into two atoms, ``8 4 4 -> 128`` joins
+three). A transpose permutes axes. Any chain of both is therefore described exactly by the atoms of the first
+and of the last shape, as ``n (a b) h -> n (b a) h`` (a channel shuffle), without touching one element.
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ class Layout:
 
     @classmethod
     def of(cls, shape: Sequence[int]) -> Layout:
-        """The layout of a tensor of ``shape`` before anything happened to it: one atom an axis (none for size 1)."""
+        """The layout of a tensor of ``shape`` before anything happened to it: one atom an axis (none for size
+        1).
+        """
         axes = [[] if size == 1 else [axis] for axis, size in enumerate(shape)]
         return cls(list(shape), [list(a) for a in axes], [list(a) for a in axes])
 
@@ -40,7 +42,7 @@ class Layout:
         self.current = [self.current[axis] for axis in permutation]
 
     def reshape(self, shape: Sequence[int]) -> bool:
-        """Regroup the current axes into ``shape``; False (and unchanged) where no common refinement exists."""
+        """Regroup the current axes into ``shape``; False (and unchanged) without a common refinement."""
         saved = list(self.sizes), [list(a) for a in self.source], [list(a) for a in self.current]
         flat = [atom for axis in self.current for atom in axis]
         result: list[list[int]] = []
@@ -85,7 +87,7 @@ class Layout:
         Args:
             extra_inputs: how many further inputs the op has that carry no data (a reshape's shape operand).
         """
-        used = sorted({atom for axis in self.source for atom in axis})
+        used = [atom for axis in self.source for atom in axis]
         names = {atom: _name(i) for i, atom in enumerate(used)}
         source, current = (
             tuple(tuple(names[atom] for atom in axis) for axis in axes)
@@ -98,7 +100,9 @@ class Layout:
         )
 
     def rejoined(self) -> bool:
-        """Whether every axis stands where it stood with the atoms it had, at least one of them in another order."""
+        """Whether every axis stands where it stood with the atoms it had, at least one of them in another
+        order.
+        """
         same_place = len(self.source) == len(self.current) and all(
             sorted(a) == sorted(b) for a, b in zip(self.source, self.current, strict=True)
         )

@@ -30,7 +30,8 @@ class Module:
     """A model in the IR.
 
     Attributes:
-        model: the graph, its functions, opset imports and metadata. Weights stay memory-mapped until a pass reads them.
+        model: the graph, its functions, opset imports and metadata. Weights stay memory-mapped until a pass
+            reads them.
         source: where it came from; used by messages, plans and reports.
     """
 
@@ -43,18 +44,24 @@ class Module:
         return self.model.graph
 
     def clone(self) -> Module:
-        """An independent graph over the same (immutable) weight tensors; costs milliseconds, not the weights' bytes."""
+        """An independent graph over the same (immutable) weight tensors; costs milliseconds, not the weights'
+        bytes.
+        """
         model = self.model.clone()
         model.model_version = self.model.model_version  # onnx_ir forgets it
         return Module(model, self.source)
 
     def opset(self, domain: str) -> int:
-        """The version of a domain's operator set that the model imports; the default domain's where it imports none."""
+        """The version of a domain's operator set that the model imports; the default domain's where it
+        imports none.
+        """
         return opset_of(self.graph, domain)
 
 
 def opset_of(graph: onnx_ir.Graph, domain: str) -> int:
-    """The version of a domain's operator set that a graph imports; the default domain's where it imports none."""
+    """The version of a domain's operator set that a graph imports; the default domain's where it imports
+    none.
+    """
     imports = graph.opset_imports
     default = imports.get("", imports.get("ai.onnx", 1))
     return imports.get(domain, default) if domain not in ("", "ai.onnx") else default

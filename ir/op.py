@@ -8,7 +8,6 @@ from math import prod
 from typing import Any, Literal, Protocol
 
 import numpy as np
-import onnx_ir
 from numpy.typing import NDArray
 
 from prunec.ir.rule import Index, Rule
@@ -35,13 +34,20 @@ class Cut(Protocol):
     def patch_input(
         self, position: int, sizes: NDArray[np.int64], dynamic: NDArray[np.bool_], old: NDArray[np.int64]
     ) -> None:
-        """Overwrite the entries of a computed shape operand that are not dynamic; dynamic ones shrink from ``old`` to ``sizes``."""
+        """Overwrite the entries of a computed shape operand that are not dynamic; dynamic ones shrink from
+        ``old`` to ``sizes``.
+        """
 
     def set_attributes(self, values: Mapping[str, list[int] | None]) -> None:
         """Replace attributes by lists of integers; None takes an attribute away."""
 
+    def set_numbers(self, values: Mapping[str, int]) -> None:
+        """Replace integer attributes."""
+
     def gather(self, vectors: Mapping[int, Index]) -> None:
-        """Replace the node by gathers from its first input: per axis the slots of the cut input to take, in order."""
+        """Replace the node by gathers from its first input: per axis the slots of the cut input to take, in
+        order.
+        """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,9 +56,13 @@ class Op:
 
     Attributes:
         roles: what a constant at an input position is to the op (``operand`` where not listed).
-        linear: the op sums products over its reduced factors, so that zeroed weight slices remove their contribution exactly.
-        zeroed: input positions whose removed slices the masked reference sets to zero; other constants keep their values
-            there (a zero divisor or a zero variance would make the reference infinite).
+        linear: the op sums products over its reduced factors, so that zeroed weight slices remove their
+            contribution exactly.
+        zeroed: input positions whose removed slices the masked reference sets to zero; other constants keep
+            their values there (a zero divisor or a zero variance would make the reference infinite).
+        uncounted: factors that do not multiply the work, such as the input positions of a convolution
+            (``s``), which its output positions already count.
+        parallel: factors that the op computes side by side, such as attention heads, separated by spaces.
         attributes: integer attributes that hold the size of a factor, such as ``group``.
         shape_input: position of an input that holds the shape of output 0, or None.
     """
@@ -60,6 +70,8 @@ class Op:
     roles: Mapping[int, Role] = field(default_factory=dict)
     linear: bool = False
     zeroed: frozenset[int] = frozenset()
+    uncounted: str = ""
+    parallel: str = ""
     attributes: Mapping[str, str] = field(default_factory=dict)
     shape_input: int | None = None
 
@@ -75,20 +87,30 @@ class Op:
         """What a constant at an input position is to the op."""
         return self.roles.get(position, "operand")
 
+    def zero(self, site: Site, position: int) -> NDArray[Any]:
+        """What a removed slice of a constant holds in the masked reference (it broadcasts)."""
+        del site, position
+        return np.zeros(())
+
     def macs(self, rule: Rule) -> int:
-        """Multiply-accumulates of one execution: the product of all factors of a contraction, 0 for everything else."""
-        return prod(rule.sizes.values()) if self.linear and rule.reduced else 0
+        """Multiply-accumulates of one execution: the product of all factors of a contraction, 0 for
+        everything else.
+        """
+        if not self.linear or not rule.reduced:
+            return 0
+        return prod(n for f, n in rule.sizes.items() if f.rstrip("0123456789") != self.uncounted)
 
     def rewrite(self, site: Site, cut: Cut) -> None:
         """Adapt attributes and shape operands of a node whose axes are being cut."""
-        for attribute, factor in self.attributes.items():
-            if attribute in site.node.attributes:
-                site.node.attributes[attribute] = onnx_ir.AttrInt64(attribute, cut.factor(factor))
+        numbers = {a: cut.factor(f) for a, f in self.attributes.items() if a in site.node.attributes}
+        cut.set_numbers(numbers)
         if self.shape_input is not None and site.input(self.shape_input) is not None:
             self._rewrite_shape(site, cut, self.shape_input)
 
     def _rewrite_shape(self, site: Site, cut: Cut, position: int) -> None:
-        """Bring a shape operand up to date: dynamic entries stay as they are written or computed, the others become numbers."""
+        """Bring a shape operand up to date: dynamic entries stay as they are written or computed, the others
+        become numbers.
+        """
         output = site.node.outputs[0]
         axes = range(len(site.output_shape()))
         if all(cut.kept(("out", 0), axis) is None for axis in axes):

@@ -1,7 +1,8 @@
 """Where the semantics of every op are found.
 
-``OPS`` maps (domain, op type) to an :class:`~prunec.ir.op.Op`. The modules of ``prunec.ir.ops`` fill it at import, one line an op; other
-packages add theirs through the entry-point group ``prunec.ops`` (a callable that calls :func:`register`).
+``OPS`` maps (domain, op type) to an :class:`~prunec.ir.op.Op`. The modules of ``prunec.ir.ops`` fill it at
+import, one line an op; other packages add theirs through the entry-point group ``prunec.ops`` (a callable
+that calls :func:`register`).
 """
 
 from __future__ import annotations

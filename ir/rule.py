@@ -4,10 +4,10 @@ A rule names, for every axis of every input and output, the factors that the axi
 
     n (g c) *s, (g o) c *k, (g o) -> n (g o) *t        a convolution with groups
 
-Axes that share a factor share an index space. ``(g c)`` is an axis that is a product, outermost factor first; ``*s`` stands
-for as many axes as the operand has left; ``1`` is an axis of size one that couples to nothing. What cannot be said by
-factors (a slice, a concatenation) is an :class:`IndexMap`. The idea is that of sharding rules in OpenXLA's Shardy and
-PyTorch's DTensor.
+Axes that share a factor share an index space. ``(g c)`` is an axis that is a product, outermost factor first;
+``*s`` stands for as many axes as the operand has left; ``1`` is an axis of size one that couples to nothing;
+``-`` is an operand that takes no part. What cannot be said by factors (a slice, a concatenation) is an
+:class:`IndexMap`. The idea is that of sharding rules in OpenXLA's Shardy and PyTorch's DTensor.
 """
 
 from __future__ import annotations
@@ -73,7 +73,8 @@ class Rule:
     """The coupling of one node.
 
     Attributes:
-        inputs: per input the terms of its axes; None where the input is absent or no tensor of data (a shape, say).
+        inputs: per input the terms of its axes; None where the input is absent or no tensor of data (a shape,
+            say).
         outputs: per output the terms of its axes.
         sizes: size of every factor.
         reduced: factors that the op sums, averages, normalises or ranks over.
@@ -114,8 +115,8 @@ def _operand_text(operand: Operand | None) -> str:
 class Template:
     """A parsed rule text, not yet fitted to a node."""
 
-    inputs: tuple[Operand, ...]
-    outputs: tuple[Operand, ...]
+    inputs: tuple[Operand | None, ...]
+    outputs: tuple[Operand | None, ...]
 
 
 _TOKEN = re.compile(r"\(([^()]*)\)|(\*?\w+)")
@@ -129,12 +130,17 @@ def parse_template(text: str) -> Template:
         RuleError: the text is not a rule.
     """
     left, arrow, right = text.partition("->")
-    if not arrow or _TOKEN.sub("", text.replace("->", "").replace(",", "")).strip():
+    sides = [side.split(",") for side in (left, right)]
+    if not arrow or any(
+        _TOKEN.sub("", operand).strip() not in ("", "-") for side in sides for operand in side
+    ):
         raise RuleError(f"not a rule: {text!r}")
-    return Template(*(tuple(_parse_operand(part) for part in side.split(",")) for side in (left, right)))
+    return Template(*(tuple(map(_parse_operand, side)) for side in sides))
 
 
-def _parse_operand(text: str) -> Operand:
+def _parse_operand(text: str) -> Operand | None:
+    if text.strip() == "-":
+        return None
     tokens = [(m.group(1), m.group(2)) for m in _TOKEN.finditer(text)]
     return tuple(tuple(group.split()) if name is None else (name,) for group, name in tokens)
 
@@ -174,7 +180,7 @@ def fit(
     )
 
 
-def _pad(operands: tuple[Operand, ...], count: int) -> list[Operand | None]:
+def _pad(operands: tuple[Operand | None, ...], count: int) -> list[Operand | None]:
     return [operands[i] if i < len(operands) else None for i in range(count)]
 
 
@@ -218,7 +224,9 @@ def _solve(sizes: dict[str, int], operands: list[tuple[Operand, tuple[int, ...] 
 def _drop_ones(
     operand: Operand | None, shape: tuple[int, ...] | None, sizes: Mapping[str, int]
 ) -> Operand | None:
-    """An axis of size 1 couples to nothing: it is broadcast, or there is nothing to remove. Likewise a factor of size 1."""
+    """An axis of size 1 couples to nothing: it is broadcast, or there is nothing to remove. Likewise a factor
+    of size 1.
+    """
     if operand is None or shape is None:
         return None
     return tuple(

@@ -67,7 +67,8 @@ class Site:
         return self.facts.number(self.input(position))
 
     def integers(self, position: int, attribute: str | None = None) -> list[int] | None:
-        """A list of integers that, depending on the opset, is an input or an attribute; None where it is absent.
+        """A list of integers that, depending on the opset, is an input or an attribute; None where it is
+        absent.
 
         Raises:
             RuleError: it is an input whose contents are not known.

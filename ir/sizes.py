@@ -1,7 +1,7 @@
 """Concrete sizes for the symbolic dimensions of graph inputs.
 
-Analyses and probe runs need numbers where a model says ``batch`` or nothing at all. The same symbol gets the same size everywhere; a
-symbol that is the first axis of any input is a batch.
+Analyses and probe runs need numbers where a model says ``batch`` or nothing at all. The same symbol gets the
+same size everywhere; a symbol that is the first axis of any input is a batch.
 """
 
 from __future__ import annotations

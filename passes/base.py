@@ -1,6 +1,7 @@
 """What a pass is.
 
-A pass is a frozen dataclass: its fields are its options, and they alone give the parser, the help text, the docs page
+A pass is a frozen dataclass: its fields are its options, and they alone give the parser, the help text, the
+docs page
 and the canonical printed form. A minimal pass::
 
     @dataclass(frozen=True, slots=True, kw_only=True)
@@ -14,9 +15,9 @@ and the canonical printed form. A minimal pass::
             ...
             return Outcome(changed=True)
 
-A pass keeps no state between runs and no global state; all it may use is what ``run`` receives. Modules that define
-passes import neither onnx nor onnx_ir at import time, so that ``prunec passes`` and pipeline errors answer at once:
-heavy imports go inside ``run``.
+A pass keeps no state between runs and no global state; all it may use is what ``run`` receives. Modules that
+define passes import neither onnx nor onnx_ir at import time, so that ``prunec passes`` and pipeline errors
+answer at once: heavy imports go inside ``run``.
 """
 
 from __future__ import annotations
@@ -60,7 +61,8 @@ class Outcome:
     """What a pass reports back to the manager.
 
     Attributes:
-        changed: whether the module differs from before; False keeps every cached analysis and skips verification.
+        changed: whether the module differs from before; False keeps every cached analysis and skips
+            verification.
         preserved: names of analyses that are still true although the module changed.
         step: what was removed, for the plan and the verifier (pruning passes only).
         predicted: concrete shape that every value must have now, by name (pruning passes only).
@@ -84,8 +86,9 @@ class Pass(ABC):
 
     Class attributes:
         name: the name in pipeline text, verb-object, kebab-case.
-        contract: what the verifier proves about the output: ``same`` (computes what its input computed), ``masked``
-            (equals its input with the removed slices set to zero) or ``none`` (changes nothing, or on purpose).
+        contract: what the verifier proves about the output: ``same`` (computes what its input computed),
+            ``masked`` (equals its input with the removed slices set to zero) or ``none`` (changes nothing, or
+            on purpose).
         takes_body: whether the pass runs other passes, written in parentheses behind it; the class then has a
             field ``body: Pipeline``, which is no option, and overrides ``expand``.
     """
@@ -125,8 +128,8 @@ def option(
     """A pass option: a dataclass field with help text and, where the type says too little, a check.
 
     Args:
-        default: value when the option is not given (``dataclasses.MISSING``: it must be given); the type annotation
-            of the field drives parsing.
+        default: value when the option is not given (``dataclasses.MISSING``: it must be given); the type
+            annotation of the field drives parsing.
         help: one line for people, lower-case, without a final period.
         check: returns what is wrong with a value (``"must be in [0, 1), got 1.5"``) or None.
         metavar: what help shows as the value, where the type's own name is not clear enough.

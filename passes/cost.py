@@ -1,6 +1,7 @@
 """What a model costs: parameters, their bytes, and multiply-accumulates.
 
-The multiply-accumulates of a contraction are the product of all factors of its rule, so that no op needs a formula of its own.
+The multiply-accumulates of a contraction are the product of all factors of its rule, so that no op needs a
+formula of its own.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ class LayerCost:
         name: of the node.
         op_type: of the node.
         weight: name and shape of its largest constant, None where it has none.
-        parameters: elements of the floating-point constants that it reads (a shared tensor counts at its first reader).
+        parameters: elements of the floating-point constants that it reads (a shared tensor counts at its
+            first reader).
         macs: multiply-accumulates of one execution at the sizes of the analysis.
     """
 
@@ -39,7 +41,8 @@ class Cost:
     Attributes:
         parameters: elements of all constants that hold data.
         bytes: bytes of the same constants.
-        macs: multiply-accumulates of one inference at the sizes of the analysis (batch 1 where the batch is symbolic).
+        macs: multiply-accumulates of one inference at the sizes of the analysis (batch 1 where the batch is
+            symbolic).
         layers: per node, in graph order, only nodes that have parameters or multiply.
     """
 
@@ -82,7 +85,9 @@ def measure(model: onnx_ir.Model, coupling: Coupling) -> Cost:
 
 
 def _parameters(node: onnx_ir.Node, coupling: Coupling) -> list[onnx_ir.Value]:
-    """The floating-point constants (and quantised weights) that a node reads; shapes and indices do not count."""
+    """The floating-point constants (and quantised weights) that a node reads; shapes and indices do not
+    count.
+    """
     values = [v for v in node.inputs if v is not None and is_parameter(v, coupling.facts)]
     return [v for v in values if (t := onnx_ir.convenience.get_const_tensor(v)) is not None and is_weight(t)]
 

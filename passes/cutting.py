@@ -1,7 +1,7 @@
 """Cuts removed components out of a graph: constants, attributes, shape operands, and the shapes of values.
 
-What to remove is decided elsewhere; here is only how. Every node is asked through its op's ``rewrite`` and sees its own part of the
-cut as a :class:`NodeCut`.
+What to remove is decided elsewhere; here is only how. Every node is asked through its op's ``rewrite`` and
+sees its own part of the cut as a :class:`NodeCut`.
 """
 
 from __future__ import annotations
@@ -44,12 +44,14 @@ class Cutter:
     removed: Bools
     copies: dict[str, str] = field(default_factory=dict)
     _kept: dict[int, Index | None] = field(default_factory=dict)
+    _taken: set[str] = field(default_factory=set)
 
     def run(self) -> dict[str, tuple[int, ...]]:
         """Make the cut.
 
         Returns:
-            The concrete shape that every value of the graph now must have, at the sizes of the analysis' facts.
+            The concrete shape that every value of the graph now must have, at the sizes of the analysis'
+            facts.
         """
         predicted = self._predict_shapes()
         for node in reversed(list(self.model.graph)):  # consumers first: every node still sees its own inputs
@@ -67,7 +69,7 @@ class Cutter:
             site = Site(node, self.coupling.facts, opset_of(self.model.graph, node.domain))
             relations.ops[node].rewrite(site, NodeCut(self, node))
 
-    # -- what stays ---------------------------------------------------------------------------------------------------
+    # -- what stays ------------------------------------------------------------
 
     def kept(self, axis: int) -> Index | None:
         """Slots of an axis (by number) that stay, None where all do."""
@@ -88,10 +90,10 @@ class Cutter:
         numbers = self.coupling.relations.table.operands.get(operand, range(0))
         return {a: kept for a, number in enumerate(numbers) if (kept := self.kept(number)) is not None}
 
-    # -- shapes -------------------------------------------------------------------------------------------------------
+    # -- shapes ------------------------------------------------------------
 
     def _predict_shapes(self) -> dict[str, tuple[int, ...]]:
-        """New concrete shapes of all values; declared shapes of cut values are brought up to date on the way."""
+        """New concrete shapes of all values; declared shapes of cut values are updated on the way."""
         facts, predicted = self.coupling.facts, {}
         for value, shape in facts.shapes.items():
             if is_parameter(value, facts) and Operand(value) not in self.coupling.relations.table.operands:
@@ -108,11 +110,27 @@ class Cutter:
                 predicted.pop(node.outputs[0].name or "", None)
         return predicted
 
-    # -- constants ----------------------------------------------------------------------------------------------------
+    # -- constants ------------------------------------------------------------
 
     def new_constant(self, name: str, array: Array | onnx_ir.TensorProtocol) -> onnx_ir.Value:
         """Register a new initializer under a name that is not taken yet."""
-        return new_constant(self.model.graph, name, array)
+        return new_constant(self.model.graph, self.fresh(name), array)
+
+    def fresh(self, name: str) -> str:
+        """The name, or with a number behind it where a value or node has it already."""
+        if not self._taken:
+            nodes = list(self.model.graph.all_nodes())
+            self._taken.update(n.name for n in nodes if n.name)
+            self._taken.update(o.name for n in nodes for o in n.outputs if o.name)
+            self._taken.update(
+                self.model.graph.initializers, (v.name for v in self.model.graph.inputs if v.name)
+            )
+        unique, number = name, 0
+        while unique in self._taken:
+            number += 1
+            unique = f"{name}_{number}"
+        self._taken.add(unique)
+        return unique
 
     def _cut_constants(self) -> None:
         by_value: dict[onnx_ir.Value, list[Operand]] = defaultdict(list)
@@ -129,29 +147,33 @@ class Cutter:
             return value
         tensor = producer.attributes["value"].as_tensor()
         name = value.name or "constant"
-        value.name = f"{name}_lifted"
+        value.name = self.fresh(f"{name}_lifted")
+        self._taken.discard(name)
         lifted = self.new_constant(name, tensor)
         value.replace_all_uses_with(lifted)
         return lifted
 
     def _cut_constant(self, value: onnx_ir.Value, operands: list[Operand]) -> None:
-        """Cut a constant in place where all its uses agree, else give every differing use a copy of its own."""
+        """Cut a constant in place where all its uses agree, else give differing uses copies of their own."""
         cuts: dict[tuple[tuple[int, bytes], ...], list[Operand]] = defaultdict(list)
         for operand in operands:
             cuts[tuple((a, kept.tobytes()) for a, kept in self.cut_axes(operand).items())].append(operand)
         uses = sum(len(value.uses()) if operand.use is None else 1 for operand in operands)
         in_place = len(cuts) == 1 and uses == len(value.uses())
+        made: dict[bytes, onnx_ir.Value] = {}  # zero biases stay one tensor wherever they have one size
         for alike in cuts.values():
             tensor = self._cut_tensor(value, self.cut_axes(alike[0]))
             if in_place:
                 value.const_value = tensor
                 value.shape = onnx_ir.Shape(tensor.shape.numpy())
                 continue
-            copy = self.new_constant(f"{value.name}_cut", tensor)
-            self.copies[copy.name or ""] = value.name or ""
+            content = tensor.tobytes()
+            if content not in made:
+                made[content] = self.new_constant(f"{value.name}_cut", tensor)
+                self.copies[made[content].name or ""] = value.name or ""
             for operand in alike:
                 assert operand.use is not None
-                operand.use[0].replace_input_with(operand.use[1], copy)
+                operand.use[0].replace_input_with(operand.use[1], made[content])
 
     def _cut_tensor(self, value: onnx_ir.Value, axes: Mapping[int, Index]) -> onnx_ir.TensorProtocol:
         tensor = value.const_value
@@ -164,10 +186,10 @@ class Cutter:
             np.array(array, order="C"), dtype=tensor.dtype, name=value.name, metadata_props=about
         )
 
-    # -- chains -------------------------------------------------------------------------------------------------------
+    # -- chains ------------------------------------------------------------
 
     def _rewrite_chain(self, last: onnx_ir.Node, chain: Chain) -> None:
-        """A permutation that loses arbitrary slots is a gather; reshapes can only lose whole rows or columns."""
+        """A permutation that loses arbitrary slots is a gather; reshapes only lose whole rows or columns."""
         source, result = chain.nodes[0].inputs[0], last.outputs[0]
         assert source is not None
         table = self.coupling.relations.table
@@ -185,20 +207,20 @@ class Cutter:
     def gather(self, node: onnx_ir.Node, source: onnx_ir.Value, vectors: Mapping[int, Index]) -> None:
         """Replace a node by gathers from ``source``, one an axis; the name of its output stays."""
         result, current = node.outputs[0], source
-        new_nodes = []
+        gathers = []
         for axis, vector in vectors.items():
-            index = self.new_constant(f"{result.name}_index{axis}", vector.astype(np.int64))
-            gather = onnx_ir.node(
-                "Gather", [current, index], {"axis": axis}, name=f"{node.name}_gather{axis}"
+            index = self.new_constant(f"{result.name}_index", vector.astype(np.int64))
+            gathers.append(
+                onnx_ir.node(
+                    "Gather", [current, index], {"axis": axis}, name=self.fresh(f"{node.name}_gather")
+                )
             )
-            current = gather.outputs[0]
-            current.name = f"{result.name}_gather{axis}"
-            current.type = result.type
-            new_nodes.append(gather)
-        self.model.graph.insert_before(node, new_nodes)
+            current = gathers[-1].outputs[0]
+            current.name, current.type = self.fresh(f"{result.name}_gathered"), result.type
+        self.model.graph.insert_before(node, gathers)
         name = result.name
         onnx_ir.convenience.replace_all_uses_with(result, current, replace_graph_outputs=True)
-        result.name = f"{name}_replaced"
+        result.name = self.fresh(f"{name}_replaced")
         current.name, current.shape = name, result.shape
 
 
@@ -244,7 +266,9 @@ class NodeCut:
     def patch_input(
         self, position: int, sizes: NDArray[np.int64], dynamic: Bools, old: NDArray[np.int64]
     ) -> None:
-        """Overwrite the entries of a computed shape operand that are not dynamic; dynamic ones shrink from ``old`` to ``sizes``."""
+        """Overwrite the entries of a computed shape operand that are not dynamic; dynamic ones shrink from
+        ``old`` to ``sizes``.
+        """
         source = self.node.inputs[position]
         assert source is not None
         name = f"{self.node.outputs[0].name}_shape"
@@ -265,8 +289,8 @@ class NodeCut:
 
     def _compute(self, op_type: str, inputs: list[onnx_ir.Value], name: str) -> onnx_ir.Value:
         """Insert a small node before this one."""
-        new = onnx_ir.node(op_type, inputs, name=name)
-        new.outputs[0].name = name
+        new = onnx_ir.node(op_type, inputs, name=self.cutter.fresh(name))
+        new.outputs[0].name = new.name
         self.cutter.model.graph.insert_before(self.node, [new])
         return new.outputs[0]
 
@@ -276,6 +300,11 @@ class NodeCut:
             self.node.attributes.pop(name, None)
             if value is not None:
                 self.node.attributes[name] = onnx_ir.AttrInt64s(name, value)
+
+    def set_numbers(self, values: Mapping[str, int]) -> None:
+        """Replace integer attributes."""
+        for name, value in values.items():
+            self.node.attributes[name] = onnx_ir.AttrInt64(name, value)
 
     def gather(self, vectors: Mapping[int, Index]) -> None:
         """Replace the node by gathers from its first input."""

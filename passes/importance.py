@@ -1,9 +1,11 @@
 """How much a unit matters, judged by every member of its group.
 
-A unit is not one filter: it is the rows that produce it, the scale that multiplies it and the columns that consume it, in every layer
-that shares it. With ``w`` running over all their weights, the importance of unit ``u`` is ``sum |w|`` (l1) or ``sqrt(sum w^2)`` (l2), the group norm
-of Fang et al. 2023 (DepGraph, eq. 6); ``bn-scale`` is ``sum |gamma|`` (Liu et al. 2017, network slimming); ``fpgm`` is the distance to all other
-units of the group (He et al. 2019, eq. 4); ``random`` is the baseline that every criterion has to beat.
+A unit is not one filter: it is the rows that produce it, the scale that multiplies it and the columns that
+consume it, in every layer
+that shares it. With ``w`` running over all their weights, the importance of unit ``u`` is ``sum |w|`` (l1) or
+``sqrt(sum w^2)`` (l2), the group norm of Fang et al. 2023 (DepGraph, eq. 6); ``bn-scale`` is ``sum |gamma|``
+(Liu et al. 2017, network slimming); ``fpgm`` is the distance to all other units of the group (He et al. 2019,
+eq. 4); ``random`` is the baseline that every criterion has to beat.
 """
 
 from __future__ import annotations
@@ -80,7 +82,9 @@ class Importance:
         return np.bincount(member.units[mine], values[mine], units).astype(np.float64)
 
     def _distance(self, group: Group) -> Floats:
-        """Sum of distances to all other units: ``sum_v |w_u - w_v|``, over the group's weights laid side by side."""
+        """Sum of distances to all other units: ``sum_v |w_u - w_v|``, over the group's weights laid side by
+        side.
+        """
         rows = [_unit_rows(m, group.units) for m in self._judged(group)]
         flat = np.concatenate(rows, axis=1)
         squares = np.square(flat).sum(axis=1)

@@ -59,8 +59,8 @@ class OnnxIrPass(InPlacePass):
 def from_onnx_ir(pass_: PassBase) -> Pass:
     """An ``onnx_ir`` pass as one of ours, verified to compute the same.
 
-    Its name is that of its class, ``RemoveUnusedNodesPass`` becomes ``remove-unused-nodes``. It has no options and
-    is found under that name only here: the text of a pipeline cannot name it.
+    Its name is that of its class, ``RemoveUnusedNodesPass`` becomes ``remove-unused-nodes``. It has no
+    options and is found under that name only here: the text of a pipeline cannot name it.
 
     Raises:
         PassFailure: (when it runs) the pass raised an exception, whatever it was.

@@ -82,7 +82,8 @@ def run(
 
     Args:
         module: the input; it stays as it is.
-        pipeline: pipeline text such as ``"fold-norm, prune-channels{ratio=0.4}"``, one pass, or a parsed pipeline.
+        pipeline: pipeline text such as ``"fold-norm, prune-channels{ratio=0.4}"``, one pass, or a parsed
+            pipeline.
         verify: check every transform by execution; see :mod:`prunec.passes.verifier`.
         seed: for random criteria and for probe inputs.
         replay: take every removal from this plan instead of choosing.

@@ -40,9 +40,9 @@ class TensorCut:
         name: of the tensor in the input file.
         axis: counted from 0.
         removed: positions along the axis, ascending.
-        uses: ``"output:input_index"`` of the uses that the cut holds for (the reading node by the name of its first
-            output, which is always there and unique); empty means all. Not empty
-            only where a shared tensor had to be copied because its users are cut differently.
+        uses: ``"output:input_index"`` of the uses that the cut holds for (the reading node by the name of its
+            first output, which is always there and unique); empty means all. Not empty only where a shared
+            tensor had to be copied because its users are cut differently.
     """
 
     name: str

@@ -1,13 +1,15 @@
-"""Which units go: a share of every group, or the least important of all groups.
+"""Which units go: a share of every axis, or the least important of all.
 
-Limits hold on every tensor axis, not only on groups: no axis is ever emptied, and ``round_to`` counts what a kernel sees.
+Splits and shuffles break the channels of one layer into many small groups. What a kernel sees is the layer's
+axis, so shares, rounding and limits are those of the *cluster* of groups that one producing axis was broken
+into (mostly a single group). No axis is ever emptied.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import floor, gcd
+from math import ceil, floor, gcd
 from typing import Literal
 
 import numpy as np
@@ -18,6 +20,9 @@ from prunec.passes.coupling.solve import Bools
 
 Scope = Literal["local", "global"]
 Floats = NDArray[np.float64]
+Counts = NDArray[np.int64]
+
+_EXACT = 1e-9  # 0.29 * 100 is 28.999999999999996
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,10 +31,11 @@ class Policy:
 
     Attributes:
         ratio: share of units to remove, in [0, 1).
-        scope: ``local`` takes the share from every group, ``global`` ranks the units of all groups together.
+        scope: ``local`` takes the share from every cluster, ``global`` ranks the units of all groups
+            together.
         round_to: keep a multiple of this many slots on the axis where a unit is widest.
         min_channels: slots that must stay on that axis at least.
-        max_ratio: share of a group that may go at most.
+        max_ratio: share of a cluster that may go at most.
     """
 
     ratio: float
@@ -38,23 +44,21 @@ class Policy:
     min_channels: int
     max_ratio: float
 
-    def limit(self, group: Group) -> int:
-        """How many units of a group may go at most; at least one stays."""
-        stay = max(1, -(-self.min_channels // group.width))
-        return max(0, min(group.units - stay, floor(group.units * self.max_ratio + 1e-9)))
+    def limit(self, units: int, width: int) -> int:
+        """How many of ``units`` units may go at most, each ``width`` slots wide; at least one stays."""
+        stay = max(1, ceil(self.min_channels / width))
+        return max(0, min(units - stay, floor(units * self.max_ratio + _EXACT)))
 
-    def rounded(self, group: Group, count: int) -> int:
-        """The number of units nearest to ``count`` that leaves a multiple of ``round_to`` slots, within the limit."""
-        step = self.round_to // gcd(self.round_to, group.width)
-        if step <= 1 or count == 0:
-            return min(count, self.limit(group))
-        kept = group.units - count
-        options = [
-            k
-            for k in (kept // step * step, -(-kept // step) * step)
-            if group.units - self.limit(group) <= k <= group.units
-        ]
-        return group.units - min(options, key=lambda k: (abs(k - kept), -k)) if options else 0
+    def rounded(self, count: int, units: int, width: int) -> int:
+        """The number nearest to ``count``, within the limit, that leaves a multiple of ``round_to`` slots."""
+        limit = self.limit(units, width)
+        step = self.round_to // gcd(self.round_to, width)
+        count = min(count, limit)
+        if step == 1 or count == 0:
+            return count
+        kept = units - count
+        options = [k for k in (kept // step * step, -(-kept // step) * step) if units - limit <= k <= units]
+        return units - min(options, key=lambda k: (abs(k - kept), -k)) if options else 0
 
 
 def select(
@@ -73,48 +77,54 @@ def select(
     """
     if not groups:
         return []
-    wanted = _local(coupling, groups, policy) if policy.scope == "local" else _global(groups, scores, policy)
-    counts = [policy.rounded(group, count) for group, count in zip(groups, wanted, strict=True)]
-    chosen = [
-        np.sort(np.argsort(score, kind="stable")[:count]) for score, count in zip(scores, counts, strict=True)
-    ]
-    return _spare_empty_axes(coupling, groups, scores, chosen)
-
-
-def _local(coupling: Coupling, groups: Sequence[Group], policy: Policy) -> list[int]:
-    """The share of every group.
-
-    Splits and shuffles break an axis into many small groups; rounding each one down would keep far too much. So what
-    rounding leaves over is handed on to the next group on the same axes.
-    """
-    clusters = _clusters(coupling, groups)
-    left: dict[int, float] = {}
-    counts = []
-    for group, cluster in zip(groups, clusters, strict=True):
-        exact = group.units * policy.ratio + left.get(cluster, 0.0)
-        count = max(0, min(floor(exact + 1e-9), policy.limit(group)))
-        left[cluster] = exact - count
-        counts.append(count)
-    return counts
-
-
-def _clusters(coupling: Coupling, groups: Sequence[Group]) -> list[int]:
-    """A number per group, equal for groups whose first member is the same tensor axis (one producer, split up later)."""
-    del coupling
-    seen: dict[tuple[object, int], int] = {}
-    return [seen.setdefault((g.members[0].operand, g.members[0].axis), len(seen)) for g in groups]
-
-
-def _global(groups: Sequence[Group], scores: Sequence[Floats], policy: Policy) -> list[int]:
-    """Rank all units by importance relative to their group's mean, so that scale alone never empties a layer."""
     relative = [score / (score.mean() or 1.0) for score in scores]
+    clusters = _clusters(groups)
+    wanted = _global(groups, relative, clusters, policy) if policy.scope == "global" else None
+    counts = np.zeros(len(groups), np.int64)
+    for members in clusters:
+        units = np.array([groups[i].units for i in members])
+        width = groups[members[0]].width
+        shares = units * policy.ratio if wanted is None else wanted[members].astype(float)
+        count = policy.rounded(floor(shares.sum() + _EXACT), int(units.sum()), width)
+        counts[members] = _apportion(count, shares, units)
+    chosen = [np.sort(np.argsort(s, kind="stable")[:n]) for s, n in zip(scores, counts, strict=True)]
+    return _spare_empty_axes(coupling, groups, relative, chosen)
+
+
+def _clusters(groups: Sequence[Group]) -> list[list[int]]:
+    """Positions of the groups that share their first member: one producing axis, broken up later."""
+    clusters: dict[tuple[object, int], list[int]] = {}
+    for position, group in enumerate(groups):
+        clusters.setdefault((group.members[0].operand, group.members[0].axis), []).append(position)
+    return list(clusters.values())
+
+
+def _apportion(count: int, shares: Floats, units: Counts) -> Counts:
+    """Distribute ``count`` over groups in proportion to their shares, by largest remainders."""
+    total = shares.sum()
+    exact = shares * (count / total) if total else shares
+    result = np.minimum(np.floor(exact + _EXACT).astype(np.int64), units)
+    while (missing := count - int(result.sum())) > 0:
+        room = np.flatnonzero(result < units)
+        result[room[np.argsort((result - exact)[room], kind="stable")[:missing]]] += 1
+    return result
+
+
+def _global(
+    groups: Sequence[Group], relative: Sequence[Floats], clusters: Sequence[Sequence[int]], policy: Policy
+) -> Counts:
+    """Rank all units by importance relative to their group's mean, so that scale never empties a layer."""
+    sizes = np.array([g.units for g in groups])
+    cluster_of = np.empty(len(groups), np.int64)
+    limits = np.empty(len(clusters), np.int64)
+    for number, members in enumerate(clusters):
+        cluster_of[members] = number
+        limits[number] = policy.limit(int(sizes[members].sum()), groups[members[0]].width)
     order = np.argsort(np.concatenate(relative), kind="stable")
-    owner = np.repeat(np.arange(len(groups)), [g.units for g in groups])[order]
-    limits = np.array([policy.limit(g) for g in groups])
-    target = floor(policy.ratio * len(owner) + 1e-9)
-    rank = _rank_within(owner)
-    allowed = np.flatnonzero(rank < limits[owner])[:target]
-    return [int(n) for n in np.bincount(owner[allowed], minlength=len(groups))]
+    owner = np.repeat(np.arange(len(groups)), sizes)[order]
+    target = floor(policy.ratio * len(owner) + _EXACT)
+    allowed = np.flatnonzero(_rank_within(cluster_of[owner]) < limits[cluster_of[owner]])[:target]
+    return np.bincount(owner[allowed], minlength=len(groups)).astype(np.int64)
 
 
 def _rank_within(owner: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -128,9 +138,9 @@ def _rank_within(owner: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def _spare_empty_axes(
-    coupling: Coupling, groups: Sequence[Group], scores: Sequence[Floats], chosen: list[NDArray[np.int64]]
+    coupling: Coupling, groups: Sequence[Group], scores: Sequence[Floats], chosen: Sequence[NDArray[np.int64]]
 ) -> list[NDArray[np.int64]]:
-    """Give back the most important unit of every axis that would lose all its slots (a slice of a larger axis, say)."""
+    """Give back the most important unit of every axis that would lose all its slots (a slice of one, say)."""
     removed = removed_components(coupling, groups, chosen)
     score = np.full(len(removed), -np.inf)
     for group, values in zip(groups, scores, strict=True):

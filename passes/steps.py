@@ -1,6 +1,7 @@
 """Between components of an analysis and the steps of a plan.
 
-A plan speaks of tensors, axes and indices, so that it can be read, checked and replayed without the analysis that made it.
+A plan speaks of tensors, axes and indices, so that it can be read, checked and replayed without the analysis
+that made it.
 """
 
 from __future__ import annotations
@@ -53,7 +54,8 @@ def components_of(step: Step, coupling: Coupling) -> Bools:
     """The components that a step removes.
 
     Raises:
-        UserError: the graph has no such tensor, axis or index, or a removal would take slots along that the step does not name.
+        UserError: the graph has no such tensor, axis or index, or a removal would take slots along that the
+            step does not name.
     """
     operands = _operands_by_name(coupling)
     removed = np.zeros(len(coupling.components.free), bool)
@@ -87,7 +89,8 @@ def _labels(
     size = coupling.relations.table.sizes[numbers[cut.axis]]
     if cut.removed and cut.removed[-1] >= size:
         raise UserError(
-            f"the plan removes index {cut.removed[-1]} of axis {cut.axis} of '{cut.name}', which has size {size}"
+            f"the plan removes index {cut.removed[-1]} of axis {cut.axis} of '{cut.name}', "
+            f"which has size {size}"
         )
     labels = coupling.labels(numbers[cut.axis])
     if labels is None:
@@ -108,6 +111,7 @@ def _check_complete(step: Step, cut: TensorCut, removed: Bools) -> None:
     extra = sorted(set(np.flatnonzero(removed).tolist()) - named)
     if extra:
         raise UserError(
-            f"the plan does not fit this graph: index {extra[0]} of axis {cut.axis} of '{cut.name}' is coupled to a removed one",
+            f"the plan does not fit this graph: index {extra[0]} of axis {cut.axis} of '{cut.name}' is "
+            "coupled to a removed one",
             help=["make a new plan for this graph"],
         )

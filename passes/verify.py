@@ -13,10 +13,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verify(Pass):
-    """Check that the module is valid ONNX, that its shapes are consistent, and that it runs with finite outputs.
+    """Check that the module is valid ONNX, that its shapes are consistent, and that it runs with finite
+    outputs.
 
-    Every transform is verified anyway unless verification is switched off; this pass checks the module as it stands at
-    this point of the pipeline, also with `--no-verify`.
+    Every transform is verified anyway unless verification is switched off; this pass checks the module as it
+    stands at this point of the pipeline, also with `--no-verify`.
     """
 
     name: ClassVar[str] = "verify"

@@ -39,11 +39,38 @@ from filecheck.options import Options
 from filecheck.parser import Parser, pattern_for_opts
 
 from prunec.ir.diagnostics import PrunecError
+from prunec.ir.load import load
+from prunec.passes.coupling import analyse
+from prunec.passes.coupling.view import GroupView
+from prunec.passes.manager import run as run_pipeline
+from prunec.passes.printer import group_lines, print_module
 
 Runner = Callable[[onnx.ModelProto, str], str]
 
+
+def dump(model: onnx.ModelProto, argument: str) -> str:
+    """The dump of a model; ``all`` shows shape arithmetic too."""
+    return print_module(load(model), all=argument == "all")
+
+
+def dump_groups(model: onnx.ModelProto, argument: str) -> str:
+    """The channel groups of a model; the argument may be a unit, such as ``head-dim``."""
+    unit: Any = argument or "head"
+    return "\n".join(group_lines(GroupView.of(analyse(load(model).model, unit=unit))))
+
+
+def dump_result(model: onnx.ModelProto, argument: str) -> str:
+    """The groups of a model, the dump of what a pipeline makes of it, and what was proved of every pass."""
+    result = run_pipeline(load(model), argument)
+    proved = "".join(f"verified: {verdict}\n" for verdict in result.verdicts)
+    return f"before:\n{dump_groups(model, '')}\nafter:\n{print_module(result.module)}{proved}"
+
+
 RUNNERS: dict[str, Runner] = {
     "print-onnx": lambda model, _: onnx.printer.to_text(model),
+    "dump": dump,
+    "groups": dump_groups,
+    "pipeline": dump_result,
 }
 """What a RUN line may name: (model, rest of the line) -> the text to check."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 def register_all() -> None:
     """Register the ops of every family."""
-    from prunec.ir.ops import einsum, elementwise, movement
+    from prunec.ir.ops import attention, contrib, einsum, elementwise, movement, quantised, recurrent
 
-    for family in (einsum, elementwise, movement):
+    for family in (einsum, elementwise, movement, attention, recurrent, quantised, contrib):
         family.register_ops()

@@ -1,13 +1,16 @@
-"""Ops whose coupling is one fixed line of rule text: convolutions, poolings, normalisations over fixed axes, and the like."""
+"""Ops whose coupling is one fixed line of rule text: convolutions, poolings, normalisations over fixed axes,
+and the like.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from math import prod
 
 from prunec.ir.op import Op, Role
 from prunec.ir.registry import register
-from prunec.ir.rule import Rule, RuleError, fit, parse_template
+from prunec.ir.rule import Operand, Pin, Rule, RuleError, Template, fit, parse_template
 from prunec.ir.site import Site
 
 
@@ -16,11 +19,12 @@ class Einsum(Op):
     """An op with a rule text.
 
     Attributes:
-        text: the rule, see :mod:`prunec.ir.rule`.
+        text: the rule, see :mod:`prunec.ir.rule`; alternatives for other ranks stand behind ``|``.
         reduced: factors that the op reduces over, separated by spaces.
         fixed: factors that must keep their size, separated by spaces.
         why: what a fixed factor is, for people: ``"a spatial axis"``.
         known: factor sizes that attributes hold, as {factor: attribute} (1 where the attribute is absent).
+        numbers: inputs that are no tensor where they hold a single number (a scale for all channels).
     """
 
     text: str
@@ -28,21 +32,54 @@ class Einsum(Op):
     fixed: str = ""
     why: str = "a spatial axis"
     known: Mapping[str, str] = field(default_factory=dict)
+    numbers: frozenset[int] = frozenset()
 
     def rule(self, site: Site) -> Rule:
-        """The rule text fitted to the node's shapes."""
-        for position, value in enumerate(site.node.inputs):
-            if value is not None:
-                site.shape(position)
-        site.output_shape()
-        return fit(
-            parse_template(self.text),
-            site.input_shapes,
-            site.output_shapes,
-            known={factor: site.int_attribute(name, 1) for factor, name in self.known.items()},
+        """The rule text fitted to the node's shapes; operands that take no part keep their shape."""
+        inputs, outputs = self._shapes(site), site.output_shapes
+        template = self._template(inputs)
+        known = {f: site.int_attribute(name, 1) for f, name in self.known.items()}
+        why = f"{self.why} of {site.node.op_type}"
+        rule = fit(
+            template,
+            inputs,
+            outputs,
+            known=known,
             reduced=self.reduced.split(),
-            fixed=dict.fromkeys(self.fixed.split(), f"{self.why} of {site.node.op_type}"),
+            fixed=dict.fromkeys(self.fixed.split(), why),
         )
+        return replace(rule, pins=tuple(_bystanders(site, rule, inputs)))
+
+    def _shapes(self, site: Site) -> list[tuple[int, ...] | None]:
+        shapes = [None if v is None else site.shape(i) for i, v in enumerate(site.node.inputs)]
+        site.output_shape()
+        return [None if i in self.numbers and prod(s or ()) == 1 else s for i, s in enumerate(shapes)]
+
+    def _template(self, inputs: Sequence[tuple[int, ...] | None]) -> Template:
+        """The first alternative whose first operands have the ranks of the node's."""
+        templates = [parse_template(text) for text in self.text.split("|")]
+        for template in templates:
+            pairs = zip(template.inputs, inputs, strict=False)
+            if all(o is None or s is None or _fits(o, len(s)) for o, s in pairs):
+                return template
+        ranks = ", ".join("-" if s is None else str(len(s)) for s in inputs)
+        raise RuleError(f"inputs of ranks {ranks} have no rule")
+
+
+def _fits(operand: Operand, rank: int) -> bool:
+    starred = any(term and term[0].startswith("*") for term in operand)
+    return rank >= len(operand) - 1 if starred else rank == len(operand)
+
+
+def _bystanders(site: Site, rule: Rule, shapes: Sequence[tuple[int, ...] | None]) -> Iterator[Pin]:
+    """Operands that the rule leaves out must keep their shape."""
+    why = f"an operand of {site.node.op_type} that must keep its shape"
+    for side, operands, sizes in (("in", rule.inputs, shapes), ("out", rule.outputs, site.output_shapes)):
+        for position, (operand, shape) in enumerate(zip(operands, sizes, strict=True)):
+            if operand is None and shape is not None:
+                yield from (
+                    Pin(operand=(side, position), axis=axis, reason=why) for axis in range(len(shape))
+                )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +100,9 @@ class Gemm(Op):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MatMul(Op):
-    """Numpy's matmul: ``*b m k, *b k n -> *b m n`` with broadcast batch axes; a one-dimensional operand lacks m or n."""
+    """Numpy's matmul: ``*b m k, *b k n -> *b m n`` with broadcast batch axes; a one-dimensional operand lacks
+    m or n.
+    """
 
     def rule(self, site: Site) -> Rule:
         """The text that fits the two ranks."""
@@ -81,7 +120,7 @@ _WEIGHT_BIAS: dict[int, Role] = {1: "weight", 2: "bias"}
 _ALL = frozenset({0, 1, 2})
 
 
-def _convolution(text: str) -> Einsum:
+def _convolution(text: str, uncounted: str) -> Einsum:
     return Einsum(
         text=text,
         reduced="c *k",
@@ -91,13 +130,14 @@ def _convolution(text: str) -> Einsum:
         roles=_WEIGHT_BIAS,
         linear=True,
         zeroed=_ALL,
+        uncounted=uncounted,
     )
 
 
 def register_ops() -> None:
     """Register the family's ops."""
-    register("Conv", _convolution("n (g c) *s, (g o) c *k, (g o) -> n (g o) *t"))
-    register("ConvTranspose", _convolution("n (g c) *s, (g c) o *k, (g o) -> n (g o) *t"))
+    register("Conv", _convolution("n (g c) *s, (g o) c *k, (g o) -> n (g o) *t", uncounted="s"))
+    register("ConvTranspose", _convolution("n (g c) *s, (g c) o *k, (g o) -> n (g o) *t", uncounted="t"))
     register("Gemm", Gemm(roles=_WEIGHT_BIAS, linear=True, zeroed=_ALL))
     register("MatMul", MatMul(roles={0: "weight", 1: "weight"}, linear=True, zeroed=frozenset({0, 1})))
     register(
@@ -124,7 +164,9 @@ def register_ops() -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DepthToSpace(Op):
-    """Blocks of channels become blocks of space; ``mode`` says whether the channel or the block is the outer factor."""
+    """Blocks of channels become blocks of space; ``mode`` says whether the channel or the block is the outer
+    factor.
+    """
 
     def rule(self, site: Site) -> Rule:
         """``n (b d c) h w -> n c (h b) (w d)``, or ``(c b d)`` in CRD mode."""

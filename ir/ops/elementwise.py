@@ -44,7 +44,8 @@ class Elementwise(Op):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AlongAxis(Op):
-    """Same shape in and out, computed over one axis or from it on: softmax, layer normalisation, cumulative ops.
+    """Same shape in and out, computed over one axis or from it on: softmax, layer normalisation, cumulative
+    ops.
 
     Attributes:
         default_axis: value of ``axis`` where it is absent.
@@ -61,7 +62,7 @@ class AlongAxis(Op):
         shape = site.shape(0)
         data = factors(shape)
         axis = site.int_attribute("axis", self.default_axis) % max(1, len(shape))
-        over = [t[0] for t in (data[axis:] if self._to_end(site) else data[axis : axis + 1]) if t]
+        over = [t[0] for t in (data[axis:] if self.to_end else data[axis : axis + 1]) if t]
         inputs = (data, *(aligned(s, data) if s is not None else None for s in site.input_shapes[1:]))
         outputs = tuple(aligned(s, data) if s is not None else None for s in site.output_shapes)
         why = f"{site.node.op_type} works along it"
@@ -73,22 +74,15 @@ class AlongAxis(Op):
             fixed=dict.fromkeys(over, why) if self.fixed else {},
         )
 
-    def _to_end(self, site: Site) -> bool:
-        return self.to_end
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Softmax(AlongAxis):
-    """Softmax and its kin: one axis since opset 13, all axes from ``axis`` (default 1) on before."""
+class Softmax(Op):
+    """Softmax and its kin: one axis (the last) since opset 13, all axes from ``axis`` (1) on before."""
 
     def rule(self, site: Site) -> Rule:
         """Along one axis or the flattened rest."""
-        if "axis" in site.node.attributes or site.opset >= 13:
-            return AlongAxis.rule(self, site)
-        return AlongAxis(default_axis=1, to_end=True).rule(site)
-
-    def _to_end(self, site: Site) -> bool:
-        return site.opset < 13
+        old = site.opset < 13
+        return AlongAxis(default_axis=1 if old else -1, to_end=old).rule(site)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,19 +117,19 @@ class Reduce(Op):
         if self.fixed:
             return {site.int_attribute("axis", 0) % max(1, rank)}
         axes = site.integers(1, "axes")
-        if axes is None:
+        if not axes:
             return set() if site.int_attribute("noop_with_empty_axes", 0) else set(range(rank))
         return {axis % rank for axis in axes}
 
 
 _UNARY = (
-    "Abs Acos Acosh Asin Asinh Atan Atanh BitwiseNot Cast Ceil Celu Clip Cos Cosh Dropout Elu Erf Exp Floor Gelu "
-    "HardSigmoid HardSwish Identity IsInf IsNaN LeakyRelu Log Mish Neg Not Reciprocal Relu Round Selu Shrink Sigmoid Sign Sin "
-    "Sinh Softplus Softsign Sqrt Swish Tan Tanh ThresholdedRelu"
+    "Abs Acos Acosh Asin Asinh Atan Atanh BitwiseNot Cast Ceil Celu Clip Cos Cosh Dropout Elu Erf Exp "
+    "Floor Gelu HardSigmoid HardSwish Identity IsInf IsNaN LeakyRelu Log Mish Neg Not Reciprocal Relu "
+    "Round Selu Shrink Sigmoid Sign Sin Sinh Softplus Softsign Sqrt Swish Tan Tanh ThresholdedRelu"
 )
 _BINARY = (
-    "And BitwiseAnd BitwiseOr BitwiseXor BitShift Div Equal Greater GreaterOrEqual Less LessOrEqual Max Mean Min Mod Or Pow PRelu "
-    "Where Xor"
+    "And BitwiseAnd BitwiseOr BitwiseXor BitShift Div Equal Greater GreaterOrEqual Less LessOrEqual "
+    "Max Mean Min Mod Or Pow PRelu Where Xor"
 )
 _NORM_ROLES: dict[int, Role] = {1: "scale", 2: "bias"}
 
@@ -154,7 +148,8 @@ def register_ops() -> None:
     )
     register("LpNormalization", AlongAxis())
     register(
-        "ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum ReduceSumSquare",
+        "ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd "
+        "ReduceSum ReduceSumSquare",
         Reduce(),
     )
     register("ArgMax ArgMin", Reduce(fixed=True))

@@ -1,8 +1,10 @@
-"""Data movement, derived and not described: the op itself runs on index vectors, and the result says which slot went where.
+"""Data movement, derived and not described: the op itself runs on index vectors, and the result says which
+slot went where.
 
-All ops here work axis by axis, so that a vector ``0 1 2 ... n-1`` along each axis tells everything: slicing it, padding it,
-tiling it gives the :class:`~prunec.ir.rule.IndexMap` of that axis. Axes on which the vector comes back unchanged are plain factors.
-Reshapes and transposes, which mix axes, have their closed form in :mod:`prunec.ir.layout`.
+All ops here work axis by axis, so that a vector ``0 1 2 ... n-1`` along each axis tells everything: slicing
+it, padding it, tiling it gives the :class:`~prunec.ir.rule.IndexMap` of that axis. Axes on which the vector
+comes back unchanged are plain factors. Reshapes and transposes, which mix axes, have their closed form in
+:mod:`prunec.ir.layout`.
 """
 
 from __future__ import annotations
@@ -25,7 +27,9 @@ ANYWHERE = -1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Movement(Op):
-    """One data input (input 0); every output axis is an index vector into the input axis of the same position."""
+    """One data input (input 0); every output axis is an index vector into the input axis of the same
+    position.
+    """
 
     def vectors(self, site: Site, output: int) -> Mapping[int, Index]:
         """Index vectors of the axes on which the op moves something; the other axes pass through."""
@@ -53,7 +57,9 @@ class Movement(Op):
         )
 
     def new_vector(self, site: Site, cut: Cut, output: int, axis: int) -> Index | None:
-        """The index vector of an axis after the cut, in new positions; None where neither side of the axis is cut."""
+        """The index vector of an axis after the cut, in new positions; None where neither side of the axis is
+        cut.
+        """
         old, new = cut.kept(("in", 0), axis), cut.kept(("out", output), axis)
         if old is None and new is None:
             return None
@@ -87,7 +93,9 @@ class Slice(Movement):
         }
 
     def rewrite(self, site: Site, cut: Cut) -> None:
-        """New starts, ends and steps; a slice whose remaining slots are not evenly spaced cannot be one any more."""
+        """New starts, ends and steps; a slice whose remaining slots are not evenly spaced cannot be one any
+        more.
+        """
         windows = self._windows(site)
         vectors = {axis: self.new_vector(site, cut, 0, axis) for axis in windows}
         if all(vector is None for vector in vectors.values()):
@@ -219,6 +227,17 @@ class Expand(Op):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ConstantOfShape(Op):
+    """One number everywhere: every axis is free."""
+
+    def rule(self, site: Site) -> Rule:
+        """A factor of its own for every axis."""
+        shape = site.output_shape()
+        output = factors(shape)
+        return Rule(inputs=(None,), outputs=(output,), sizes=_sizes(output, shape))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Concat(Op):
     """Operands one after another along one axis."""
 
@@ -250,7 +269,9 @@ class Gather(Op):
     """Slices of one axis picked by index: constant indices move data, computed ones look up a table."""
 
     def rule(self, site: Site) -> Rule:
-        """Constant indices are an index map (a vector) or a relayout (a strided view); otherwise the axis is pinned."""
+        """Constant indices are an index map (a vector) or a relayout (a strided view); otherwise the axis is
+        pinned.
+        """
         shape, axis = site.shape(0), self._axis(site)
         index = site.number(1)
         if index is not None and index.ndim == 1:
@@ -318,7 +339,8 @@ class Gather(Op):
 
 
 def strided_order(index: Index) -> list[int] | None:
-    """The order of axes in which a table of indices counts ``0 1 2 ...``, outermost first; None where it does not.
+    """The order of axes in which a table of indices counts ``0 1 2 ...``, outermost first; None where it does
+    not.
 
     Such a table is a reshape and a transpose in disguise (``as_strided``).
 
@@ -397,6 +419,7 @@ def register_ops() -> None:
     register("Tile", Tile(zeroed=everywhere))
     register("Gather", Gather(zeroed=everywhere, roles={0: "weight"}))
     register("Expand", Expand(zeroed=everywhere, shape_input=1))
+    register("ConstantOfShape", ConstantOfShape(shape_input=0))
     register("Concat", Concat(zeroed=frozenset(range(256))))
     register("Reshape", Relayout(zeroed=everywhere, shape_input=1))
     register("Flatten Squeeze Unsqueeze", Relayout(zeroed=everywhere))

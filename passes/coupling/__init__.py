@@ -1,7 +1,8 @@
 """Dependency analysis: which channels of which tensors must be removed together.
 
-Other tools walk layers; this one couples indices. See docs/architecture.md for the idea, and in reading order: ``axes`` (whole
-axes), ``collect`` (rules of ops to relations), ``products`` (axes that are products), ``solve`` (components), ``groups`` (the result).
+Other tools walk layers; this one couples indices. See docs/architecture.md for the idea, and in reading
+order: ``axes`` (whole axes), ``collect`` (rules of ops to relations), ``products`` (axes that are products),
+``solve`` (components), ``groups`` (the result).
 """
 
 from __future__ import annotations

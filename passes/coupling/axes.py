@@ -1,7 +1,8 @@
 """Axes and which of them share one index space: a union-find over whole axes.
 
-Nearly every relation in a network ties whole axes (an activation's channels to its weight's rows), so this is where nearly all of
-the coupling is done, in near-constant time an axis. Only axes that meet data movement go on to the level of single slots.
+Nearly every relation in a network ties whole axes (an activation's channels to its weight's rows), so this is
+where nearly all of the coupling is done, in near-constant time an axis. Only axes that meet data movement go
+on to the level of single slots.
 """
 
 from __future__ import annotations
@@ -13,6 +14,11 @@ import onnx_ir
 
 Use = tuple[onnx_ir.Node, int]
 """One use of a value: the node and the position among its inputs."""
+
+
+def node_label(node: onnx_ir.Node) -> str:
+    """What messages call a node: its name, or ``Relu->y`` where it has none."""
+    return node.name or f"{node.op_type}->{node.outputs[0].name if node.outputs else ''}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,12 +28,13 @@ class IndexTie(NamedTuple):
     a_index: Index
     b: int
     b_index: Index
-    cause: str
+    cause: onnx_ir.Node
 
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """Reshapes and transposes in a row that together only permute the slots of axes, such as a channel shuffle.
+    """Reshapes and transposes in a row that together only permute the slots of axes, such as a channel
+    shuffle.
 
     Attributes:
         nodes: the nodes in order; only the last one's output is used elsewhere.
@@ -127,20 +128,21 @@ class _Collector:
             self._pin_node(node, f"`{node.op_type}`: {error}")
             return
         self.out.rules[node], self.out.ops[node] = rule, op
-        numbers = {(side, i): self._operand(node, side, i) for side, i, _ in rule.operands()}
+        taking_part = {(side, i) for side, i, _ in rule.operands()} | {pin.operand for pin in rule.pins}
+        numbers = {(side, i): self._operand(node, side, i) for side, i in sorted(taking_part)}
         self.out.numbers.update({(node, side, i): first for (side, i), first in numbers.items()})
         self._add_rule(node, rule, numbers)
-        self._note_contraction(node, op, rule, numbers)
+        self._note_contraction(node, op, rule)
 
     def _operand(self, node: onnx_ir.Node, side: str, position: int) -> int:
         """Number of axis 0 of a node's operand."""
         value = node.inputs[position] if side == "in" else node.outputs[position]
         assert value is not None
         shape = self.facts.shapes[value]
-        shared = is_constant(value, self.facts) and len(shape) <= 1 and len(value.uses()) > 1
+        shared = is_stored(value, self.facts) and len(shape) <= 1 and len(value.uses()) > 1
         return self.out.table.of(Operand(value, (node, position) if shared and side == "in" else None), shape)
 
-    # -- pins -----------------------------------------------------------------------------------------------------------
+    # -- pins ------------------------------------------------------------
 
     def _pin_value(self, value: onnx_ir.Value, reason: Reason) -> None:
         shape = self.facts.shape(value)
@@ -169,7 +171,7 @@ class _Collector:
                         Reason(text=f"read inside the body of `{node.op_type}`", rank=2, node=node.name),
                     )
 
-    # -- rules ----------------------------------------------------------------------------------------------------------
+    # -- rules ------------------------------------------------------------
 
     def _add_rule(self, node: onnx_ir.Node, rule: Rule, numbers: dict[tuple[str, int], int]) -> None:
         table = self.out.table
@@ -191,7 +193,7 @@ class _Collector:
         for move in rule.maps:
             valid = np.flatnonzero(move.index >= 0)
             a, b = numbers["in", move.input] + move.axis, numbers["out", move.output] + move.output_axis
-            self.out.ties.append(IndexTie(a, move.index[valid], b, valid, node.name or node.op_type))
+            self.out.ties.append(IndexTie(a, move.index[valid], b, valid, node))
         self.out.factors.update({(node, name): axis for name, axis in factors.items()})
 
     def _add_composites(
@@ -201,7 +203,9 @@ class _Collector:
         factors: dict[str, int],
         composite: list[tuple[int, tuple[str, ...]]],
     ) -> None:
-        """Product axes: those of the same factors are permutations of each other, the rest wait for a carrying factor."""
+        """Product axes: those of the same factors are permutations of each other, the rest wait for a
+        carrying factor.
+        """
         by_factors: dict[tuple[str, ...], list[tuple[int, tuple[str, ...]]]] = defaultdict(list)
         for axis, term in composite:
             by_factors[tuple(sorted(term))].append((axis, term))
@@ -209,22 +213,16 @@ class _Collector:
         for (axis, term), *others in by_factors.values():
             for other, other_term in others:
                 index = permutation(term, other_term, rule.sizes)
-                self.out.ties.append(
-                    IndexTie(axis, index, other, np.arange(len(index)), node.name or node.op_type)
-                )
+                self.out.ties.append(IndexTie(axis, index, other, np.arange(len(index)), node))
             representatives.append((axis, term))
         entangled = [r for r in representatives if _is_entangled(r[1], representatives, factors)]
         for name in (f for _, term in entangled for f in term):
             if name not in factors:
                 factors[name] = self.out.table.add(rule.sizes[name])
-        self.out.products += Product.split(
-            node.name or node.op_type, entangled, factors, rule.fixed, rule.sizes
-        )
+        self.out.products += Product.split(node, entangled, factors, rule.fixed, rule.sizes)
 
-    def _note_contraction(
-        self, node: onnx_ir.Node, op: Op, rule: Rule, numbers: dict[tuple[str, int], int]
-    ) -> None:
-        computed = [i for i, v in enumerate(node.inputs) if v is not None and not is_constant(v, self.facts)]
+    def _note_contraction(self, node: onnx_ir.Node, op: Op, rule: Rule) -> None:
+        computed = [i for i, v in enumerate(node.inputs) if v is not None and v not in self.facts.constant]
         axes = {
             name: self.out.factors[node, name] for name in rule.reduced if (node, name) in self.out.factors
         }
@@ -232,11 +230,13 @@ class _Collector:
             self.out.statistic += axes.values()
         if op.linear and len(computed) > 1:
             shared = set.intersection(*({f for t in rule.inputs[i] or () for f in t} for i in computed))
-            self.out.parallel += [
-                self.out.factors[node, f] for f in shared - rule.reduced if (node, f) in self.out.factors
-            ]
+            self._note_parallel(node, shared - rule.reduced)
+        self._note_parallel(node, set(op.parallel.split()))
 
-    # -- chains ---------------------------------------------------------------------------------------------------------
+    def _note_parallel(self, node: onnx_ir.Node, factors: set[str]) -> None:
+        self.out.parallel += [self.out.factors[node, f] for f in factors if (node, f) in self.out.factors]
+
+    # -- chains ------------------------------------------------------------
 
     def _chain(self, node: onnx_ir.Node) -> Chain | None:
         """The shortest chain of relayouts from ``node`` on that only permutes slots within axes, or None."""
@@ -278,8 +278,10 @@ def _is_entangled(
     return any(f in factors or sum(f in other for _, other in terms) > 1 for f in term)
 
 
-def is_constant(value: onnx_ir.Value, facts: Facts) -> bool:
-    """Whether a value is an initializer, the output of a ``Constant`` node, or shape arithmetic that is known."""
+def is_stored(value: onnx_ir.Value, facts: Facts) -> bool:
+    """Whether a value is an initializer, the output of a ``Constant`` node, or shape arithmetic that is
+    known.
+    """
     producer = value.producer()
     return (
         value.is_initializer()

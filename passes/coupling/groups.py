@@ -10,8 +10,8 @@ import onnx_ir
 
 from prunec.ir.facts import Facts
 from prunec.ir.rule import Index
-from prunec.passes.coupling.axes import Operand, Reason
-from prunec.passes.coupling.collect import Relations, is_constant
+from prunec.passes.coupling.axes import Operand, Reason, node_label
+from prunec.passes.coupling.collect import Relations, is_stored
 from prunec.passes.coupling.solve import Bools, Components
 
 
@@ -39,6 +39,10 @@ class Member:
         """How many slots of the axis one unit covers."""
         return int(np.count_nonzero(self.units == 0))
 
+    def __str__(self) -> str:
+        user = f"({node_label(self.operand.use[0])})" if self.operand.use else ""
+        return f"@{self.name}{user}:{self.axis}{f'*{self.width}' if self.width > 1 else ''}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Group:
@@ -49,7 +53,8 @@ class Group:
         components: per unit its component.
         members: the parameter axes that a unit is removed from.
         frozen: why no unit may go, or None.
-        statistic: an op takes a statistic over the group's units, so that removal changes it (LayerNorm, mean over channels).
+        statistic: an op takes a statistic over the group's units, so that removal changes it (LayerNorm, mean
+            over channels).
     """
 
     id: str
@@ -65,13 +70,15 @@ class Group:
 
     @property
     def width(self) -> int:
-        """Slots that one unit covers on the axis where it covers most (64 for an attention head of size 64)."""
+        """Slots that one unit covers on the axis where it covers most (64 for a head of size 64)."""
         return max((member.width for member in self.members), default=1)
 
     def __str__(self) -> str:
-        members = ", ".join(f"@{m.name}:{m.axis}" for m in self.members)
-        return f"group {self.id} size={self.units} {{{members}}}" + (
-            f" frozen: {self.frozen.text}" if self.frozen else ""
+        size = self.units or len(self.members[0].units)  # a class pinned as a whole has no components
+        members = ", ".join(str(m) for m in self.members)
+        return (
+            f"group {self.id} size={size}{' statistic' if self.statistic else ''} {{{members}}}"
+            f"{f' frozen: {self.frozen.text}' if self.frozen else ''}"
         )
 
 
@@ -116,24 +123,16 @@ def build_groups(facts: Facts, relations: Relations, components: Components) -> 
     """Sort components into groups by what they cover."""
     coupling = Coupling(facts, relations, components)
     parameters = _parameter_axes(coupling)
-    if not parameters:
-        return coupling
     owned = np.zeros(len(components.free), bool)
     for _, _, labels in parameters:
         owned[labels] = True
     signature = _signatures(components, relations.table.sizes)
     statistic = _statistic_components(coupling)
-    groups: list[Group] = []
-    for units in _classes(np.flatnonzero(owned & components.free), signature, components):
-        members = tuple(_members(units, parameters, len(owned)))
-        groups.append(
-            Group(
-                id=f"g{len(groups) + 1}",
-                components=units,
-                members=members,
-                statistic=bool(statistic[units].any()),
-            )
-        )
+    classes = _classes(np.flatnonzero(owned & components.free), signature, components)
+    groups = [
+        Group(id=f"g{n}", components=units, members=members, statistic=bool(statistic[units].any()))
+        for n, (units, members) in enumerate(_with_members(classes, parameters, len(owned)), start=1)
+    ]
     frozen = _frozen(coupling, owned & ~components.free, parameters, len(groups))
     coupling.groups = (*groups, *frozen)
     return coupling
@@ -151,7 +150,7 @@ def _parameter_axes(coupling: Coupling) -> list[tuple[Operand, int, Index]]:
 
 def is_parameter(value: onnx_ir.Value, facts: Facts) -> bool:
     """Whether a value is a constant tensor of the model that holds data, not shape arithmetic."""
-    return is_constant(value, facts) and value not in facts.derived
+    return is_stored(value, facts) and value not in facts.derived
 
 
 def _signatures(components: Components, sizes: Sequence[int]) -> Index:
@@ -177,13 +176,21 @@ def _classes(owned: Index, signature: Index, components: Components) -> list[Ind
     return [owned[inverse == number] for number in np.argsort(seen, kind="stable")]
 
 
-def _members(units: Index, parameters: list[tuple[Operand, int, Index]], count: int) -> Iterator[Member]:
-    number = np.full(count, -1)
-    number[units] = np.arange(len(units))
+def _with_members(
+    classes: Sequence[Index], parameters: list[tuple[Operand, int, Index]], count: int
+) -> Iterator[tuple[Index, tuple[Member, ...]]]:
+    """Every class with its members; one look at each axis, however many classes there are."""
+    owner, number = np.full(count, -1), np.full(count, -1)
+    for n, units in enumerate(classes):
+        owner[units] = n
+        number[units] = np.arange(len(units))
+    members: list[list[Member]] = [[] for _ in classes]
     for operand, axis, labels in parameters:
-        mine = number[labels]
-        if (mine >= 0).any():
-            yield Member(operand=operand, axis=axis, units=mine)
+        owners = owner[labels]
+        for n in np.unique(owners[owners >= 0]):
+            units = np.where(owners == n, number[labels], -1)
+            members[n].append(Member(operand=operand, axis=axis, units=units))
+    return zip(classes, map(tuple, members), strict=True)
 
 
 def _statistic_components(coupling: Coupling) -> Bools:
@@ -202,10 +209,10 @@ def _frozen(
     by_reason: dict[Reason, list[int]] = {}
     for component in np.flatnonzero(pinned):
         by_reason.setdefault(coupling.components.reasons[int(component)], []).append(int(component))
-    for reason, components in by_reason.items():
+    classes = [np.array(components) for components in by_reason.values()]
+    found = _with_members(classes, parameters, len(pinned))
+    for reason, (units, members) in zip(by_reason, found, strict=True):
         offset += 1
-        units = np.array(components)
-        members = tuple(_members(units, parameters, len(pinned)))
         yield Group(id=f"g{offset}", components=units, members=members, frozen=reason)
     for root, members in _pinned_classes(coupling).items():
         offset += 1

@@ -1,8 +1,9 @@
 """Axes that are products of factors, and which factor carries a cut.
 
-``768 = 12 heads x 64`` can lose whole heads or the same position of every head, not a bit of both: if slots went when their head
-*or* their position goes, removal would no longer be an equivalence. So of the factors of one product axis, one at a time
-carries the cut; the others are pinned. A grouped convolution, a flatten into a classifier, attention heads: all the same choice.
+``768 = 12 heads x 64`` can lose whole heads or the same position of every head, not a bit of both: if slots
+went when their head *or* their position goes, removal would no longer be an equivalence. So of the factors of
+one product axis, one at a time carries the cut; the others are pinned. A grouped convolution, a flatten into
+a classifier, attention heads: all the same choice.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from itertools import combinations
 from math import prod
 
 import numpy as np
+import onnx_ir
 
 from prunec.ir.rule import Index
 
@@ -24,7 +26,7 @@ class Product:
     """Product axes of one node that compete for factors.
 
     Attributes:
-        cause: name of the node.
+        cause: the node.
         axes: axis number and factors of every product axis.
         factors: axis number of every factor.
         sizes: size of every factor.
@@ -32,7 +34,7 @@ class Product:
         alternatives: the sets of factors that may carry together, none of which share a product axis.
     """
 
-    cause: str
+    cause: onnx_ir.Node
     axes: tuple[tuple[int, Term], ...]
     factors: Mapping[str, int]
     sizes: Mapping[str, int]
@@ -42,7 +44,7 @@ class Product:
     @classmethod
     def split(
         cls,
-        cause: str,
+        cause: onnx_ir.Node,
         axes: Sequence[tuple[int, Term]],
         factors: Mapping[str, int],
         fixed: Mapping[str, str],
@@ -89,9 +91,11 @@ def _alternatives(terms: Sequence[Term], names: set[str]) -> Iterator[frozenset[
 
 
 def permutation(source: Term, target: Term, sizes: Mapping[str, int]) -> Index:
-    """For every slot of an axis with factors ``target`` the slot of the axis with factors ``source`` that it holds.
+    """For every slot of an axis with factors ``target`` the slot of the axis with factors ``source`` that it
+    holds.
 
-    Both have the same factors in different orders: ``(a b)`` and ``(b a)`` are the two sides of a channel shuffle.
+    Both have the same factors in different orders: ``(a b)`` and ``(b a)`` are the two sides of a channel
+    shuffle.
     """
     labels = np.arange(prod(sizes[f] for f in source)).reshape([sizes[f] for f in source])
     return labels.transpose([source.index(f) for f in target]).ravel()

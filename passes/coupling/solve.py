@@ -1,9 +1,9 @@
 """From relations to components: which slots go together, and which cannot go at all.
 
-Whole axes are already merged; what is left are slots of the classes that meet data movement or products. They are numbered in one
-array, and connected components over it (scipy) do the rest. Products are decided one round at a time: a factor whose slots are
-all pinned cannot carry, which often leaves one choice; where several are left, attention heads come first, then the choice
-with the most units.
+Whole axes are already merged; what is left are slots of the classes that meet data movement or products. They
+are numbered in one array, and connected components over it (scipy) do the rest. Products are decided one
+round at a time: a factor whose slots are all pinned cannot carry, which often leaves one choice; where
+several are left, attention heads come first, then the choice with the most units.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from prunec.ir.rule import Index
-from prunec.passes.coupling.axes import Reason
+from prunec.passes.coupling.axes import Reason, node_label
 from prunec.passes.coupling.collect import IndexTie, Relations
 from prunec.passes.coupling.products import Product
 
@@ -122,14 +122,11 @@ def _pinned_slots(relations: Relations, state: Components, axis: int) -> Bools:
 
 def _carry(relations: Relations, product: Product, carriers: frozenset[str]) -> None:
     """Tie product axes to the factors that carry, pin what does not."""
-    table = relations.table
+    table, cause = relations.table, node_label(product.cause)
     for axis, term in product.axes:
         carrier = next((f for f in term if f in carriers), None)
         if carrier is None:
-            table.pin(
-                axis,
-                Reason(text=f"no factor of it can be cut at `{product.cause}`", rank=6, node=product.cause),
-            )
+            table.pin(axis, Reason(text=f"no factor of it can be cut at `{cause}`", rank=6, node=cause))
             continue
         index = product.coordinates(term, carrier)
         relations.ties.append(
@@ -137,11 +134,8 @@ def _carry(relations: Relations, product: Product, carriers: frozenset[str]) -> 
         )
     for factor, axis in product.factors.items():
         if factor not in carriers:
-            text = (
-                product.fixed.get(factor)
-                or f"the other factor of its product carries the cut at `{product.cause}`"
-            )
-            table.pin(axis, Reason(text=text, rank=6, node=product.cause))
+            text = f"the other factor of its product carries the cut at `{cause}`"
+            table.pin(axis, Reason(text=product.fixed.get(factor) or text, rank=6, node=cause))
 
 
 def _components(relations: Relations) -> Components:

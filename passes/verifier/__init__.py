@@ -1,8 +1,9 @@
 """Translation validation: after a transform, prove by inspection and by execution that it did what it said.
 
-Three checks, each in a module of its own: ``shapes`` (ONNX's checker and strict shape inference agree with what the cut predicted),
-``broadcast`` (nothing broadcasts that did not before) and ``masked`` (the outputs equal those of the model before, with the removed slices
-set to zero). ``compare`` holds what "equal" means.
+Three checks, each in a module of its own: ``shapes`` (ONNX's checker and strict shape inference agree with
+what the cut predicted),
+``broadcast`` (nothing broadcasts that did not before) and ``masked`` (the outputs equal those of the model
+before, with the removed slices set to zero). ``compare`` holds what "equal" means.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ class Verdict:
         equivalence: ``same``, ``masked`` or ``masked-kept-statistics``: what the outputs were compared with.
         error: largest difference of an output, relative to the largest magnitude of that output.
         batch: batch size of the probe inputs.
+        witnesses: intermediate values that were compared too, because an output is nearly constant.
     """
 
     pass_name: str
@@ -38,16 +40,20 @@ class Verdict:
     equivalence: str
     error: float
     batch: int
+    witnesses: int = 0
 
     def __str__(self) -> str:
         against = {
             "same": "the model before it",
             "masked": "the model before it with the removed slices set to zero",
-            "masked-kept-statistics": "the model before it with the removed slices set to zero and statistics over the kept ones",
+            "masked-kept-statistics": (
+                "the model before it with the removed slices set to zero and statistics over the kept ones"
+            ),
         }[self.equivalence]
+        also = f" and {self.witnesses} intermediate values" if self.witnesses else ""
         return (
-            f"{self.pass_name}: {self.values} shapes and {self.broadcasts} broadcasts hold; outputs equal {against} "
-            f"(relative error {self.error:.1e}, batch {self.batch})"
+            f"{self.pass_name}: {self.values} shapes and {self.broadcasts} broadcasts hold; outputs{also} "
+            f"equal {against} (relative error {self.error:.1e}, batch {self.batch})"
         )
 
 
@@ -79,19 +85,21 @@ def verify(
         UserError: ONNX Runtime does not run the model as it was before.
     """
     from prunec.passes.verifier.broadcast import check_broadcasts
-    from prunec.passes.verifier.compare import check_outputs
+    from prunec.passes.verifier.compare import compare_outputs
     from prunec.passes.verifier.masked import make_reference
     from prunec.passes.verifier.shapes import check_shapes
 
     values = check_shapes(pass_name, before, after, analyses.facts(), predicted)
     broadcasts = check_broadcasts(pass_name, before, after, analyses.facts())
-    equivalence = "same" if step is None else make_reference(before, step, unit)
-    error, batch = check_outputs(pass_name, before, after, seed=seed)
+    reference = None if step is None else make_reference(before, step, unit)
+    kept = None if reference is None else reference.kept
+    comparison = compare_outputs(pass_name, before, after, kept=kept, seed=seed)
     return Verdict(
         pass_name=pass_name,
         values=values,
         broadcasts=broadcasts,
-        equivalence=equivalence,
-        error=error,
-        batch=batch,
+        equivalence="same" if reference is None else reference.equivalence,
+        error=comparison.error,
+        batch=comparison.batch,
+        witnesses=comparison.witnesses,
     )

@@ -1,6 +1,7 @@
 """The broadcast contract: an elementwise op broadcasts on exactly the axes on which it broadcast before.
 
-A skip path that shrinks to one channel, or keeps its old width of one, does not fail in any runtime: it broadcasts.
+A skip path that shrinks to one channel, or keeps its old width of one, does not fail in any runtime: it
+broadcasts.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ def _violation(
     shapes = [f"%{v.name} {list(facts.shape(v) or ())} {_producer(v)}" for v in node.inputs if v is not None]
     result = facts.shape(node.outputs[0]) or ()
     return VerificationError(
-        f"`{node.op_type}` broadcasts 1 channel to {result[-back]} after `{pass_name}`, which it did not before",
+        f"`{node.op_type}` broadcasts 1 channel to {result[-back]} after `{pass_name}`, unlike before",
         code="V012",
         place=Place(file=file, node=node.name or None),
         notes=[

@@ -1,29 +1,47 @@
 """The masked reference: the model before a cut, with everything that was cut set to zero.
 
-Removed slices of weights, biases and scales become zero, on the producing and the consuming side. Where an op sums or takes a statistic
-over a cut axis of computed values (a LayerNorm, a mean over channels, the dot product of two activations), zeros are not enough:
-there the reference gathers the kept slots first, runs the op on them, and scatters the result back with zeros in the removed
-places. It is built from the plan and the graph before the cut, and shares no code with the cutting.
+Removed slices of weights, biases and scales become zero, on the producing and the consuming side. Where an op
+sums or takes a statistic over a cut axis of computed values (a LayerNorm, a mean over channels, the dot
+product of two activations), zeros are not enough: there the reference gathers the kept slots first, runs the
+op on them, and scatters the result back with zeros in the removed places. It is built from the plan and the
+graph before the cut, and shares no code with the cutting.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+
 import numpy as np
 import onnx_ir
 
-from prunec.ir.module import Module
+from prunec.ir.module import Module, opset_of
 from prunec.ir.op import Op
 from prunec.ir.rule import Index, Rule
+from prunec.ir.site import Site
 from prunec.passes.coupling import analyse
 from prunec.passes.coupling.axes import Operand
-from prunec.passes.coupling.collect import is_constant
 from prunec.passes.coupling.groups import Coupling, is_parameter
 from prunec.passes.coupling.solve import Bools, Unit
-from prunec.passes.plan import Step
+from prunec.passes.plan import Equivalence, Step
 from prunec.passes.steps import components_of
 
 
-def make_reference(module: Module, step: Step, unit: Unit = "head") -> str:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reference:
+    """What is known about a masked reference.
+
+    Attributes:
+        equivalence: ``masked``, or ``masked-kept-statistics`` where some op had to be restricted to the kept
+            slots.
+        kept: per computed value that the step cuts the slots of its axes that stay.
+    """
+
+    equivalence: Equivalence
+    kept: Mapping[str, Mapping[int, Index]]
+
+
+def make_reference(module: Module, step: Step, unit: Unit = "head") -> Reference:
     """Turn a module into the masked reference of a step.
 
     Args:
@@ -31,22 +49,24 @@ def make_reference(module: Module, step: Step, unit: Unit = "head") -> str:
         step: what was removed.
         unit: what attention lost (see the coupling analysis).
 
-    Returns:
-        ``masked``, or ``masked-kept-statistics`` where some op had to be restricted to the kept slots.
+    Raises:
+        UserError: the step does not fit the module.
     """
     coupling = analyse(module.model, unit=unit)
-    reference = _Reference(module.model, coupling, components_of(step, coupling))
-    return reference.build()
+    builder = _Builder(module.model, coupling, components_of(step, coupling))
+    kept = builder.kept_slots()
+    return Reference(equivalence=builder.build(), kept=kept)
 
 
-class _Reference:
+class _Builder:
     def __init__(self, model: onnx_ir.Model, coupling: Coupling, removed: Bools) -> None:
         self.model = model
         self.coupling = coupling
         self.removed = removed
         self.count = 0
 
-    def build(self) -> str:
+    def build(self) -> Equivalence:
+        """Mask the model in place."""
         relations = self.coupling.relations
         for operand in list(relations.table.operands):
             if is_parameter(operand.value, self.coupling.facts):
@@ -56,6 +76,15 @@ class _Reference:
         ]
         return "masked-kept-statistics" if any(restricted) else "masked"
 
+    def kept_slots(self) -> dict[str, dict[int, Index]]:
+        """Per computed value that is cut the slots of its axes that stay."""
+        slots: dict[str, dict[int, Index]] = {}
+        for operand, numbers in self.coupling.relations.table.operands.items():
+            masks = {a: np.flatnonzero(m) for a, n in enumerate(numbers) if (m := self._mask(n)) is not None}
+            if masks and operand.value.name:
+                slots[operand.value.name] = masks
+        return slots
+
     def _mask(self, number: int) -> Bools | None:
         """Per slot of an axis whether it stays, None where all do."""
         labels = self.coupling.labels(number)
@@ -63,7 +92,7 @@ class _Reference:
             return None
         return ~self.removed[labels]
 
-    # -- zeros --------------------------------------------------------------------------------------------------------
+    # -- zeros ------------------------------------------------------------
 
     def _zero(self, operand: Operand) -> None:
         numbers = self.coupling.relations.table.operands[operand]
@@ -76,8 +105,13 @@ class _Reference:
         tensor = onnx_ir.convenience.get_const_tensor(operand.value)
         assert tensor is not None
         array = tensor.numpy().copy()
+        node, position = zeroed[0]
+        site = Site(node, self.coupling.facts, opset_of(self.model.graph, node.domain))
+        zero = ops[node].zero(site, position) if node in ops else np.zeros(())
         for axis, mask in masks.items():
-            np.moveaxis(array, axis, 0)[~mask] = 0
+            np.moveaxis(array, axis, 0)[~mask] = np.moveaxis(np.broadcast_to(zero, array.shape), axis, 0)[
+                ~mask
+            ]
         constant = self._constant(onnx_ir.Tensor(array, dtype=tensor.dtype))
         for node, position in zeroed:
             node.replace_input_with(position, constant)
@@ -86,15 +120,16 @@ class _Reference:
         self.count += 1
         value = onnx_ir.val(f"prunec_reference_{self.count}", const_value=tensor)
         self.model.graph.register_initializer(value)
+        self.coupling.facts.constant.add(value)  # a zeroed weight is a weight still
         return value
 
-    # -- statistics ---------------------------------------------------------------------------------------------------
+    # -- statistics ------------------------------------------------------------
 
     def _restrict(self, node: onnx_ir.Node, op: Op, rule: Rule) -> bool:
         """Run an op that reduces over cut factors on the kept slots only; False where that is not needed."""
         factors = self.coupling.relations.factors
         cut = {f for f in rule.reduced if (node, f) in factors and self._mask(factors[node, f]) is not None}
-        computed = [v for v in node.inputs if v is not None and not is_constant(v, self.coupling.facts)]
+        computed = [v for v in node.inputs if v is not None and v not in self.coupling.facts.constant]
         if not cut or (op.linear and len(computed) < 2):
             return False
         for position, operand in enumerate(rule.inputs):

@@ -20,7 +20,8 @@ def check_shapes(
     facts: Facts,
     predicted: Mapping[str, tuple[int, ...]] | None,
 ) -> int:
-    """Check a module's shapes: node by node against the prediction, then whole by ONNX's strict shape inference.
+    """Check a module's shapes: node by node against the prediction, then whole by ONNX's strict shape
+    inference.
 
     Returns:
         How many values were compared with the prediction.
@@ -48,7 +49,8 @@ def _compare(pass_name: str, facts: Facts, predicted: Mapping[str, tuple[int, ..
             producer = value.producer()
             where = f"`{producer.op_type}` makes" if producer is not None else "the graph has"
             raise VerificationError(
-                f"{where} `{value.name}` of shape {list(shape)} after `{pass_name}`, which predicted {list(expected)}",
+                f"{where} `{value.name}` of shape {list(shape)} after `{pass_name}`, "
+                f"which predicted {list(expected)}",
                 code="V011",
                 notes=[f"the node is `{producer.name}`"] if producer is not None else [],
             )
@@ -58,7 +60,8 @@ def _compare(pass_name: str, facts: Facts, predicted: Mapping[str, tuple[int, ..
 def strict_inference_error(module: Module) -> str | None:
     """What ONNX's strict shape inference has against a graph, None where it accepts it.
 
-    Large weights become inputs of the proto that is checked, and no shape is declared in advance: a stale ``value_info`` would
+    Large weights become inputs of the proto that is checked, and no shape is declared in advance: a stale
+    ``value_info`` would
     hide the very errors that are looked for.
     """
     large = weights_of(module.model, smallest=SMALLEST_WEIGHT)

@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import pytest
+from sample_passes import SAMPLES, Idle, Needy, Odd, Prune, Repeat
 
 from prunec.ir.diagnostics import UserError
 from prunec.passes.options import NM, Check, at_least, check_options, fields_of, format_options, within
 from prunec.passes.pipeline import Pipeline, parse_pipeline
-from sample_passes import SAMPLES, Idle, Needy, Odd, Prune, Repeat
 
 
 def parsed(text: str) -> object:

@@ -8,11 +8,11 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from sample_passes import SAMPLES, Idle, Prune
 
 from prunec.ir.diagnostics import UserError
 from prunec.passes import registry
 from prunec.passes.registry import BUILT_IN, Registry, load_pass, pass_names
-from sample_passes import SAMPLES, Idle, Prune
 
 HEAVY = ["numpy", "onnx", "onnx_ir", "onnxruntime", "scipy", "torch", "rich", "networkx"]
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 import pytest
+from sample_passes import SAMPLES
 
 import prunec
 from prunec.ir.diagnostics import GateError, Remark, UserError, VerificationError
@@ -18,7 +19,6 @@ from prunec.passes import pipeline, registry
 from prunec.passes.plan import Plan
 from prunec.passes.registry import Registry
 from prunec.tools import prunec as command
-from sample_passes import SAMPLES
 
 PLAN = Plan(source_name="net.onnx", source_sha256=None, pipeline="prune{ratio=0.25}", steps=())
 

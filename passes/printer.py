@@ -1,0 +1,108 @@
+"""The dump: a module as text, with every axis in terms of channel groups.
+
+::
+
+    group g1 size=8 {@c1.weight:0, @c1.bias:0, @c2.weight:1}
+    group g2 size=10 {@fc.weight:0} frozen: graph output `logits`
+    graph @net {opset=17} (%x: f32[N, 3, 8, 8]) -> (%logits: f32[N, g2:10]) {
+      %c2 = Conv(%relu, @c2.weight) : (f32[N, g1:8, 8, 8], f32[g3:8, g1:8, 3, 3] #2:4(axis=1)) -> ...
+
+See :mod:`prunec.passes.coupling.view` for how groups are written, :mod:`prunec.ir.printer` for the rest.
+Behind ``#`` stands how sparse a weight is.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import onnx_ir
+
+from prunec.ir.printer import Annotator, Printer
+from prunec.ir.sparsity import find_pattern, zero_share
+from prunec.passes.coupling import analyse
+from prunec.passes.coupling.groups import Coupling
+from prunec.passes.coupling.view import GroupView
+
+if TYPE_CHECKING:
+    from prunec.ir.module import Module
+
+LEAST_ZEROS = 0.05
+"""Share of zeros from which on it is worth a note."""
+
+
+def print_module(
+    module: Module, *, coupling: Coupling | None = None, groups: bool = True, all: bool = False
+) -> str:
+    """A module as text that ends in a line end.
+
+    Args:
+        module: the module.
+        coupling: its channel groups, where they are at hand already.
+        groups: print the groups in front of the graph.
+        all: print shape arithmetic and ``Constant`` nodes too.
+    """
+    coupling = coupling or analyse(module.model)
+    view = GroupView.of(coupling)
+    printer = Printer(model=module.model, facts=coupling.facts, annotator=GroupAnnotator(view), all=all)
+    lines = [*(group_lines(view) if groups else ()), *printer.lines()]
+    return "\n".join(lines) + "\n"
+
+
+def group_lines(view: GroupView) -> Iterator[str]:
+    """A line for every group; frozen axes that are tied to nothing are counted by reason at the end."""
+    for group in view.coupling.groups:
+        if group.id not in view.alone:
+            yield str(group)
+    alone = [g.frozen.text for g in view.coupling.groups if g.id in view.alone and g.frozen is not None]
+    for reason, count in Counter(alone).items():
+        yield f"// {count:,} {'axis' if count == 1 else 'axes'} of parameters frozen alone: {reason}"
+
+
+@dataclass(slots=True)
+class GroupAnnotator(Annotator):
+    """Gives axes their groups, and weights their sparsity.
+
+    Attributes:
+        view: where the groups are.
+    """
+
+    view: GroupView
+    _sparsity: dict[tuple[onnx_ir.Value, tuple[int, ...]], str] = field(default_factory=dict)
+
+    def axes(self, value: onnx_ir.Value, use: tuple[onnx_ir.Node, int] | None) -> Sequence[str | None]:
+        """The groups of every axis that has any and whose size is fixed."""
+        numbers = self.view.numbers(value, use)
+        dynamic = self.view.coupling.facts.dynamic.get(value, frozenset())
+        return [None if a in dynamic else self.view.text(n) for a, n in enumerate(numbers or ())]
+
+    def note(self, value: onnx_ir.Value, use: tuple[onnx_ir.Node, int] | None) -> str:
+        """A weight's 2:4 pattern and its share of zeros, where it has them."""
+        tensor = value.const_value
+        if use is None or tensor is None or len(tensor.shape) < 2 or not tensor.dtype.is_floating_point():
+            return ""
+        axes = self._reduced_axes(use)
+        if axes and (value, axes) not in self._sparsity:
+            self._sparsity[value, axes] = _sparsity(tensor, axes)
+        return self._sparsity.get((value, axes), "")
+
+    def _reduced_axes(self, use: tuple[onnx_ir.Node, int]) -> tuple[int, ...]:
+        """The axes over which a contraction sums the operand; empty where the node is no contraction."""
+        node, position = use
+        relations = self.view.coupling.relations
+        op, rule = relations.ops.get(node), relations.rules.get(node)
+        if op is None or rule is None or not op.linear:
+            return ()
+        operand = rule.inputs[position] or ()
+        return tuple(a for a, term in enumerate(operand) if term and set(term) <= rule.reduced)
+
+
+def _sparsity(tensor: onnx_ir.TensorProtocol, axes: tuple[int, ...]) -> str:
+    array = tensor.numpy()
+    share = zero_share(array)
+    pattern = find_pattern(array, axes) if share >= LEAST_ZEROS else None
+    text = f" #{pattern}" if pattern is not None else ""
+    exact_half = pattern is not None and round(100 * share) == 50
+    return text if share < LEAST_ZEROS or exact_half else f"{text} #zeros={share:.0%}"
