@@ -9,9 +9,10 @@ other sizes tell which axes and numbers are dynamic.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,13 @@ Array = NDArray[Any]
 
 #: Arrays larger than this are data, not shape arithmetic.
 SMALL = 4096
+
+#: Common ops of shape arithmetic that make nothing large of a few small inputs, whatever those hold.
+_BOUNDED = frozenset(
+    {"Add", "And", "Cast", "Ceil", "Concat", "Div", "Equal", "Floor", "Gather", "Greater", "Identity", "Less"}
+    | {"Max", "Min", "Mod", "Mul", "Neg", "Not", "Or", "ReduceProd", "Reshape", "Slice", "Sqrt", "Squeeze"}
+    | {"Sub", "Transpose", "Unsqueeze", "Where"}
+)
 
 _OnnxError = onnx.checker.ValidationError
 
@@ -133,12 +141,26 @@ class _Walk:
         nodes = list(self.model.graph)
         for node in nodes:
             self._visit(node)
-        missing = [o for n in nodes for o in n.outputs if o.name and o not in self.facts.shapes]
-        if missing and probe and self._probe(missing):
+        for lacking in (self._blockers, self._missing) if probe else ():
+            if not (values := lacking(nodes)) or not self._probe(values):
+                break
             for node in nodes:
-                if any(o in self.facts.shapes for o in node.outputs):
-                    self._visit(node)
+                self._visit(node)
         return self.facts
+
+    def _missing(self, nodes: Iterable[onnx_ir.Node]) -> list[onnx_ir.Value]:
+        """The values without a shape."""
+        return [o for node in nodes for o in node.outputs if o.name and o not in self.facts.shapes]
+
+    def _blockers(self, nodes: Iterable[onnx_ir.Node]) -> list[onnx_ir.Value]:
+        """Of the values without a shape those where inference stops; the others may well follow from them."""
+        stopped = (
+            node
+            for node in nodes
+            if all(v is None or v in self.facts.shapes for v in node.inputs)
+            or _schema(node.op_type, node.domain, opset_of(self.model.graph, node.domain)) is None
+        )
+        return self._missing(stopped)
 
     def _seed(self) -> None:
         graph = self.model.graph
@@ -205,14 +227,20 @@ class _Walk:
         return [np.array(shape[start:end], np.int64)]
 
     def _evaluate_reference(self, node: onnx_ir.Node) -> list[Array] | None:
-        inferred = self._infer_shapes(node)
-        if any(np.prod(shape) > SMALL for shape in inferred.values()):
+        if not self._stays_small(node):
             return None
         inputs = [None if v is None else self.facts.numbers[v] for v in node.inputs]
         results = evaluate(node, inputs, opset_of(self.model.graph, node.domain))
         if results is None or any(r is None for r in results):
             return None
         return [r for r in results if r is not None]
+
+    def _stays_small(self, node: onnx_ir.Node) -> bool:
+        """Whether what a node makes of known numbers is small enough to be computed."""
+        sizes = (self.facts.numbers[v].size for v in node.inputs if v is not None)
+        if node.op_type in _BOUNDED and prod(max(1, size) for size in sizes) <= SMALL:
+            return True
+        return all(prod(shape) <= SMALL for shape in self._infer_shapes(node).values())
 
     def _infer(self, node: onnx_ir.Node) -> None:
         for value, shape in self._infer_shapes(node).items():

@@ -160,17 +160,20 @@ class Cutter:
             cuts[tuple((a, kept.tobytes()) for a, kept in self.cut_axes(operand).items())].append(operand)
         uses = sum(len(value.uses()) if operand.use is None else 1 for operand in operands)
         in_place = len(cuts) == 1 and uses == len(value.uses())
+        made: dict[bytes, onnx_ir.Value] = {}  # zero biases stay one tensor wherever they have one size
         for alike in cuts.values():
             tensor = self._cut_tensor(value, self.cut_axes(alike[0]))
             if in_place:
                 value.const_value = tensor
                 value.shape = onnx_ir.Shape(tensor.shape.numpy())
                 continue
-            copy = self.new_constant(f"{value.name}_cut", tensor)
-            self.copies[copy.name or ""] = value.name or ""
+            content = tensor.tobytes()
+            if content not in made:
+                made[content] = self.new_constant(f"{value.name}_cut", tensor)
+                self.copies[made[content].name or ""] = value.name or ""
             for operand in alike:
                 assert operand.use is not None
-                operand.use[0].replace_input_with(operand.use[1], copy)
+                operand.use[0].replace_input_with(operand.use[1], made[content])
 
     def _cut_tensor(self, value: onnx_ir.Value, axes: Mapping[int, Index]) -> onnx_ir.TensorProtocol:
         tensor = value.const_value

@@ -51,8 +51,8 @@ class Einsum(Op):
         return replace(rule, pins=tuple(_bystanders(site, rule, inputs)))
 
     def _shapes(self, site: Site) -> list[tuple[int, ...] | None]:
-        site.output_shape()
         shapes = [None if v is None else site.shape(i) for i, v in enumerate(site.node.inputs)]
+        site.output_shape()
         return [None if i in self.numbers and prod(s or ()) == 1 else s for i, s in enumerate(shapes)]
 
     def _template(self, inputs: Sequence[tuple[int, ...] | None]) -> Template:
