@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal
 
 import ml_dtypes
@@ -81,6 +81,8 @@ class Runner:
         proto = without_weights(model, dict.fromkeys(self._weights, ("-", 0)))
         if outputs is not None:
             self._choose_outputs(proto, list(outputs))
+            read = _drop_unneeded(proto.graph)
+            self._weights = {name: weight for name, weight in self._weights.items() if name in read}
         self._check_size(proto)
         options = session_options(optimize=optimize, threads=threads)
         if self._weights:
@@ -159,6 +161,36 @@ class Runner:
     def _failure(self, what: str, error: Exception) -> PrunecError:
         kind = UserError if self._blame == "user" else PassFailure
         return kind(f"{what}: {clean_message(str(error))}", place=Place(file=self._file))
+
+
+def _drop_unneeded(graph: onnx.GraphProto) -> set[str]:
+    """Remove nodes, initializers and inputs that no output depends on; ONNX Runtime would run all nodes.
+
+    Returns:
+        The names of all values that are left.
+    """
+    needed = {value.name for value in graph.output}
+    for index in reversed(range(len(graph.node))):
+        node = graph.node[index]
+        if needed.isdisjoint(node.output):
+            del graph.node[index]
+        else:
+            needed.update(_reads(node))
+    for values in (graph.initializer, graph.input):
+        for index in reversed(range(len(values))):
+            if values[index].name not in needed:
+                del values[index]
+    return needed
+
+
+def _reads(node: onnx.NodeProto) -> Iterator[str]:
+    """Names of the values that a node, or a graph inside it, reads."""
+    yield from node.input
+    for attribute in node.attribute:
+        for graph in (attribute.g, *attribute.graphs):
+            yield from (value.name for value in graph.output)
+            for inner in graph.node:
+                yield from _reads(inner)
 
 
 _FOREIGN = {

@@ -3,15 +3,16 @@ arithmetic.
 
 One walk in topological order. Integer arithmetic on shapes (``Shape -> Gather -> Mul -> Concat -> Reshape``
 tails) is evaluated with ONNX's own reference kernels, everything else goes through ONNX's own shape
-inference, node by node, which then sees those numbers. Symbolic dimensions get concrete sizes; a second walk
-with other sizes tells which axes and numbers are dynamic.
+inference, node by node, which then sees those numbers. Symbolic dimensions get concrete sizes; walks with
+other sizes tell which axes and numbers are dynamic.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ import onnx_ir
 from numpy.typing import NDArray
 
 from prunec.ir.diagnostics import PrunecError
+from prunec.ir.evaluate import evaluate
 from prunec.ir.module import opset_of
 from prunec.ir.sizes import SymbolSizes, input_shapes, symbol_sizes
 
@@ -28,11 +30,14 @@ Array = NDArray[Any]
 #: Arrays larger than this are data, not shape arithmetic.
 SMALL = 4096
 
-_OnnxError = onnx.checker.ValidationError
-
-_RANDOM = frozenset(
-    {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial"}
+#: Common ops of shape arithmetic that make nothing large of a few small inputs, whatever those hold.
+_BOUNDED = frozenset(
+    {"Add", "And", "Cast", "Ceil", "Concat", "Div", "Equal", "Floor", "Gather", "Greater", "Identity", "Less"}
+    | {"Max", "Min", "Mod", "Mul", "Neg", "Not", "Or", "ReduceProd", "Reshape", "Slice", "Sqrt", "Squeeze"}
+    | {"Sub", "Transpose", "Unsqueeze", "Where"}
 )
+
+_OnnxError = onnx.checker.ValidationError
 
 
 @dataclass(slots=True)
@@ -44,6 +49,7 @@ class Facts:
         numbers: contents of small constants and of integer values computed from constants and shapes.
         derived: the values in ``numbers`` that some node computes (the rest are initializers and constants).
         types: element type of every value whose type is known, as ONNX numbers them.
+        constant: values that depend on no graph input: initializers, and what is computed from them alone.
         dynamic: per value the axes whose size follows the sizes of the graph inputs.
         unstable: values in ``numbers`` whose contents follow the sizes of the graph inputs.
     """
@@ -51,6 +57,7 @@ class Facts:
     shapes: dict[onnx_ir.Value, tuple[int, ...]] = field(default_factory=dict)
     numbers: dict[onnx_ir.Value, Array] = field(default_factory=dict)
     derived: set[onnx_ir.Value] = field(default_factory=set)
+    constant: set[onnx_ir.Value] = field(default_factory=set)
     types: dict[onnx_ir.Value, int] = field(default_factory=dict)
     dynamic: dict[onnx_ir.Value, frozenset[int]] = field(default_factory=dict)
     unstable: set[onnx_ir.Value] = field(default_factory=set)
@@ -69,6 +76,15 @@ class Facts:
         """Whether every output of a node is a known number: then the node is shape arithmetic, no data."""
         return bool(node.outputs) and all(o in self.derived for o in node.outputs if o.name)
 
+    def copy(self, value: onnx_ir.Value, constant: onnx_ir.Value) -> None:
+        """Note what is known about a value for the initializer that takes its place."""
+        if value in self.shapes:
+            self.shapes[constant] = self.shapes[value]
+        if value in self.numbers:
+            self.numbers[constant] = self.numbers[value]
+        if value in self.types:
+            self.types[constant] = self.types[value]
+
 
 def infer_facts(model: onnx_ir.Model) -> Facts:
     """Derive the facts of a model's main graph.
@@ -83,6 +99,9 @@ def infer_facts(model: onnx_ir.Model) -> Facts:
         )
     if symbol_sizes(model.graph):
         _mark_dynamic(facts, _Walk(model, symbol_sizes(model.graph, batch=2, spatial=96, other=12)).run())
+        # Sizes that nothing divides: padding to a multiple of 32 is 0 for both 64 and 96, yet no constant.
+        odd = _Walk(model, symbol_sizes(model.graph, batch=3, spatial=67, other=13)).run(probe=False)
+        _mark_dynamic(facts, odd, complete=False)
     return facts
 
 
@@ -91,15 +110,19 @@ def _missing(graph: onnx_ir.Graph, facts: Facts) -> int:
     return sum(1 for node in graph for o in node.outputs if o.name and o not in facts.shapes)
 
 
-def _mark_dynamic(facts: Facts, other: Facts) -> None:
+def _mark_dynamic(facts: Facts, other: Facts, *, complete: bool = True) -> None:
+    """Note what differs at other sizes; if ``complete``, also the numbers that are not known there."""
     for value, shape in facts.shapes.items():
         second = other.shapes.get(value)
         if second is not None and len(second) == len(shape):
             axes = frozenset(a for a, (m, n) in enumerate(zip(shape, second, strict=True)) if m != n)
             if axes:
-                facts.dynamic[value] = axes
+                facts.dynamic[value] = facts.dynamic.get(value, frozenset()) | axes
     for value, array in facts.numbers.items():
-        if value not in other.numbers or not np.array_equal(array, other.numbers[value]):
+        if value not in other.numbers:
+            if complete:
+                facts.unstable.add(value)
+        elif not np.array_equal(array, other.numbers[value]):
             facts.unstable.add(value)
 
 
@@ -113,17 +136,31 @@ class _Walk:
         imports = {"" if d == "ai.onnx" else d: version for d, version in model.graph.opset_imports.items()}
         self.opsets = tuple(imports.items())
 
-    def run(self) -> Facts:
+    def run(self, *, probe: bool = True) -> Facts:
         self._seed()
         nodes = list(self.model.graph)
         for node in nodes:
             self._visit(node)
-        missing = [o for n in nodes for o in n.outputs if o.name and o not in self.facts.shapes]
-        if missing and self._probe(missing):
+        for lacking in (self._blockers, self._missing) if probe else ():
+            if not (values := lacking(nodes)) or not self._probe(values):
+                break
             for node in nodes:
-                if any(o in self.facts.shapes for o in node.outputs):
-                    self._visit(node)
+                self._visit(node)
         return self.facts
+
+    def _missing(self, nodes: Iterable[onnx_ir.Node]) -> list[onnx_ir.Value]:
+        """The values without a shape."""
+        return [o for node in nodes for o in node.outputs if o.name and o not in self.facts.shapes]
+
+    def _blockers(self, nodes: Iterable[onnx_ir.Node]) -> list[onnx_ir.Value]:
+        """Of the values without a shape those where inference stops; the others may well follow from them."""
+        stopped = (
+            node
+            for node in nodes
+            if all(v is None or v in self.facts.shapes for v in node.inputs)
+            or _schema(node.op_type, node.domain, opset_of(self.model.graph, node.domain)) is None
+        )
+        return self._missing(stopped)
 
     def _seed(self) -> None:
         graph = self.model.graph
@@ -140,6 +177,7 @@ class _Walk:
     def _record_constant(self, value: onnx_ir.Value, tensor: onnx_ir.TensorProtocol | None) -> None:
         if tensor is None:
             return
+        self.facts.constant.add(value)
         self.facts.shapes[value] = tuple(tensor.shape.numpy())
         self.facts.types[value] = int(tensor.dtype)
         if tensor.size <= SMALL and tensor.dtype != onnx_ir.DataType.STRING:
@@ -150,14 +188,16 @@ class _Walk:
             self._record_constant(node.outputs[0], constant_tensor(node))
         elif not self._evaluate(node):
             self._infer(node)
+            if node.inputs and all(v is None or v in self.facts.constant for v in node.inputs):
+                self.facts.constant.update(node.outputs)
 
     def _evaluate(self, node: onnx_ir.Node) -> bool:
         """Compute a node of shape arithmetic; False where it is something else."""
-        if node.domain not in ("", "ai.onnx") or node.op_type in _RANDOM or not node.inputs:
+        if node.domain not in ("", "ai.onnx") or not node.inputs:
             return False
         if node.op_type in ("Shape", "Size"):
             arrays = self._evaluate_shape(node)
-        elif all(v is None or v in self.facts.numbers for v in node.inputs):
+        elif all(v is None or self._is_shape_number(v) for v in node.inputs):
             arrays = self._evaluate_reference(node)
         else:
             return False
@@ -167,8 +207,13 @@ class _Walk:
             self.facts.shapes[value] = array.shape
             self.facts.numbers[value] = array
             self.facts.derived.add(value)
+            self.facts.constant.add(value)
             self.facts.types[value] = int(onnx_ir.DataType.from_numpy(array.dtype))
         return True
+
+    def _is_shape_number(self, value: onnx_ir.Value) -> bool:
+        array = self.facts.numbers.get(value)
+        return array is not None and _is_shape_arithmetic(array)
 
     def _evaluate_shape(self, node: onnx_ir.Node) -> list[Array] | None:
         shape = self.facts.shape(node.inputs[0])
@@ -182,19 +227,20 @@ class _Walk:
         return [np.array(shape[start:end], np.int64)]
 
     def _evaluate_reference(self, node: onnx_ir.Node) -> list[Array] | None:
-        inferred = self._infer_shapes(node)
-        if any(np.prod(shape) > SMALL for shape in inferred.values()):
+        if not self._stays_small(node):
             return None
-        kernel = _reference_kernel(node.op_type, opset_of(self.model.graph, node.domain))
-        if kernel is None:
+        inputs = [None if v is None else self.facts.numbers[v] for v in node.inputs]
+        results = evaluate(node, inputs, opset_of(self.model.graph, node.domain))
+        if results is None or any(r is None for r in results):
             return None
-        try:
-            attributes = {name: _attribute_value(a) for name, a in node.attributes.items()}
-            arrays = [None if v is None else self.facts.numbers[v] for v in node.inputs]
-            result = kernel.eval(*arrays, n_outputs=len(node.outputs), **attributes)
-        except Exception:  # noqa: BLE001 - whatever a reference kernel cannot do is simply not known
-            return None
-        return [np.asarray(r) for r in (result if isinstance(result, tuple) else (result,))]
+        return [r for r in results if r is not None]
+
+    def _stays_small(self, node: onnx_ir.Node) -> bool:
+        """Whether what a node makes of known numbers is small enough to be computed."""
+        sizes = (self.facts.numbers[v].size for v in node.inputs if v is not None)
+        if node.op_type in _BOUNDED and prod(max(1, size) for size in sizes) <= SMALL:
+            return True
+        return all(prod(shape) <= SMALL for shape in self._infer_shapes(node).values())
 
     def _infer(self, node: onnx_ir.Node) -> None:
         for value, shape in self._infer_shapes(node).items():
@@ -279,19 +325,13 @@ def constant_tensor(node: onnx_ir.Node) -> onnx_ir.TensorProtocol | None:
 
 def _is_shape_arithmetic(array: Array) -> bool:
     """Integers, booleans and single numbers; larger float arrays are data that pruning may have to cut."""
-    return array.size <= SMALL and (array.dtype.kind in "iub" or array.size == 1)
+    return array.size <= SMALL and (
+        array.dtype.kind in "iub" or (array.size == 1 and array.dtype.kind not in "OSU")
+    )
 
 
 def _int_attribute(node: onnx_ir.Node, name: str, default: int) -> int:
     return int(node.attributes[name].as_int()) if name in node.attributes else default
-
-
-def _attribute_value(attribute: onnx_ir.Attr) -> Any:
-    if attribute.type == onnx_ir.AttributeType.TENSOR:
-        return onnx.numpy_helper.from_array(attribute.as_tensor().numpy())
-    if attribute.type in (onnx_ir.AttributeType.GRAPH, onnx_ir.AttributeType.GRAPHS):
-        raise ValueError("control flow is not shape arithmetic")
-    return attribute.value
 
 
 @cache
@@ -299,16 +339,6 @@ def _schema(op_type: str, domain: str, version: int) -> Any:
     try:
         return onnx.defs.get_schema(op_type, version, "" if domain == "ai.onnx" else domain)
     except onnx.defs.SchemaError:
-        return None
-
-
-@cache
-def _reference_kernel(op_type: str, version: int) -> Any:
-    from onnx.reference.ops._op_list import load_op
-
-    try:
-        return load_op("", op_type, version)
-    except (ValueError, RuntimeError, onnx.defs.SchemaError):
         return None
 
 

@@ -87,7 +87,7 @@ class Layout:
         Args:
             extra_inputs: how many further inputs the op has that carry no data (a reshape's shape operand).
         """
-        used = sorted({atom for axis in self.source for atom in axis})
+        used = [atom for axis in self.source for atom in axis]
         names = {atom: _name(i) for i, atom in enumerate(used)}
         source, current = (
             tuple(tuple(names[atom] for atom in axis) for axis in axes)

@@ -88,7 +88,7 @@ class Op:
         return self.roles.get(position, "operand")
 
     def zero(self, site: Site, position: int) -> NDArray[Any]:
-        """What a removed slice of a constant holds in the masked reference, broadcast against the constant."""
+        """What a removed slice of a constant holds in the masked reference (it broadcasts)."""
         del site, position
         return np.zeros(())
 

@@ -130,16 +130,15 @@ def parse_template(text: str) -> Template:
         RuleError: the text is not a rule.
     """
     left, arrow, right = text.partition("->")
-    if not arrow:
+    sides = [side.split(",") for side in (left, right)]
+    if not arrow or any(_TOKEN.sub("", operand).strip() not in ("", "-") for side in sides for operand in side):
         raise RuleError(f"not a rule: {text!r}")
-    return Template(*(tuple(_parse_operand(part) for part in side.split(",")) for side in (left, right)))
+    return Template(*(tuple(map(_parse_operand, side)) for side in sides))
 
 
 def _parse_operand(text: str) -> Operand | None:
     if text.strip() == "-":
         return None
-    if _TOKEN.sub("", text).strip():
-        raise RuleError(f"not the axes of an operand: {text!r}")
     tokens = [(m.group(1), m.group(2)) for m in _TOKEN.finditer(text)]
     return tuple(tuple(group.split()) if name is None else (name,) for group, name in tokens)
 

@@ -90,7 +90,7 @@ class Pass(ABC):
             ``masked`` (equals its input with the removed slices set to zero) or ``none`` (changes nothing, or
             on purpose).
         takes_body: whether the pass runs other passes, written in parentheses behind it; the class then has a
-            field ``body: Pipeline``, which is no option.
+            field ``body: Pipeline``, which is no option, and overrides ``expand``.
     """
 
     name: ClassVar[str]
@@ -100,6 +100,10 @@ class Pass(ABC):
     @abstractmethod
     def run(self, module: Module, context: Context) -> Outcome:
         """Transform ``module`` in place and say what happened."""
+
+    def expand(self) -> tuple[Pass, ...]:
+        """The passes that run in place of this one, in order: itself, but for a pass that takes a body."""
+        return (self,)
 
     def __str__(self) -> str:
         """The canonical pipeline text of this pass."""

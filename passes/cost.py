@@ -6,6 +6,7 @@ formula of its own.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
 
@@ -14,6 +15,7 @@ import onnx_ir
 from prunec.ir.facts import Facts
 from prunec.ir.tensors import byte_size
 from prunec.passes.coupling.groups import Coupling, is_parameter
+from prunec.passes.literals import COMPUTED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,8 +27,8 @@ class LayerCost:
         output: name of its first output, which tells it from every other node.
         op_type: of the node.
         weight: name and shape of its largest constant, None where it has none.
-        parameters: elements of the floating-point constants that it reads (a shared tensor counts at its
-            first reader).
+        parameters: elements of the weights that it reads, as they are or dequantised (a shared tensor counts
+            at its first reader).
         macs: multiply-accumulates of one execution at the sizes of the analysis.
     """
 
@@ -64,7 +66,7 @@ def measure(model: onnx_ir.Model, coupling: Coupling) -> Cost:
     total_bytes = 0
     for node in model.graph:
         fresh = {
-            v: n for v in node.inputs if v is not None and v not in seen and (n := weight_size(v, facts))
+            v: size for v in weights_of(node, facts) if v not in seen and (size := weight_size(v, facts))
         }
         seen.update(fresh)
         total_bytes += sum(byte_size(onnx_ir.DataType(facts.types[v]), n) for v, n in fresh.items())
@@ -90,13 +92,39 @@ def measure(model: onnx_ir.Model, coupling: Coupling) -> Cost:
     )
 
 
-def weight_size(value: onnx_ir.Value, facts: Facts) -> int:
-    """How many parameters a value holds: 0 for what is computed, for single numbers, indices and shapes.
+def weights_of(node: onnx_ir.Node, facts: Facts) -> Iterator[onnx_ir.Value]:
+    """The constants that a node reads as they are or after some ops (dequantised, transposed).
 
-    Floating-point constants count, and integers of at most 8 bits, which are quantised weights.
+    A node that computes from constants alone has none: they are its readers'.
     """
+    if all(v in facts.constant and not v.is_graph_output() for v in node.outputs):
+        return
+    pending = list(dict.fromkeys(v for v in node.inputs if v is not None))
+    for value in pending:
+        if is_parameter(value, facts):
+            yield value
+        elif (
+            value in facts.constant and value not in facts.derived and (maker := value.producer()) is not None
+        ):
+            pending += [v for v in dict.fromkeys(maker.inputs) if v is not None and v not in pending]
+
+
+def weight_size(value: onnx_ir.Value, facts: Facts) -> int:
+    """How many parameters a value holds; 0 for all that is no weight (see :func:`is_weight`)."""
     if value not in facts.types or value not in facts.shapes or not is_parameter(value, facts):
         return 0
-    dtype, size = onnx_ir.DataType(facts.types[value]), prod(facts.shapes[value])
-    counts = dtype.is_floating_point() or (dtype.is_integer() and dtype.bitwidth <= 8)
-    return size if counts and size > 1 else 0
+    tensor, size = value.const_value, prod(facts.shapes[value])
+    computed = tensor is not None and COMPUTED in tensor.metadata_props
+    return size if size > 1 and not computed and _is_numeric(onnx_ir.DataType(facts.types[value])) else 0
+
+
+def is_weight(tensor: onnx_ir.TensorProtocol) -> bool:
+    """Whether a constant counts as parameters: several numbers, floating-point or quantised, that no pass
+    computed.
+    """
+    return COMPUTED not in tensor.metadata_props and tensor.size > 1 and _is_numeric(tensor.dtype)
+
+
+def _is_numeric(dtype: onnx_ir.DataType) -> bool:
+    """Floating-point, or an integer of at most 8 bits, as quantised weights are."""
+    return dtype.is_floating_point() or (dtype.is_integer() and dtype.bitwidth <= 8)

@@ -23,6 +23,7 @@ from prunec.passes.coupling.axes import Operand
 from prunec.passes.coupling.collect import Chain, Relations
 from prunec.passes.coupling.groups import Coupling, is_parameter
 from prunec.passes.coupling.solve import Bools
+from prunec.passes.literals import freeze_shape_arithmetic, new_constant
 
 Array = NDArray[Any]
 
@@ -55,7 +56,7 @@ class Cutter:
         predicted = self._predict_shapes()
         for node in reversed(list(self.model.graph)):  # consumers first: every node still sees its own inputs
             self._rewrite_node(node)
-        self._freeze_shape_arithmetic()
+        freeze_shape_arithmetic(self.model, self.coupling.facts)
         self._cut_constants()
         RemoveUnusedNodesPass()(self.model)
         return predicted
@@ -109,29 +110,11 @@ class Cutter:
                 predicted.pop(node.outputs[0].name or "", None)
         return predicted
 
-    def _freeze_shape_arithmetic(self) -> None:
-        """Turn known numbers that data ops read into constants, so that a shape that shrinks cannot change
-        them.
-        """
-        facts = self.coupling.facts
-        for value in facts.derived - facts.unstable:
-            readers = [u for u in value.uses() if not facts.is_folded(u.node)]
-            if readers:
-                constant = self.new_constant(f"{value.name}_const", facts.numbers[value])
-                for use in readers:
-                    use.node.replace_input_with(use.idx, constant)
-
     # -- constants ------------------------------------------------------------
 
     def new_constant(self, name: str, array: Array | onnx_ir.TensorProtocol) -> onnx_ir.Value:
         """Register a new initializer under a name that is not taken yet."""
-        unique = self.fresh(name)
-        tensor = (
-            array if isinstance(array, onnx_ir.TensorProtocol) else onnx_ir.tensor(np.array(array, order="C"))
-        )
-        value = onnx_ir.val(unique, const_value=tensor)
-        self.model.graph.register_initializer(value)
-        return value
+        return new_constant(self.model.graph, self.fresh(name), array)
 
     def fresh(self, name: str) -> str:
         """The name, or with a number behind it where a value or node has it already."""
@@ -177,17 +160,20 @@ class Cutter:
             cuts[tuple((a, kept.tobytes()) for a, kept in self.cut_axes(operand).items())].append(operand)
         uses = sum(len(value.uses()) if operand.use is None else 1 for operand in operands)
         in_place = len(cuts) == 1 and uses == len(value.uses())
+        made: dict[bytes, onnx_ir.Value] = {}  # zero biases stay one tensor wherever they have one size
         for alike in cuts.values():
             tensor = self._cut_tensor(value, self.cut_axes(alike[0]))
             if in_place:
                 value.const_value = tensor
                 value.shape = onnx_ir.Shape(tensor.shape.numpy())
                 continue
-            copy = self.new_constant(f"{value.name}_cut", tensor)
-            self.copies[copy.name or ""] = value.name or ""
+            content = tensor.tobytes()
+            if content not in made:
+                made[content] = self.new_constant(f"{value.name}_cut", tensor)
+                self.copies[made[content].name or ""] = value.name or ""
             for operand in alike:
                 assert operand.use is not None
-                operand.use[0].replace_input_with(operand.use[1], copy)
+                operand.use[0].replace_input_with(operand.use[1], made[content])
 
     def _cut_tensor(self, value: onnx_ir.Value, axes: Mapping[int, Index]) -> onnx_ir.TensorProtocol:
         tensor = value.const_value
@@ -195,7 +181,10 @@ class Cutter:
         array = tensor.numpy()
         for axis, kept in axes.items():
             array = np.take(array, kept, axis)
-        return onnx_ir.Tensor(np.array(array, order="C"), dtype=tensor.dtype, name=value.name)
+        about = dict(tensor.metadata_props) or None
+        return onnx_ir.Tensor(
+            np.array(array, order="C"), dtype=tensor.dtype, name=value.name, metadata_props=about
+        )
 
     # -- chains ------------------------------------------------------------
 

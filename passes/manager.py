@@ -50,6 +50,7 @@ class Result:
         cost_before: cost of the input.
         cost_after: cost of the output.
         timings: seconds, one for every pass.
+        changed: whether any pass changed the module.
     """
 
     module: Module
@@ -59,6 +60,7 @@ class Result:
     cost_before: Cost
     cost_after: Cost
     timings: tuple[Timing, ...]
+    changed: bool
 
     def save(self, path: str | Path, *, external_data: bool | None = None) -> None:
         """Write the module; see :func:`prunec.ir.save.save`."""
@@ -97,11 +99,26 @@ def run(
         >>> result.cost_after.parameters < result.cost_before.parameters
         True
     """
+    return run_in_place(module.clone(), pipeline, verify=verify, seed=seed, replay=replay, progress=progress)
+
+
+def run_in_place(
+    module: Module,
+    pipeline: str | Pass | Pipeline,
+    *,
+    verify: bool = True,
+    seed: int = 0,
+    replay: Plan | None = None,
+    progress: Progress | None = None,
+) -> Result:
+    """Run a pipeline over a module itself; arguments and errors are those of :func:`run`.
+
+    After an error the module is as the pass that failed left it.
+    """
     from prunec.passes.pipeline import Pipeline
 
-    return _Run(
-        module.clone(), Pipeline.of(pipeline), verify, seed, replay, progress or (lambda _: None)
-    ).run()
+    progress = progress or (lambda _: None)
+    return _Run(module, Pipeline.of(pipeline), verify, seed, replay, progress).run()
 
 
 @dataclass(slots=True)
@@ -119,6 +136,7 @@ class _Run:
     timings: list[Timing] = field(default_factory=list)
     steps: list[Step] = field(default_factory=list)
     positions: Positions = field(default_factory=Positions)
+    changed: bool = False
 
     def run(self) -> Result:
         from prunec.passes.analyses import Analyses
@@ -127,7 +145,7 @@ class _Run:
         self.progress("analysis")
         cost_before = analyses.cost()
         replayed = iter(self.replay.steps if self.replay else ())
-        passes = list(self.pipeline.passes)
+        passes = [inner for item in self.pipeline for inner in item.expand()]
         for number, pass_ in enumerate(passes, start=1):
             self.progress(f"{pass_.name} ({number} of {len(passes)})")
             step = self._next_step(pass_, replayed)
@@ -144,6 +162,7 @@ class _Run:
             cost_before=cost_before,
             cost_after=analyses.cost(),
             timings=tuple(self.timings),
+            changed=self.changed,
         )
 
     def _next_step(self, pass_: Pass, replayed: Iterator[Step]) -> Step | None:
@@ -165,6 +184,7 @@ class _Run:
         outcome = pass_.run(self.module, context)
         finished = perf_counter()
         if outcome.changed:
+            self.changed = True
             context.analyses.keep_only(outcome.preserved)
             if before is not None:
                 self.progress(f"verify {pass_.name}")

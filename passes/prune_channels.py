@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -104,11 +105,10 @@ class PruneChannels(Pass):
         accept.warn_unmatched(context.remarks, self.name)
         groups = [group for group in coupling.prunable if accept(group)]
         if not groups:
-            reasons = sorted({g.frozen.text for g in coupling.groups if g.frozen is not None})
             context.remarks.missed(
                 self.name,
                 "nothing can be pruned in this model",
-                reason="; ".join(reasons[:4]) or "no group passes the filters `ignore` and `only`",
+                reason=_why_nothing(coupling),
                 help="`prunec inspect MODEL` lists every group and what pins it",
             )
         return groups
@@ -132,3 +132,11 @@ class PruneChannels(Pass):
                     f"min-channels={self.min_channels}, max-ratio={self.max_ratio})",
                     help="lower `round-to`" if self.round_to > 1 else None,
                 )
+
+
+def _why_nothing(coupling: Coupling) -> str:
+    """Why no group is left, the reasons that hold for most groups first."""
+    if coupling.prunable:
+        return "no group passes the filters `ignore` and `only`"
+    reasons = Counter(group.frozen.text for group in coupling.groups if group.frozen is not None)
+    return "; ".join(text for text, _ in reasons.most_common(4)) or "the main graph has no weights"

@@ -25,6 +25,7 @@ BUILT_IN: Mapping[str, str] = {
     "canonicalize": "prunec.passes.canonicalize:Canonicalize",
     "fold-norm": "prunec.passes.fold_norm:FoldNorm",
     "prune-channels": "prunec.passes.prune_channels:PruneChannels",
+    "repeat": "prunec.passes.repeat:Repeat",
     "verify": "prunec.passes.verify:Verify",
 }
 

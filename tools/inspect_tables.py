@@ -40,8 +40,7 @@ def render_overview(module: Module, survey: Survey) -> RenderableType:
         *_more(len(survey.groups) - len(groups), "groups", "--groups"),
         Text(),
         *render_pinned(survey),
-        _title("What layers cost" if len(layers) == len(survey.layers) else "Which layers cost most"),
-        render_layers(survey, layers),
+        *([_title(_layers_line(survey, layers)), render_layers(survey, layers)] if layers else []),
         *_more(len(survey.layers) - len(layers), "layers", "--layers"),
     )
 
@@ -51,18 +50,18 @@ def render_model(module: Module, survey: Survey) -> RenderableType:
     graph, facts = module.graph, survey.coupling.facts
     opsets = ", ".join(f"{domain or 'opset'} {v}" for domain, v in sorted(graph.opset_imports.items()))
     folded = sum(facts.is_folded(n) or n.op_type == "Constant" for n in graph)
-    nodes = f"{len(graph):,} nodes" + (
-        f" ({folded:,} of them constants and shape arithmetic)" if folded else ""
-    )
     maker = " ".join(filter(None, [module.model.producer_name, module.model.producer_version]))
     size = None if module.source.size is None else file_size(module.source.size)
-    lines = [", ".join(filter(None, [size, opsets, nodes, f"made by {maker}" if maker else None]))]
+    rest = f" and {folded:,} of constants and shape arithmetic" if folded else ""
+    parameters = f"{number(survey.cost.parameters)} parameters ({file_size(survey.cost.bytes)})"
+    lines = [
+        f"{parameters}, {number(survey.cost.macs)} multiply-accumulates{_sizes_note(module, survey)}",
+        ", ".join(filter(None, [size, opsets, f"made by {maker}" if maker else None])),
+        f"{len(graph) - folded:,} nodes{rest}",
+    ]
     printer = Printer(model=module.model, facts=facts, annotator=Annotator())
     lines += [f"input   {v.name}  {printer.type(v)}" for v in open_inputs(graph)]
     lines += [f"output  {v.name}  {printer.type(v)}" for v in graph.outputs]
-    cost = survey.cost
-    parameters = f"{number(cost.parameters)} parameters ({file_size(cost.bytes)})"
-    lines.append(f"{parameters}, {number(cost.macs)} multiply-accumulates{_sizes_note(module, survey)}")
     if survey.unknown_ops:
         counts = ", ".join(f"{op} ({count:,})" for op, count in survey.unknown_ops.items())
         lines.append(f"ops without a rule, which pin what they touch: {counts}")
@@ -177,7 +176,12 @@ def _prunable_line(survey: Survey) -> str:
     if not survey.groups:
         return "Nothing can be pruned" + ("" if survey.pinned else ": no op that has a rule reads a weight")
     share = percent(survey.prunable, survey.cost.parameters)
-    return f"What can be pruned: {len(survey.groups)} groups with {share} of the parameters"
+    groups = "1 group" if len(survey.groups) == 1 else f"{len(survey.groups):,} groups"
+    return f"What can be pruned: {groups} with {share} of the parameters"
+
+
+def _layers_line(survey: Survey, layers: Sequence[LayerFacts]) -> str:
+    return "What layers cost" if len(layers) == len(survey.layers) else "Which layers cost most"
 
 
 def _heaviest(rows: Sequence[Row], weights: Sequence[float]) -> list[Row]:

@@ -128,11 +128,12 @@ def register_ops() -> None:
         ),
         domain=_CONTRIB,
     )
+    split = "n (h g) s d, n h l d, n h l e, -, n h p d, n h p e -> n (h g) s e, n h q d, n h q e"
     masked = "n s (h g d), n l (h d), n l (h e), -, n h p d, n h p e -> n s (h g e), n h q d, n h q e"
     register(
         "Attention",
         GroupedQueryAttention(
-            text=f"n (h g) s d, n h l d, n h l e, -, n h p d, n h p e -> n (h g) s e, n h q d, n h q e | {masked}",
+            text=f"{split} | {masked}",
             fixed="g d e p q",
             why="the head size or a position",
             parallel="h",

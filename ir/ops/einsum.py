@@ -37,7 +37,7 @@ class Einsum(Op):
     def rule(self, site: Site) -> Rule:
         """The rule text fitted to the node's shapes; operands that take no part keep their shape."""
         inputs, outputs = self._shapes(site), site.output_shapes
-        template = self._template(site, inputs)
+        template = self._template(inputs)
         known = {f: site.int_attribute(name, 1) for f, name in self.known.items()}
         why = f"{self.why} of {site.node.op_type}"
         rule = fit(
@@ -51,11 +51,11 @@ class Einsum(Op):
         return replace(rule, pins=tuple(_bystanders(site, rule, inputs)))
 
     def _shapes(self, site: Site) -> list[tuple[int, ...] | None]:
-        site.output_shape()
         shapes = [None if v is None else site.shape(i) for i, v in enumerate(site.node.inputs)]
+        site.output_shape()
         return [None if i in self.numbers and prod(s or ()) == 1 else s for i, s in enumerate(shapes)]
 
-    def _template(self, site: Site, inputs: Sequence[tuple[int, ...] | None]) -> Template:
+    def _template(self, inputs: Sequence[tuple[int, ...] | None]) -> Template:
         """The first alternative whose first operands have the ranks of the node's."""
         templates = [parse_template(text) for text in self.text.split("|")]
         for template in templates:

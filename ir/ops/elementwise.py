@@ -117,7 +117,7 @@ class Reduce(Op):
         if self.fixed:
             return {site.int_attribute("axis", 0) % max(1, rank)}
         axes = site.integers(1, "axes")
-        if axes is None:
+        if not axes:
             return set() if site.int_attribute("noop_with_empty_axes", 0) else set(range(rank))
         return {axis % rank for axis in axes}
 

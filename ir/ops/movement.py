@@ -227,6 +227,17 @@ class Expand(Op):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ConstantOfShape(Op):
+    """One number everywhere: every axis is free."""
+
+    def rule(self, site: Site) -> Rule:
+        """A factor of its own for every axis."""
+        shape = site.output_shape()
+        output = factors(shape)
+        return Rule(inputs=(None,), outputs=(output,), sizes=_sizes(output, shape))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Concat(Op):
     """Operands one after another along one axis."""
 
@@ -408,6 +419,7 @@ def register_ops() -> None:
     register("Tile", Tile(zeroed=everywhere))
     register("Gather", Gather(zeroed=everywhere, roles={0: "weight"}))
     register("Expand", Expand(zeroed=everywhere, shape_input=1))
+    register("ConstantOfShape", ConstantOfShape(shape_input=0))
     register("Concat", Concat(zeroed=frozenset(range(256))))
     register("Reshape", Relayout(zeroed=everywhere, shape_input=1))
     register("Flatten Squeeze Unsqueeze", Relayout(zeroed=everywhere))

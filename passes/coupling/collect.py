@@ -21,10 +21,6 @@ from prunec.passes.coupling.axes import AxisTable, Operand, Reason
 from prunec.passes.coupling.products import Product, permutation
 
 
-WEIGHT_OPS = 3
-"""Ops that may stand between a stored weight and its use: dequantise, reshape, transpose."""
-
-
 class IndexTie(NamedTuple):
     """Slot ``a_index[k]`` of axis ``a`` and slot ``b_index[k]`` of axis ``b`` are one."""
 
@@ -151,7 +147,7 @@ class _Collector:
         value = node.inputs[position] if side == "in" else node.outputs[position]
         assert value is not None
         shape = self.facts.shapes[value]
-        shared = is_constant(value, self.facts) and len(shape) <= 1 and len(value.uses()) > 1
+        shared = is_stored(value, self.facts) and len(shape) <= 1 and len(value.uses()) > 1
         return self.out.table.of(Operand(value, (node, position) if shared and side == "in" else None), shape)
 
     # -- pins ------------------------------------------------------------
@@ -234,7 +230,7 @@ class _Collector:
         self.out.products += Product.split(node, entangled, factors, rule.fixed, rule.sizes)
 
     def _note_contraction(self, node: onnx_ir.Node, op: Op, rule: Rule) -> None:
-        computed = [i for i, v in enumerate(node.inputs) if v is not None and not is_constant(v, self.facts)]
+        computed = [i for i, v in enumerate(node.inputs) if v is not None and v not in self.facts.constant]
         axes = {
             name: self.out.factors[node, name] for name in rule.reduced if (node, name) in self.out.factors
         }
@@ -290,7 +286,7 @@ def _is_entangled(
     return any(f in factors or sum(f in other for _, other in terms) > 1 for f in term)
 
 
-def is_constant(value: onnx_ir.Value, facts: Facts) -> bool:
+def is_stored(value: onnx_ir.Value, facts: Facts) -> bool:
     """Whether a value is an initializer, the output of a ``Constant`` node, or shape arithmetic that is
     known.
     """
@@ -300,17 +296,6 @@ def is_constant(value: onnx_ir.Value, facts: Facts) -> bool:
         or value in facts.derived
         or (producer is not None and producer.op_type == "Constant")
     )
-
-
-def is_made_of_constants(value: onnx_ir.Value, depth: int = WEIGHT_OPS) -> bool:
-    """Whether a value is a constant or a few ops away from constants alone, as a dequantised weight is."""
-    producer = value.producer()
-    if value.is_initializer() or producer is None:
-        return value.is_initializer()
-    if producer.op_type == "Constant":
-        return True
-    inputs = [v for v in producer.inputs if v is not None]
-    return bool(inputs) and depth > 0 and all(is_made_of_constants(v, depth - 1) for v in inputs)
 
 
 def nested_nodes(node: onnx_ir.Node) -> list[onnx_ir.Node]:

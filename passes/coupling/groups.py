@@ -11,7 +11,7 @@ import onnx_ir
 from prunec.ir.facts import Facts
 from prunec.ir.rule import Index
 from prunec.passes.coupling.axes import Operand, Reason, Use, node_label
-from prunec.passes.coupling.collect import Relations, is_constant
+from prunec.passes.coupling.collect import Relations, is_stored
 from prunec.passes.coupling.solve import Bools, Components
 
 
@@ -134,17 +134,11 @@ def build_groups(facts: Facts, relations: Relations, components: Components) -> 
         owned[labels] = True
     signature = _signatures(components, relations.table.sizes)
     statistic = _statistic_components(coupling)
-    groups: list[Group] = []
-    for units in _classes(np.flatnonzero(owned & components.free), signature, components):
-        members = tuple(_members(units, parameters, len(owned)))
-        groups.append(
-            Group(
-                id=f"g{len(groups) + 1}",
-                components=units,
-                members=members,
-                statistic=bool(statistic[units].any()),
-            )
-        )
+    classes = _classes(np.flatnonzero(owned & components.free), signature, components)
+    groups = [
+        Group(id=f"g{n}", components=units, members=members, statistic=bool(statistic[units].any()))
+        for n, (units, members) in enumerate(_with_members(classes, parameters, len(owned)), start=1)
+    ]
     frozen = _frozen(coupling, owned & ~components.free, parameters, len(groups))
     coupling.groups = (*groups, *frozen)
     return coupling
@@ -162,7 +156,7 @@ def _parameter_axes(coupling: Coupling) -> list[tuple[Operand, int, Index]]:
 
 def is_parameter(value: onnx_ir.Value, facts: Facts) -> bool:
     """Whether a value is a constant tensor of the model that holds data, not shape arithmetic."""
-    return is_constant(value, facts) and value not in facts.derived
+    return is_stored(value, facts) and value not in facts.derived
 
 
 def _signatures(components: Components, sizes: Sequence[int]) -> Index:
@@ -188,13 +182,21 @@ def _classes(owned: Index, signature: Index, components: Components) -> list[Ind
     return [owned[inverse == number] for number in np.argsort(seen, kind="stable")]
 
 
-def _members(units: Index, parameters: list[tuple[Operand, int, Index]], count: int) -> Iterator[Member]:
-    number = np.full(count, -1)
-    number[units] = np.arange(len(units))
+def _with_members(
+    classes: Sequence[Index], parameters: list[tuple[Operand, int, Index]], count: int
+) -> Iterator[tuple[Index, tuple[Member, ...]]]:
+    """Every class with its members; one look at each axis, however many classes there are."""
+    owner, number = np.full(count, -1), np.full(count, -1)
+    for n, units in enumerate(classes):
+        owner[units] = n
+        number[units] = np.arange(len(units))
+    members: list[list[Member]] = [[] for _ in classes]
     for operand, axis, labels in parameters:
-        mine = number[labels]
-        if (mine >= 0).any():
-            yield Member(operand=operand, axis=axis, units=mine)
+        owners = owner[labels]
+        for n in np.unique(owners[owners >= 0]):
+            units = np.where(owners == n, number[labels], -1)
+            members[n].append(Member(operand=operand, axis=axis, units=units))
+    return zip(classes, map(tuple, members), strict=True)
 
 
 def _statistic_components(coupling: Coupling) -> Bools:
@@ -213,10 +215,10 @@ def _frozen(
     by_reason: dict[Reason, list[int]] = {}
     for component in np.flatnonzero(pinned):
         by_reason.setdefault(coupling.components.reasons[int(component)], []).append(int(component))
-    for reason, components in by_reason.items():
+    classes = [np.array(components) for components in by_reason.values()]
+    found = _with_members(classes, parameters, len(pinned))
+    for reason, (units, members) in zip(by_reason, found, strict=True):
         offset += 1
-        units = np.array(components)
-        members = tuple(_members(units, parameters, len(pinned)))
         yield Group(id=f"g{offset}", components=units, members=members, frozen=reason)
     for root, members in _pinned_classes(coupling).items():
         offset += 1

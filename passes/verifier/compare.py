@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 
 from prunec.ir.diagnostics import UserError, VerificationError
 from prunec.ir.execute import Runner
+from prunec.ir.facts import infer_facts
 from prunec.ir.module import Module
 from prunec.ir.probes import probe_feeds
 from prunec.ir.rule import Index
+from prunec.ir.sizes import symbol_sizes
 
 Array = NDArray[Any]
 
@@ -71,7 +73,9 @@ def compare_outputs(
     )  # bit for bit equal after a cut: did anything reach the output?
     if not suspicious and not any(_is_weak(array) for array in expected.values()):
         return Comparison(error=error, batch=batch, witnesses=0)
-    names = list(_witnesses(reference, module))
+    names = list(_witnesses(reference, module, kept or {}))
+    if not names:
+        return Comparison(error=error, batch=batch, witnesses=0)
     expected = Runner(reference, outputs=names).run(feeds)
     actual = Runner(module, outputs=names).run(feeds)
     expected = {
@@ -84,15 +88,26 @@ def compare_outputs(
 
 
 def _run_reference(reference: Module, seed: int) -> tuple[dict[str, Array], dict[str, Array], int]:
-    """Outputs at batch 2 where the batch is free and the model accepts that, else at batch 1."""
+    """Outputs, inputs and batch size at the first choice of sizes that the model accepts.
+
+    A batch of 2 says more than 1, but some graphs have 1 built in whatever their inputs say; and some need
+    longer sequences than the shortest.
+    """
     runner = Runner(reference, blame="user")
-    feeds = {batch: probe_feeds(reference, seed=seed, batch=batch) for batch in (2, 1)}
-    if any(feeds[2][name].shape != feeds[1][name].shape for name in feeds[1]):
+    refusal: UserError | None = None
+    tried: list[dict[str, int]] = []
+    for batch, other in ((2, 1), (1, 1), (1, 16), (1, 512)):
+        sizes = symbol_sizes(reference.graph, batch=batch, other=other)
+        if sizes in tried:
+            continue
+        tried.append(sizes)
+        feeds = probe_feeds(reference, seed=seed, sizes=sizes)
         try:
-            return runner.run(feeds[2]), feeds[2], 2
-        except UserError:  # the graph has a batch of 1 built in, whatever its inputs say
-            pass
-    return runner.run(feeds[1]), feeds[1], 1
+            return runner.run(feeds), feeds, batch if batch in sizes.values() else 1
+        except UserError as error:
+            refusal = error
+    assert refusal is not None
+    raise refusal
 
 
 def _check(
@@ -116,9 +131,20 @@ def _check(
     return worst
 
 
-def _witnesses(reference: Module, module: Module) -> Iterator[str]:
-    """Intermediate values that both graphs compute by the same op, spread evenly over the graph."""
-    made = {o.name: n.op_type for n in reference.graph for o in n.outputs if o.name}
+def _witnesses(reference: Module, module: Module, kept: Kept) -> Iterator[str]:
+    """Intermediate values that both graphs compute by the same op, spread evenly over the graph.
+
+    Shape arithmetic does not count: it tells the sizes of axes, which a cut changes on purpose. Nor does an
+    axis that is cut and follows the batch as well: which of its slots stay depends on the inputs.
+    """
+    facts = infer_facts(reference.model)
+    made = {
+        o.name: n.op_type
+        for n in reference.graph
+        if not facts.is_folded(n)
+        for o in n.outputs
+        if o.name and facts.dynamic.get(o, frozenset()).isdisjoint(kept.get(o.name, {}))
+    }
     common = [
         o.name
         for node in module.graph
@@ -130,11 +156,10 @@ def _witnesses(reference: Module, module: Module) -> Iterator[str]:
 
 
 def _restrict(array: Array, kept: Mapping[int, Index], shape: tuple[int, ...]) -> Array:
-    """The slots that stay; an array that has the shape already was computed on them alone."""
-    if array.shape == shape:
-        return array
+    """The slots that stay; an axis that has its new size already was computed on them alone."""
     for axis, slots in kept.items():
-        array = np.take(array, slots, axis)
+        if array.shape[axis] != shape[axis]:
+            array = np.take(array, slots, axis)
     return array
 
 

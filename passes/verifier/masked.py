@@ -21,7 +21,6 @@ from prunec.ir.rule import Index, Rule
 from prunec.ir.site import Site
 from prunec.passes.coupling import analyse
 from prunec.passes.coupling.axes import Operand
-from prunec.passes.coupling.collect import is_constant
 from prunec.passes.coupling.groups import Coupling, is_parameter
 from prunec.passes.coupling.solve import Bools, Unit
 from prunec.passes.plan import Equivalence, Step
@@ -121,6 +120,7 @@ class _Builder:
         self.count += 1
         value = onnx_ir.val(f"prunec_reference_{self.count}", const_value=tensor)
         self.model.graph.register_initializer(value)
+        self.coupling.facts.constant.add(value)  # a zeroed weight is a weight still
         return value
 
     # -- statistics ------------------------------------------------------------
@@ -129,7 +129,7 @@ class _Builder:
         """Run an op that reduces over cut factors on the kept slots only; False where that is not needed."""
         factors = self.coupling.relations.factors
         cut = {f for f in rule.reduced if (node, f) in factors and self._mask(factors[node, f]) is not None}
-        computed = [v for v in node.inputs if v is not None and not is_constant(v, self.coupling.facts)]
+        computed = [v for v in node.inputs if v is not None and v not in self.coupling.facts.constant]
         if not cut or (op.linear and len(computed) < 2):
             return False
         for position, operand in enumerate(rule.inputs):

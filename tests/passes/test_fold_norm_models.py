@@ -16,7 +16,7 @@ pytestmark = pytest.mark.skipif(ZOO is None, reason="PRUNEC_ZOO names no folder 
 
 def load(name: str) -> onnx.ModelProto:
     """A model whose initializers are no graph inputs, so that they are constants."""
-    proto = onnx.load(Path(str(ZOO)) / name)
+    proto = onnx.load(Path(str(ZOO)) / "real" / name)
     constants = {tensor.name for tensor in proto.graph.initializer}
     inputs = [value for value in proto.graph.input if value.name not in constants]
     del proto.graph.input[:]

@@ -1,0 +1,105 @@
+"""Writes the reference pages that follow from the code: ``passes.md`` and ``ops.md``.
+
+::
+
+    python docs/generate.py            # write them
+    python docs/generate.py --check    # exit 1 where one of them is not up to date
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import sys
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from prunec.ir import registry
+from prunec.ir.op import Op
+from prunec.passes.base import Pass
+from prunec.passes.options import OptionField, fields_of
+from prunec.passes.registry import BUILT_IN, load_pass
+
+HERE = Path(__file__).parent
+
+CONTRACTS = {
+    "same": "what the model computes stays the same (checked on probe inputs)",
+    "masked": "the result equals the model before with the removed slices set to zero (checked likewise)",
+    "none": "nothing is compared for the pass itself",
+}
+
+
+def passes_page() -> Iterator[str]:
+    """The page of all passes."""
+    yield "# Passes"
+    yield ""
+    yield "Written by `docs/generate.py` from the passes' options; `prunec passes NAME` says the same."
+    yield "[pipeline.md](pipeline.md) tells how they are put together."
+    for name in BUILT_IN:
+        pass_class = load_pass(name)
+        yield from ("", f"## {name}", "", _documentation(pass_class), "")
+        yield f"Contract: {CONTRACTS[pass_class.contract]}."
+        if fields := fields_of(pass_class):
+            yield from ("", "| option | takes | default | meaning |", "| --- | --- | --- | --- |")
+            yield from map(_option_row, fields)
+
+
+def _documentation(pass_class: type[Pass]) -> str:
+    return inspect.cleandoc(pass_class.__doc__ or "").replace("``", "`")
+
+
+def _option_row(field: OptionField) -> str:
+    default = "must be given" if field.default_text is None else f"`{field.default_text}`"
+    bounds = f" {field.bounds}" if field.bounds else ""
+    takes = field.type_text.replace("|", "\\|")
+    return f"| `{field.name}` | `{takes}`{bounds} | {default} | {field.help} |"
+
+
+def ops_page() -> Iterator[str]:
+    """The page of all ops with a rule."""
+    yield "# Ops with a rule"
+    yield ""
+    yield "Written by `docs/generate.py` from the registry. An op that is not here is left as it is, with all"
+    yield "that its operands are coupled to; [add-an-op.md](add-an-op.md) tells how to give it a rule."
+    for domain, families in sorted(_families().items()):
+        yield from ("", f"## {domain or 'ai.onnx'}", "", "| family | ops |", "| --- | --- |")
+        for family, names in families.items():
+            summary = (inspect.cleandoc(family.__doc__ or "").split("\n\n")[0]).replace("\n", " ")
+            yield f"| {_cell(summary)} | {', '.join(sorted(names))} |"
+
+
+def _cell(text: str) -> str:
+    """Docstring text as the cell of a table."""
+    return re.sub(r":\w+:`", "`", text.replace("``", "`")).replace("|", "\\|")
+
+
+def _families() -> dict[str, dict[type[Op], list[str]]]:
+    from prunec.ir.ops import register_all
+
+    register_all()
+    found: dict[str, dict[type[Op], list[str]]] = defaultdict(lambda: defaultdict(list))
+    for (domain, name), op in registry.OPS.items():
+        found[domain][type(op)].append(name)
+    return found
+
+
+PAGES = {"passes.md": passes_page, "ops.md": ops_page}
+
+
+def main(arguments: Iterable[str]) -> int:
+    """Write the pages, or compare them."""
+    stale = []
+    for name, page in PAGES.items():
+        path, text = HERE / name, "\n".join(page()) + "\n"
+        if "--check" not in arguments:
+            path.write_text(text, encoding="utf-8")
+        elif not path.exists() or path.read_text(encoding="utf-8") != text:
+            stale.append(name)
+    if stale:
+        print(f"not up to date: {', '.join(stale)}; run python docs/generate.py", file=sys.stderr)
+    return 1 if stale else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

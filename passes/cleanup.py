@@ -1,0 +1,87 @@
+"""What a model holds beside the ops that matter: local functions, overridable initializers, dead code, unused
+imports.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+import onnx_ir
+from onnx_ir.passes.common import InlinePass, RemoveUnusedFunctionsPass, RemoveUnusedNodesPass
+
+_GRAPHS = (onnx_ir.AttributeType.GRAPH, onnx_ir.AttributeType.GRAPHS)
+
+
+def inline_functions(model: onnx_ir.Model) -> int:
+    """Put the bodies of local functions in the place of their calls.
+
+    A function stays that is written for another version of some domain, that is called with a graph as an
+    attribute, or that takes part in a recursion.
+
+    Returns:
+        How many functions are gone.
+    """
+    kept = {
+        node.op_identifier()
+        for node in _all_nodes(model)
+        if any(a.type in _GRAPHS for a in node.attributes.values())
+    }
+
+    def fits(function: onnx_ir.Function) -> bool:
+        imports = model.graph.opset_imports
+        same = all(imports.get(d, version) == version for d, version in function.opset_imports.items())
+        return same and function.identifier() not in kept
+
+    before = len(model.functions)
+    try:
+        InlinePass(criteria=fits)(model)
+    except onnx_ir.passes.PreconditionError:  # a recursion
+        return 0
+    return before - len(model.functions)
+
+
+def drop_overridable_initializers(model: onnx_ir.Model) -> int:
+    """Take initializers out of the graph inputs, so that no caller can override them; returns how many."""
+    graph = model.graph
+    listed = [value for value in graph.inputs if value.is_initializer()]
+    if listed:
+        open_inputs = [value for value in graph.inputs if not value.is_initializer()]
+        graph.inputs.clear()
+        graph.inputs.extend(open_inputs)
+        model.ir_version = max(4, model.ir_version)  # version 3 wants every initializer listed
+    return len(listed)
+
+
+def remove_dead_code(model: onnx_ir.Model) -> Counter[str]:
+    """Remove nodes, outputs, initializers, functions and opset imports that nothing needs; counts by kind."""
+    before = _census(model)
+    RemoveUnusedNodesPass()(model)
+    RemoveUnusedFunctionsPass()(model)  # type: ignore[no-untyped-call]
+    _remove_unused_imports(model)
+    return before - _census(model)
+
+
+def _census(model: onnx_ir.Model) -> Counter[str]:
+    nodes = list(model.graph)
+    return Counter(
+        {
+            "dead nodes removed": len(nodes),
+            "dead values removed": sum(len(n.outputs) for n in nodes) + len(model.graph.initializers),
+            "unused functions removed": len(model.functions),
+            "unused imports removed": len(model.graph.opset_imports),
+        }
+    )
+
+
+def _remove_unused_imports(model: onnx_ir.Model) -> None:
+    used = {"", "ai.onnx", *(node.domain for node in _all_nodes(model))}
+    used.update(function.domain for function in model.functions.values())
+    for domain in set(model.graph.opset_imports) - used:
+        del model.graph.opset_imports[domain]
+
+
+def _all_nodes(model: onnx_ir.Model) -> Iterator[onnx_ir.Node]:
+    yield from model.graph.all_nodes()
+    for function in model.functions.values():
+        yield from function.all_nodes()

@@ -1,0 +1,220 @@
+"""One walk over a graph that folds constants and takes out nodes that do nothing.
+
+Producers come before their consumers, so that one walk is enough: what a node reads is as simple as it gets
+by the
+time the node is looked at.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import dataclass, field
+
+import numpy as np
+import onnx_ir
+
+from prunec.ir.evaluate import Array, evaluate
+from prunec.ir.facts import SMALL, Facts, constant_tensor
+from prunec.ir.identities import is_identity, permutation_of
+from prunec.ir.module import opset_of
+from prunec.ir.rule import RuleError
+from prunec.ir.site import Site
+from prunec.passes.cost import is_weight
+from prunec.passes.literals import COMPUTED
+
+_QUANTISE = frozenset({"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"})
+"""Never folded: that would undo a quantisation, or hide weights that are trained further."""
+
+_SLOW = 16 * SMALL
+"""Elements above which only ops are folded whose reference kernel is one call of numpy."""
+
+_FAST_OPS = (
+    "Abs Add And Cast CastLike Clip Concat ConstantOfShape CumSum DepthToSpace Div Equal Exp Expand Flatten "
+    "Gather GatherElements Gemm Greater GreaterOrEqual Identity Less LessOrEqual Log MatMul Max Min Mul Neg "
+    "Not Or Pad Pow Range Reciprocal ReduceL2 ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum "
+    "ReduceSumSquare Relu Reshape Sigmoid Slice SpaceToDepth Split Sqrt Squeeze Sub Tanh Tile Transpose "
+    "Trilu Unsqueeze Where"
+)
+_FAST = frozenset(_FAST_OPS.split())
+
+
+@dataclass(slots=True)
+class Simplifier:
+    """One walk over the main graph of a model.
+
+    Attributes:
+        model: changed in place.
+        facts: its facts; they learn about the constants that are made on the way.
+        fold: whether to compute nodes that read nothing but constants.
+        budget: bytes that folding may still add, on balance.
+        counts: what was done, by kind.
+        refused: bytes of the constants that would have gone over the budget.
+    """
+
+    model: onnx_ir.Model
+    facts: Facts
+    fold: bool
+    budget: int
+    counts: Counter[str] = field(default_factory=Counter)
+    refused: list[int] = field(default_factory=list)
+    _made: set[onnx_ir.Value] = field(default_factory=set)
+
+    def run(self) -> None:
+        """Visit every node in order."""
+        for node in list(self.model.graph):
+            self._visit(node)
+
+    def _visit(self, node: onnx_ir.Node) -> None:
+        if node.domain not in ("", "ai.onnx"):
+            return
+        if node.op_type == "Constant":
+            self._lift(node)
+            return
+        if node.op_type == "Transpose":
+            self._merge_transposes(node)
+        if not self._bypass(node) and self.fold:
+            self._fold(node)
+
+    def _site(self, node: onnx_ir.Node) -> Site:
+        return Site(node, self.facts, opset_of(self.model.graph, node.domain))
+
+    # -- constants ------------------------------------------------------------
+
+    def _lift(self, node: onnx_ir.Node) -> None:
+        tensor = constant_tensor(node)
+        if tensor is not None and not node.outputs[0].is_graph_output():
+            self._replace(node, [tensor])
+            self.counts["constants lifted"] += 1
+
+    def _replace(
+        self, node: onnx_ir.Node, tensors: list[onnx_ir.TensorProtocol | None]
+    ) -> list[onnx_ir.Value]:
+        """Put initializers of the same names in the place of those outputs of a node that something reads."""
+        made = []
+        for value, tensor in zip(node.outputs, tensors, strict=False):
+            if tensor is None or not _is_read(value):
+                continue
+            constant = onnx_ir.val(value.name, const_value=tensor)
+            constant.metadata_props.update(value.metadata_props)
+            self.model.graph.register_initializer(constant)
+            self.facts.copy(value, constant)
+            value.replace_all_uses_with(constant)
+            made.append(constant)
+        self.model.graph.remove(node, safe=True)
+        return made
+
+    def _fold(self, node: onnx_ir.Node) -> None:
+        inputs = [None if v is None else _constant(v) for v in node.inputs]
+        absent = [v is None for v in node.inputs]
+        if all(absent) or any(t is None and not a for t, a in zip(inputs, absent, strict=True)):
+            return
+        if node.op_type in _QUANTISE or not self._is_worthwhile(node):
+            return
+        arrays = [None if t is None else t.numpy() for t in inputs]
+        results = evaluate(node, arrays, opset_of(self.model.graph, node.domain))
+        if results is None or not self._is_expected(node, results):
+            return
+        if (growth := self._growth(node, results)) > self.budget:
+            self.refused.append(growth)
+            return
+        self.budget -= growth
+        literal = not any(t is not None and is_weight(t) for t in inputs)
+        self._made.update(self._replace(node, [_tensor(a, literal) for a in results]))
+        self.counts["nodes folded"] += 1
+
+    def _is_worthwhile(self, node: onnx_ir.Node) -> bool:
+        """Whether the result has a known size, takes little time, and no shared weight would come apart."""
+        read = [value for value in node.outputs if _is_read(value)]
+        operands = [value for value in node.inputs if value is not None]
+        if any(v.is_graph_output() for v in read) or any(
+            v not in self.facts.shapes for v in (*read, *operands)
+        ):
+            return False
+        sizes = {value: math.prod(self.facts.shapes[value]) for value in (*read, *operands)}
+        if sum(sizes.values()) > _SLOW and node.op_type not in _FAST:
+            return False
+        return all(sizes[v] <= SMALL or v in self._made or _dies_with(v, node) for v in operands)
+
+    def _is_expected(self, node: onnx_ir.Node, results: tuple[Array | None, ...]) -> bool:
+        """Whether a kernel made what shape inference says that the op makes."""
+        for position, value in enumerate(node.outputs):
+            if not _is_read(value):
+                continue
+            array = results[position] if position < len(results) else None
+            if array is None or array.dtype.kind in "OSU" or array.shape != self.facts.shapes[value]:
+                return False
+            if int(onnx_ir.DataType.from_numpy(array.dtype)) != self.facts.types.get(value):
+                return False
+        return True
+
+    def _growth(self, node: onnx_ir.Node, results: tuple[Array | None, ...]) -> int:
+        """Bytes of the results less those of the constants that only this node reads."""
+        made = sum(
+            a.nbytes for a, v in zip(results, node.outputs, strict=False) if a is not None and _is_read(v)
+        )
+        operands = {v for v in node.inputs if v is not None and _dies_with(v, node)}
+        return made - sum(t.nbytes for v in operands if (t := v.const_value) is not None)
+
+    # -- nodes that do nothing ------------------------------------------------------------
+
+    def _bypass(self, node: onnx_ir.Node) -> bool:
+        """Take a node out that hands its first input on; the names of graph outputs stay."""
+        if any(_is_read(value) for value in node.outputs[1:]) or not is_identity(self._site(node)):
+            return False
+        source, result = node.inputs[0], node.outputs[0]
+        assert source is not None
+        name, is_output = result.name, result.is_graph_output()
+        if is_output and (source.producer() is None or source.is_graph_output()):
+            return False
+        result.replace_all_uses_with(source, replace_graph_outputs=True)
+        self.model.graph.remove(node, safe=True)
+        if is_output:
+            source.name, source.type, source.shape = name, result.type or source.type, result.shape
+        self.counts["no-ops removed"] += 1
+        return True
+
+    def _merge_transposes(self, node: onnx_ir.Node) -> None:
+        """Let the second of two transposes in a row do the work of both, where the first one serves nothing
+        else.
+        """
+        source = node.inputs[0]
+        first = None if source is None else source.producer()
+        if first is None or first.op_type != "Transpose" or first.domain not in ("", "ai.onnx"):
+            return
+        try:
+            inner, outer = permutation_of(self._site(first)), permutation_of(self._site(node))
+        except RuleError:
+            return
+        permutation = [inner[axis] for axis in outer]
+        if _dies_with(first.outputs[0], node) or permutation == list(range(len(permutation))):
+            node.attributes["perm"] = onnx_ir.AttrInt64s("perm", permutation)
+            node.replace_input_with(0, first.inputs[0])
+            self.counts["transposes merged"] += 1
+
+
+def _constant(value: onnx_ir.Value) -> onnx_ir.TensorProtocol | None:
+    """The tensor of an initializer of a type that numpy computes with."""
+    tensor = value.const_value if value.is_initializer() and not value.is_graph_input() else None
+    if tensor is None or tensor.dtype == onnx_ir.DataType.STRING:
+        return None
+    smallest = 16 if tensor.dtype.is_floating_point() else 8
+    return tensor if tensor.dtype.bitwidth >= smallest or tensor.dtype == onnx_ir.DataType.BOOL else None
+
+
+def _tensor(array: Array | None, literal: bool) -> onnx_ir.TensorProtocol | None:
+    if array is None:
+        return None
+    tensor = onnx_ir.tensor(np.require(array, requirements="C"))
+    if literal:
+        tensor.metadata_props[COMPUTED] = "from shapes and literals"
+    return tensor
+
+
+def _is_read(value: onnx_ir.Value) -> bool:
+    return bool(value.uses()) or value.is_graph_output()
+
+
+def _dies_with(value: onnx_ir.Value, node: onnx_ir.Node) -> bool:
+    """Whether nothing but ``node`` reads a value."""
+    return not value.is_graph_output() and all(use.node is node for use in value.uses())

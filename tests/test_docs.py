@@ -1,0 +1,91 @@
+"""What the documentation says is what happens: commands and code run, links resolve, tables are complete."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from documents import PAGES, ROOT, broken_links, run_page
+
+from prunec.passes.registry import BUILT_IN
+from prunec.tools import prunec as command
+
+GUIDES = ("architecture", "add-an-op", "write-a-pass", "plan", "pipeline", "errors")
+MUST_RUN = {ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs" / f"{name}.md" for name in GUIDES)}
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory with the examples in it, as in a checkout."""
+    shutil.copytree(ROOT / "examples", tmp_path / "examples")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_code_does_what_the_page_says(page: Path, checkout: Path) -> None:
+    ran = run_page(page)
+    assert ran or page not in MUST_RUN, "nothing to run on a page that has code to run"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_resolve(page: Path) -> None:
+    assert not list(broken_links(page))
+
+
+def test_readme_links_every_page() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    missing = [page.name for page in (ROOT / "docs").glob("*.md") if f"docs/{page.name}" not in readme]
+    assert not missing
+
+
+def test_readme_names_every_pass() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert not [name for name in BUILT_IN if f"| `{name}` |" not in readme]
+
+
+def test_generated_pages_are_fresh() -> None:
+    outcome = subprocess.run(
+        [sys.executable, str(ROOT / "docs" / "generate.py"), "--check"], capture_output=True, text=True
+    )
+    assert outcome.returncode == 0, outcome.stdout + outcome.stderr
+
+
+def test_every_verifier_code_is_explained() -> None:
+    folders = (ROOT / "passes", ROOT / "ir", ROOT / "tools")
+    sources = "".join(path.read_text(encoding="utf-8") for folder in folders for path in folder.rglob("*.py"))
+    page = (ROOT / "docs" / "errors.md").read_text(encoding="utf-8")
+    raised = set(re.findall(r'code="(V\d+)"', sources))
+    assert raised
+    assert raised == set(re.findall(r"^\| `(V\d+)` \|", page, re.MULTILINE))
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/errors.md"])
+def test_every_exit_code_is_explained(name: str) -> None:
+    documented = set(re.findall(r"^(\d+) ", command.__doc__ or "", re.MULTILINE))
+    page = (ROOT / name).read_text(encoding="utf-8")
+    assert documented == set(re.findall(r"^\| (\d+) \|", page, re.MULTILINE))
+
+
+def test_demo(tmp_path: Path) -> None:
+    script = ROOT / "examples" / "demo.py"
+    command_line = [sys.executable, str(script), "--runs", "20"]
+    outcome = subprocess.run(command_line, capture_output=True, text=True, cwd=tmp_path)
+    assert outcome.returncode == 0, outcome.stderr
+    before, after = _row(outcome.stdout, r"accuracy\D*([\d.]+) %\D*([\d.]+) %")
+    assert before - 0.5 <= after <= 100
+    for quantity in ("parameters", "multiply-accumulates", "file size"):
+        assert _row(outcome.stdout, rf"{quantity}.* -([\d.]+) %")[0] > 60
+    assert "equal" in outcome.stdout
+    assert (tmp_path / "demo-out" / "digits.pruned.onnx").is_file()
+    assert (tmp_path / "demo-out" / "plan.json").is_file()
+
+
+def _row(text: str, pattern: str) -> list[float]:
+    match = re.search(pattern, text)
+    assert match, text
+    return [float(number) for number in match.groups()]
