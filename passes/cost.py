@@ -65,9 +65,7 @@ def measure(model: onnx_ir.Model, coupling: Coupling) -> Cost:
     layers = []
     total_bytes = 0
     for node in model.graph:
-        fresh = {
-            v: size for v in weights_of(node, facts) if v not in seen and (size := weight_size(v, facts))
-        }
+        fresh = {v: n for v in weights_of(node, facts) if v not in seen and (n := weight_size(v, facts))}
         seen.update(fresh)
         total_bytes += sum(byte_size(onnx_ir.DataType(facts.types[v]), n) for v, n in fresh.items())
         op, rule = coupling.relations.ops.get(node), coupling.relations.rules.get(node)
@@ -101,30 +99,22 @@ def weights_of(node: onnx_ir.Node, facts: Facts) -> Iterator[onnx_ir.Value]:
         return
     pending = list(dict.fromkeys(v for v in node.inputs if v is not None))
     for value in pending:
+        maker = value.producer()
         if is_parameter(value, facts):
             yield value
-        elif (
-            value in facts.constant and value not in facts.derived and (maker := value.producer()) is not None
-        ):
+        elif value in facts.constant and value not in facts.derived and maker is not None:
             pending += [v for v in dict.fromkeys(maker.inputs) if v is not None and v not in pending]
 
 
 def weight_size(value: onnx_ir.Value, facts: Facts) -> int:
-    """How many parameters a value holds; 0 for all that is no weight (see :func:`is_weight`)."""
+    """How many parameters a value holds: 0 for what is computed, for single numbers, indices and shapes.
+
+    Floating-point constants count, and integers of at most 8 bits, which are quantised weights.
+    """
     if value not in facts.types or value not in facts.shapes or not is_parameter(value, facts):
         return 0
-    tensor, size = value.const_value, prod(facts.shapes[value])
-    computed = tensor is not None and COMPUTED in tensor.metadata_props
-    return size if size > 1 and not computed and _is_numeric(onnx_ir.DataType(facts.types[value])) else 0
-
-
-def is_weight(tensor: onnx_ir.TensorProtocol) -> bool:
-    """Whether a constant counts as parameters: several numbers, floating-point or quantised, that no pass
-    computed.
-    """
-    return COMPUTED not in tensor.metadata_props and tensor.size > 1 and _is_numeric(tensor.dtype)
-
-
-def _is_numeric(dtype: onnx_ir.DataType) -> bool:
-    """Floating-point, or an integer of at most 8 bits, as quantised weights are."""
-    return dtype.is_floating_point() or (dtype.is_integer() and dtype.bitwidth <= 8)
+    if value.const_value is not None and COMPUTED in value.const_value.metadata_props:
+        return 0  # an attention mask, say, that folding wrote down
+    dtype, size = onnx_ir.DataType(facts.types[value]), prod(facts.shapes[value])
+    counts = dtype.is_floating_point() or (dtype.is_integer() and dtype.bitwidth <= 8)
+    return size if counts and size > 1 else 0

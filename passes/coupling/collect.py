@@ -13,7 +13,7 @@ from prunec.ir.facts import Facts
 from prunec.ir.layout import Layout
 from prunec.ir.module import opset_of
 from prunec.ir.op import Op
-from prunec.ir.ops.movement import Relayout
+from prunec.ir.ops.relayout import Relayout
 from prunec.ir.registry import find_op
 from prunec.ir.rule import Index, Rule, RuleError
 from prunec.ir.site import Site

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir
@@ -103,7 +103,6 @@ class Coupling:
     relations: Relations
     components: Components
     groups: tuple[Group, ...] = ()
-    _slots: dict[int, Index] = field(default_factory=dict)
 
     @property
     def prunable(self) -> tuple[Group, ...]:
