@@ -97,9 +97,7 @@ def report(console: Console, result: prunec.Result, latency: Comparison, images:
         f"in turns,\nONNX Runtime on {latency.threads} CPU thread; the change is the speed-up with its 95 % "
         "confidence interval.\n"
     )
-    console.print(
-        "Verified by running the model before and after each pass on random inputs; the outputs are"
-    )
+    console.print("Verified by running the model before and after each pass on random inputs:")
     for verdict in result.verdicts:
         error = (
             f"largest relative difference {verdict.error:.0e}" if verdict.error else "no difference at all"

@@ -115,6 +115,15 @@ def weight_size(value: onnx_ir.Value, facts: Facts) -> int:
         return 0
     if value.const_value is not None and COMPUTED in value.const_value.metadata_props:
         return 0  # an attention mask, say, that folding wrote down
-    dtype, size = onnx_ir.DataType(facts.types[value]), prod(facts.shapes[value])
-    counts = dtype.is_floating_point() or (dtype.is_integer() and dtype.bitwidth <= 8)
-    return size if counts and size > 1 else 0
+    size = prod(facts.shapes[value])
+    return size if _counts(onnx_ir.DataType(facts.types[value]), size) else 0
+
+
+def is_weight(tensor: onnx_ir.TensorProtocol) -> bool:
+    """Whether a constant counts as parameters; one that folding computed from shapes does not."""
+    return COMPUTED not in tensor.metadata_props and _counts(tensor.dtype, tensor.size)
+
+
+def _counts(dtype: onnx_ir.DataType, size: int) -> bool:
+    small_integer = dtype.is_integer() and dtype.bitwidth <= 8
+    return size > 1 and (dtype.is_floating_point() or small_integer)
