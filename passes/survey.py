@@ -6,6 +6,7 @@ tensor with a share ``f_a`` of free slots on axis ``a``, that is a share of ``1 
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -131,7 +132,7 @@ class _Surveyor:
             cost=self.cost,
             prunable=round(sum((layer.prunable or 0) * layer.cost.parameters for layer in layers)),
             groups=tuple(map(self._group, self.coupling.prunable)),
-            pinned=tuple(sorted(self._pinned(), key=lambda p: (p.alone, -p.locked))),
+            pinned=tuple(sorted(self._pinned(), key=lambda p: (p.alone, -p.locked, -p.axes))),
             layers=layers,
             unknown_ops=Counter(_op_name(node) for node in self.model.graph if self._is_unknown(node)),
         )
@@ -271,6 +272,6 @@ def _op_name(node: onnx_ir.Node) -> str:
 
 
 def _kind(group: Group) -> str:
-    """The reason without the name of the place that it is about."""
+    """The reason without the names of places; an op's name stays."""
     assert group.frozen is not None
-    return group.frozen.text.replace(f"`{group.frozen.node}`", "``")
+    return re.sub(r"(?<!op )`[^`]*`", "``", group.frozen.text)
