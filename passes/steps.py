@@ -77,7 +77,9 @@ def _check_not_empty(coupling: Coupling, removed: Bools) -> None:
     for operand, axis, root in coupling.relations.table.axes():
         labels = coupling.labels(root)
         if labels is not None and removed[labels].all():
-            raise UserError(f"the plan removes all {len(labels)} slots of axis {axis} of '{operand.value.name}'")
+            raise UserError(
+                f"the plan removes all {len(labels)} slots of axis {axis} of '{operand.value.name}'"
+            )
 
 
 def _operands_by_name(coupling: Coupling) -> dict[tuple[str, tuple[str, ...]], Operand]:
