@@ -54,7 +54,7 @@ def _compare(pass_name: str, facts: Facts, predicted: Mapping[str, tuple[int, ..
                 f"{where} `{value.name}` of shape {list(shape)} after `{pass_name}`, "
                 f"expected is {list(expected)}",
                 code="V011",
-                notes=[f"the node is `{producer.name}`"] if producer is not None else [],
+                notes=[f"the node is `{producer.name}`"] if producer is not None and producer.name else [],
             )
     return compared
 
