@@ -131,7 +131,9 @@ def parse_template(text: str) -> Template:
     """
     left, arrow, right = text.partition("->")
     sides = [side.split(",") for side in (left, right)]
-    if not arrow or any(_TOKEN.sub("", operand).strip() not in ("", "-") for side in sides for operand in side):
+    if not arrow or any(
+        _TOKEN.sub("", operand).strip() not in ("", "-") for side in sides for operand in side
+    ):
         raise RuleError(f"not a rule: {text!r}")
     return Template(*(tuple(map(_parse_operand, side)) for side in sides))
 

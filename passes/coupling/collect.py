@@ -13,12 +13,15 @@ from prunec.ir.facts import Facts
 from prunec.ir.layout import Layout
 from prunec.ir.module import opset_of
 from prunec.ir.op import Op
-from prunec.ir.ops.movement import Relayout
+from prunec.ir.ops.relayout import Relayout
 from prunec.ir.registry import find_op
 from prunec.ir.rule import Index, Rule, RuleError
 from prunec.ir.site import Site
 from prunec.passes.coupling.axes import AxisTable, Operand, Reason
 from prunec.passes.coupling.products import Product, permutation
+
+WEIGHT_OPS = 3
+"""Ops that may stand between a stored weight and its use: dequantise, reshape, transpose."""
 
 
 class IndexTie(NamedTuple):
@@ -119,6 +122,9 @@ class _Collector:
             domain = f"{node.domain}::" if node.domain not in ("", "ai.onnx") else ""
             self._pin_node(node, f"op `{domain}{node.op_type}` has no rule")
             return
+        if (unknown := self._unknown(node)) is not None:
+            self._pin_node(node, f"the shape of `{unknown.name}` is unknown")
+            return
         if isinstance(op, Relayout) and (chain := self._chain(node)) is not None:
             self._add_chain(chain)
             return
@@ -133,6 +139,11 @@ class _Collector:
         self.out.numbers.update({(node, side, i): first for (side, i), first in numbers.items()})
         self._add_rule(node, rule, numbers)
         self._note_contraction(node, op, rule)
+
+    def _unknown(self, node: onnx_ir.Node) -> onnx_ir.Value | None:
+        """An operand of unknown shape, which a rule could only take for one that is absent."""
+        used = [v for v in node.outputs if v.uses() or v.is_graph_output()]
+        return next((v for v in (*node.inputs, *used) if v is not None and v not in self.facts.shapes), None)
 
     def _operand(self, node: onnx_ir.Node, side: str, position: int) -> int:
         """Number of axis 0 of a node's operand."""
@@ -288,6 +299,17 @@ def is_stored(value: onnx_ir.Value, facts: Facts) -> bool:
         or value in facts.derived
         or (producer is not None and producer.op_type == "Constant")
     )
+
+
+def is_made_of_constants(value: onnx_ir.Value, depth: int = WEIGHT_OPS) -> bool:
+    """Whether a value is a constant or a few ops away from constants alone, as a dequantised weight is."""
+    producer = value.producer()
+    if value.is_initializer() or producer is None:
+        return value.is_initializer()
+    if producer.op_type == "Constant":
+        return True
+    inputs = [v for v in producer.inputs if v is not None]
+    return bool(inputs) and depth > 0 and all(is_made_of_constants(v, depth - 1) for v in inputs)
 
 
 def nested_nodes(node: onnx_ir.Node) -> list[onnx_ir.Node]:
