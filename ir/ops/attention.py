@@ -1,9 +1,9 @@
 """Attention as a single op, as exporters and ONNX Runtime's transformer optimizer write it.
 
 Factors: ``n`` batch, ``s`` query positions, ``l`` key positions, ``p`` past and ``q`` present positions,
-    ``h`` heads (key/value heads,
-of which ``g`` query heads share one where queries are grouped), ``d`` size of a query or key head, ``e`` size
-of a value head, ``k`` hidden size. Whole heads can go; the head size sets the attention scale inside the op
+``x`` batch and ``y`` key positions of a mask or bias, ``h`` heads (key/value heads, each of which serves
+``g`` query heads where queries are grouped), ``d`` size of a query or key head, ``e`` size of a value head,
+``k`` hidden size. Whole heads can go; the head size sets the attention scale inside the op
 and stays.
 """
 
@@ -75,7 +75,12 @@ class GroupedQueryAttention(Einsum):
 
 
 def _attention(
-    text: str, *, reduced: str = "", fixed: str = "t d p q", roles: Mapping[int, Role] = _NONE
+    text: str,
+    *,
+    reduced: str = "",
+    fixed: str,
+    roles: Mapping[int, Role] = _NONE,
+    numbers: frozenset[int] = frozenset(),
 ) -> Attention:
     return Attention(
         text=text,
@@ -88,6 +93,7 @@ def _attention(
         roles=roles,
         linear=bool(roles),
         zeroed=frozenset(roles),
+        numbers=numbers,
     )
 
 
@@ -97,29 +103,43 @@ def register_ops() -> None:
     register(
         "Attention",
         _attention(
-            "n s k, k (t h d), (t h d), -, u n h p d -> n s (h d), u n h q d",
+            "n s k, k (t h d), (t h d), -, u n h p d, x h s y -> n s (h d), u n h q d",
             reduced="k",
-            fixed="t u d p q",
+            fixed="t u d p q x y",
             roles=weights,
         ),
         domain=_CONTRIB,
     )
     register(
         "QAttention",
-        _attention("n s k, k (t h d), (t h d) -> n s (h d)", reduced="k", fixed="t d", roles=weights),
+        _attention(
+            "n s k, k (t h d), (t h d), -, (t h d), -, -, (t h d), u n h p d -> n s (h d), u n h q d",
+            reduced="k",
+            fixed="t u d p q",
+            roles=weights,
+            numbers=frozenset({3, 4, 6, 7}),
+        ),
         domain=_CONTRIB,
     )
     register(
         "MultiHeadAttention",
-        _attention("n s (h d), n l (h d), n l (h e), (t h d) -> n s (h e)", fixed="t d e", roles={3: "bias"}),
+        _attention(
+            "n s (h d), n l (h d), n l (h e), (t h d), -, x h s y, n h p d, n h p e "
+            "-> n s (h e), n h q d, n h q e, n h s y",
+            fixed="t d e p q x y",
+            roles={3: "bias"},
+        ),
         domain=_CONTRIB,
     )
-    grouped = "n s (h g d), n l (h d), n l (h e), n h p d, n h p e -> n s (h g e), n h q d, n h q e"
+    grouped = (
+        "n s (h g d), n l (h d), n l (h e), n h p d, n h p e, -, -, -, -, -, x (h g) s y, (h g) "
+        "-> n s (h g e), n h q d, n h q e"
+    )
     register(
         "GroupQueryAttention",
         GroupedQueryAttention(
             text=grouped,
-            fixed="g d e p q",
+            fixed="g d e p q x y",
             why="the head size or a position",
             parallel="h",
             known={"h": "kv_num_heads"},
@@ -128,13 +148,16 @@ def register_ops() -> None:
         ),
         domain=_CONTRIB,
     )
-    split = "n (h g) s d, n h l d, n h l e, -, n h p d, n h p e -> n (h g) s e, n h q d, n h q e"
-    masked = "n s (h g d), n l (h d), n l (h e), -, n h p d, n h p e -> n s (h g e), n h q d, n h q e"
+    split = (
+        "n (h g) s d, n h l d, n h l e, {}, n h p d, n h p e -> n (h g) s e, n h q d, n h q e, n (h g) s y"
+    )
+    merged = "n s (h g d), n l (h d), n l (h e), {}, n h p d, n h p e -> n s (h g e), n h q d, n h q e, n (h g) s y"
+    masks = ("x (h g) s y", "(h g) s y", "-")
     register(
         "Attention",
         GroupedQueryAttention(
-            text=f"{split} | {masked}",
-            fixed="g d e p q",
+            text=" | ".join(form.format(mask) for form in (split, merged) for mask in masks),
+            fixed="g d e p q x y",
             why="the head size or a position",
             parallel="h",
             known={"h": "kv_num_heads"},

@@ -129,7 +129,7 @@ def register_ops() -> None:
         _contraction("*b m k, -, -, k n, n, n -> *b m n", ((3, 5),), {1, 2, 4, 5, 6, 7}, weight=3),
     )
     register("MatMulInteger", _contraction("*b m k, k n, -, n -> *b m n", ((1, 3),), {2, 3}, weight=1))
-    register("DynamicQuantizeLinear", Einsum(text="*a -> *a, -, -"))
+    register("DynamicQuantizeLinear", Einsum(text="*a -> *a, -, -", reduced="*a"))
     register("QLinearAdd QLinearMul", QuantisedElementwise(data=(0, 3)), domain=_CONTRIB)
     register("QLinearSigmoid QLinearLeakyRelu", QuantisedElementwise(), domain=_CONTRIB)
     register(
