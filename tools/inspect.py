@@ -94,7 +94,9 @@ class _Inspection:
         from prunec.passes.coupling import analyse
 
         self.module = module
-        self.coupling: Coupling = analyse(module.model, unit=unit)
+        from prunec.passes.coupling.options import CouplingOptions
+
+        self.coupling: Coupling = analyse(module.model, options=CouplingOptions(unit=unit))
         self._survey: Survey | None = None
 
     @property

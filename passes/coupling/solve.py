@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,9 +19,8 @@ from scipy.sparse.csgraph import connected_components
 from prunec.ir.rule import Index
 from prunec.passes.coupling.axes import Reason, node_label
 from prunec.passes.coupling.collect import IndexTie, Relations
+from prunec.passes.coupling.options import Unit
 from prunec.passes.coupling.products import Product
-
-Unit = Literal["head", "head-dim"]
 
 Bools = NDArray[np.bool_]
 
