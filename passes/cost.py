@@ -6,6 +6,7 @@ formula of its own.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
 
@@ -26,8 +27,8 @@ class LayerCost:
         output: name of its first output, which tells it from every other node.
         op_type: of the node.
         weight: name and shape of its largest constant, None where it has none.
-        parameters: elements of the floating-point constants that it reads (a shared tensor counts at its
-            first reader).
+        parameters: elements of the weights that it reads, as they are or dequantised (a shared tensor counts
+            at its first reader).
         macs: multiply-accumulates of one execution at the sizes of the analysis.
     """
 
@@ -64,9 +65,7 @@ def measure(model: onnx_ir.Model, coupling: Coupling) -> Cost:
     layers = []
     total_bytes = 0
     for node in model.graph:
-        fresh = {
-            v: n for v in node.inputs if v is not None and v not in seen and (n := weight_size(v, facts))
-        }
+        fresh = {v: n for v in weights_of(node, facts) if v not in seen and (n := weight_size(v, facts))}
         seen.update(fresh)
         total_bytes += sum(byte_size(onnx_ir.DataType(facts.types[v]), n) for v, n in fresh.items())
         op, rule = coupling.relations.ops.get(node), coupling.relations.rules.get(node)
@@ -89,6 +88,22 @@ def measure(model: onnx_ir.Model, coupling: Coupling) -> Cost:
         macs=sum(x.macs for x in layers),
         layers=tuple(layers),
     )
+
+
+def weights_of(node: onnx_ir.Node, facts: Facts) -> Iterator[onnx_ir.Value]:
+    """The constants that a node reads as they are or after some ops (dequantised, transposed).
+
+    A node that computes from constants alone has none: they are its readers'.
+    """
+    if all(v in facts.constant and not v.is_graph_output() for v in node.outputs):
+        return
+    pending = list(dict.fromkeys(v for v in node.inputs if v is not None))
+    for value in pending:
+        maker = value.producer()
+        if is_parameter(value, facts):
+            yield value
+        elif value in facts.constant and value not in facts.derived and maker is not None:
+            pending += [v for v in dict.fromkeys(maker.inputs) if v is not None and v not in pending]
 
 
 def weight_size(value: onnx_ir.Value, facts: Facts) -> int:

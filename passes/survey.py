@@ -6,6 +6,7 @@ tensor with a share ``f_a`` of free slots on axis ``a``, that is a share of ``1 
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -14,7 +15,8 @@ from math import prod
 import onnx_ir
 
 from prunec.ir.registry import find_op
-from prunec.passes.cost import Cost, LayerCost, measure, weight_size
+from prunec.passes.cost import Cost, LayerCost, measure, weight_size, weights_of
+from prunec.passes.coupling.axes import Use
 from prunec.passes.coupling.groups import Coupling, Group, Member
 from prunec.passes.coupling.view import GroupView
 
@@ -130,7 +132,7 @@ class _Surveyor:
             cost=self.cost,
             prunable=round(sum((layer.prunable or 0) * layer.cost.parameters for layer in layers)),
             groups=tuple(map(self._group, self.coupling.prunable)),
-            pinned=tuple(sorted(self._pinned(), key=lambda p: (p.alone, -p.locked))),
+            pinned=tuple(sorted(self._pinned(), key=lambda p: (p.alone, -p.locked, -p.axes))),
             layers=layers,
             unknown_ops=Counter(_op_name(node) for node in self.model.graph if self._is_unknown(node)),
         )
@@ -182,14 +184,26 @@ class _Surveyor:
         relations = self.coupling.relations
         writers: dict[onnx_ir.Node, None] = {}
         readers: dict[onnx_ir.Node, None] = {}
-        for member in group.members:
-            for node, position in member.uses():
-                rule = relations.rules.get(node)
-                operand = rule.inputs[position] if rule is not None else None
-                if rule is not None and operand is not None and relations.ops[node].linear:
-                    term = operand[member.axis]
-                    (readers if term and set(term) <= rule.reduced else writers)[node] = None
+        pending = [(use, member.axis) for member in group.members for use in member.uses()]
+        for (node, position), axis in pending:
+            rule = relations.rules.get(node)
+            operand = rule.inputs[position] if rule is not None else None
+            if rule is None or operand is None:
+                continue
+            if relations.ops[node].linear:
+                term = operand[axis]
+                (readers if term and set(term) <= rule.reduced else writers)[node] = None
+            elif node.outputs[0] in self.coupling.facts.constant:
+                onward = self._onward(node.outputs[0], int(group.components[0]))
+                pending += [step for step in onward if step not in pending]
         return tuple(writers), tuple(readers)
+
+    def _onward(self, value: onnx_ir.Value, component: int) -> Iterator[tuple[Use, int]]:
+        """The uses of a weight that was dequantised or transposed, on the axes that hold a component."""
+        for axis, number in enumerate(self.view.numbers(value) or ()):
+            labels = self.coupling.labels(number)
+            if labels is not None and (labels == component).any():
+                yield from (((use.node, use.idx), axis) for use in value.uses())
 
     # -- what is pinned ------------------------------------------------------------
 
@@ -216,10 +230,10 @@ class _Surveyor:
 
     def _layers(self) -> Iterator[LayerFacts]:
         nodes = {node.outputs[0].name or "": node for node in self.model.graph if node.outputs}
-        seen: set[onnx_ir.Value] = set()
+        facts, seen = self.coupling.facts, set[onnx_ir.Value]()
         for cost in self.cost.layers:
             node = nodes[cost.output]
-            fresh = {v for v in node.inputs if v is not None and v in self.sizes and v not in seen}
+            fresh = {v for v in weights_of(node, facts) if v in self.sizes and v not in seen}
             seen |= fresh
             free = sum(self.sizes[v] * self.free.get(v, 0.0) for v in fresh)
             inputs, outputs = self._sides(node)
@@ -238,7 +252,11 @@ class _Surveyor:
         if rule is None or op is None:
             return (), ()
         reduced = rule.reduced if op.linear else frozenset()
-        operands = [(s, i, o) for s, i, o in rule.operands() if s == "in" and node.inputs[i] in self.sizes]
+        operands = [
+            (side, i, operand)
+            for side, i, operand in rule.operands()
+            if side == "in" and node.inputs[i] in self.coupling.facts.constant
+        ]
         summed: dict[str, Group] = {}
         others: dict[str, Group] = {}
         for side, position, operand in operands or list(rule.operands()):
@@ -254,6 +272,6 @@ def _op_name(node: onnx_ir.Node) -> str:
 
 
 def _kind(group: Group) -> str:
-    """The reason without the name of the place that it is about."""
+    """The reason without the names of places; an op's name stays."""
     assert group.frozen is not None
-    return group.frozen.text.replace(f"`{group.frozen.node}`", "``")
+    return re.sub(r"(?<!op )`[^`]*`", "``", group.frozen.text)

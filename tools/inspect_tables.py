@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from rich.console import Group as Lines
@@ -17,6 +18,8 @@ from prunec.passes.survey import GroupFacts, LayerFacts, PinnedFacts, Survey
 from prunec.tools.summary import file_size, number
 
 if TYPE_CHECKING:
+    import onnx_ir
+
     from prunec.ir.module import Module
     from prunec.passes.coupling.groups import Group
 
@@ -40,8 +43,7 @@ def render_overview(module: Module, survey: Survey) -> RenderableType:
         *_more(len(survey.groups) - len(groups), "groups", "--groups"),
         Text(),
         *render_pinned(survey),
-        _title("What layers cost" if len(layers) == len(survey.layers) else "Which layers cost most"),
-        render_layers(survey, layers),
+        *([_title(_layers_line(survey, layers)), render_layers(survey, layers)] if layers else []),
         *_more(len(survey.layers) - len(layers), "layers", "--layers"),
     )
 
@@ -51,18 +53,19 @@ def render_model(module: Module, survey: Survey) -> RenderableType:
     graph, facts = module.graph, survey.coupling.facts
     opsets = ", ".join(f"{domain or 'opset'} {v}" for domain, v in sorted(graph.opset_imports.items()))
     folded = sum(facts.is_folded(n) or n.op_type == "Constant" for n in graph)
-    nodes = f"{len(graph):,} nodes" + (
-        f" ({folded:,} of them constants and shape arithmetic)" if folded else ""
-    )
     maker = " ".join(filter(None, [module.model.producer_name, module.model.producer_version]))
     size = None if module.source.size is None else file_size(module.source.size)
-    lines = [", ".join(filter(None, [size, opsets, nodes, f"made by {maker}" if maker else None]))]
+    rest = f" and {folded:,} of constants and shape arithmetic" if folded else ""
+    parameters = f"{number(survey.cost.parameters)} parameters ({file_size(survey.cost.bytes)})"
     printer = Printer(model=module.model, facts=facts, annotator=Annotator())
-    lines += [f"input   {v.name}  {printer.type(v)}" for v in open_inputs(graph)]
-    lines += [f"output  {v.name}  {printer.type(v)}" for v in graph.outputs]
-    cost = survey.cost
-    parameters = f"{number(cost.parameters)} parameters ({file_size(cost.bytes)})"
-    lines.append(f"{parameters}, {number(cost.macs)} multiply-accumulates{_sizes_note(module, survey)}")
+    sizes = ", ".join(f"{symbol}={size}" for symbol, size in printer.symbols.items())
+    macs = f"{number(survey.cost.macs)} multiply-accumulates"
+    lines = [
+        f"{parameters}, {macs}{f' at {sizes}' if sizes else ''}",
+        ", ".join(filter(None, [size, opsets, f"made by {maker}" if maker else None])),
+        f"{len(graph) - folded:,} nodes{rest}",
+    ]
+    lines += [*_values(printer, "input ", open_inputs(graph)), *_values(printer, "output", graph.outputs)]
     if survey.unknown_ops:
         counts = ", ".join(f"{op} ({count:,})" for op, count in survey.unknown_ops.items())
         lines.append(f"ops without a rule, which pin what they touch: {counts}")
@@ -76,6 +79,7 @@ def render_groups(survey: Survey, groups: Sequence[GroupFacts]) -> RenderableTyp
         table.add_column(header, justify="left" if header == "group" else "right", no_wrap=True)
     statistic = any(g.group.statistic for g in survey.groups)
     table.add_column("written by > read by", ratio=1, no_wrap=True, overflow="ellipsis")
+    name = _names(survey)
     for facts in groups:
         group = facts.group
         table.add_row(
@@ -84,7 +88,7 @@ def render_groups(survey: Survey, groups: Sequence[GroupFacts]) -> RenderableTyp
             str(group.width),
             f"{facts.unit_parameters:,}",
             percent(facts.parameters, survey.cost.parameters),
-            _flow(facts),
+            _flow(facts, name),
         )
     note = "* a norm or another statistic is taken over the units, so removal changes it"
     return Lines(table, *([_line(f"  {note}", style="dim")] if statistic else []))
@@ -126,10 +130,11 @@ def render_layers(survey: Survey, layers: Sequence[LayerFacts]) -> RenderableTyp
     for header in ("writes", "reads"):
         table.add_column(header, no_wrap=True, max_width=11, overflow="ellipsis")
     table.add_column("free", justify="right", no_wrap=True)
+    name = _names(survey)
     for layer in layers:
         cost = layer.cost
         table.add_row(
-            _tail(short_name(layer.node), 40),
+            name(layer.node, 34),
             cost.op_type,
             "" if cost.weight is None else "x".join(map(str, cost.weight[1])),
             number(cost.parameters) if cost.parameters else "",
@@ -177,7 +182,12 @@ def _prunable_line(survey: Survey) -> str:
     if not survey.groups:
         return "Nothing can be pruned" + ("" if survey.pinned else ": no op that has a rule reads a weight")
     share = percent(survey.prunable, survey.cost.parameters)
-    return f"What can be pruned: {len(survey.groups)} groups with {share} of the parameters"
+    groups = "1 group" if len(survey.groups) == 1 else f"{len(survey.groups):,} groups"
+    return f"What can be pruned: {groups} with {share} of the parameters"
+
+
+def _layers_line(survey: Survey, layers: Sequence[LayerFacts]) -> str:
+    return "What layers cost" if len(layers) == len(survey.layers) else "Which layers cost most"
 
 
 def _heaviest(rows: Sequence[Row], weights: Sequence[float]) -> list[Row]:
@@ -190,18 +200,32 @@ def _more(count: int, what: str, option: str) -> list[RenderableType]:
     return [_line(f"  ... and {count:,} more {what}: {option} shows all", style="dim")] if count > 0 else []
 
 
-def _flow(facts: GroupFacts) -> str:
-    writers, readers = (
-        _listed([_tail(short_name(n), 30) for n in nodes], 2) for nodes in (facts.writers, facts.readers)
-    )
+def _flow(facts: GroupFacts, name: Callable[[onnx_ir.Node, int], str]) -> str:
+    """Who makes a group's channels and who sums over them; its tensors where nobody does."""
+    sides = (facts.writers, facts.readers)
+    writers, readers = (_listed([name(node, 24) for node in side], 1) for side in sides)
     if not writers and not readers:
         return _listed([m.name for m in facts.group.members], 3)
     return f"{writers or '(nothing)'} > {readers or '(nothing)'}"
 
 
-def _tail(name: str, longest: int = 44) -> str:
-    """The end of a name, where names differ."""
-    return name if len(name) <= longest else f"..{name[-longest + 2 :]}"
+def _names(survey: Survey) -> Callable[[onnx_ir.Node, int], str]:
+    """Short names of nodes, without the parts of the path that most layers have: they tell nothing."""
+    paths = [short_name(layer.node).split("/") for layer in survey.layers]
+    counts = Counter(part for path in paths for part in set(path))
+    common = {part for part, count in counts.items() if count > max(2, 0.8 * len(paths))}
+
+    def name(node: onnx_ir.Node, longest: int) -> str:
+        path = short_name(node).split("/")
+        return _elided("/".join(part for part in path if part not in common) or path[-1], longest)
+
+    return name
+
+
+def _elided(name: str, longest: int) -> str:
+    """A name without its middle where it is too long."""
+    head = longest // 2 - 1
+    return name if len(name) <= longest else f"{name[:head]}..{name[head + 2 - longest :]}"
 
 
 def _listed(names: Sequence[str], most: int) -> str:
@@ -221,12 +245,9 @@ def _reason(pinned: PinnedFacts) -> str:
     return pinned.reason + (f" (and {pinned.places - 1:,} more such)" if pinned.places > 1 else "")
 
 
-def _sizes_note(module: Module, survey: Survey) -> str:
-    """At which sizes of dynamic inputs the cost was counted."""
-    facts = survey.coupling.facts
-    dynamic = [v for v in module.graph.inputs if facts.dynamic.get(v)]
-    shapes = ", ".join(f"{v.name} {list(facts.shapes[v])}" for v in dynamic[:3])
-    return f" at {shapes}{', ...' if len(dynamic) > 3 else ''}" if dynamic else ""
+def _values(printer: Printer, kind: str, values: Sequence[onnx_ir.Value]) -> list[str]:
+    lines = [f"{kind}  {value.name}  {printer.type(value)}" for value in values[:FEW]]
+    return lines + ([f"{kind}  ... and {len(values) - FEW:,} more"] if len(values) > FEW else [])
 
 
 def _table() -> Table:

@@ -20,9 +20,6 @@ from prunec.ir.site import Site
 from prunec.passes.coupling.axes import AxisTable, Operand, Reason
 from prunec.passes.coupling.products import Product, permutation
 
-WEIGHT_OPS = 3
-"""Ops that may stand between a stored weight and its use: dequantise, reshape, transpose."""
-
 
 class IndexTie(NamedTuple):
     """Slot ``a_index[k]`` of axis ``a`` and slot ``b_index[k]`` of axis ``b`` are one."""
@@ -299,17 +296,6 @@ def is_stored(value: onnx_ir.Value, facts: Facts) -> bool:
         or value in facts.derived
         or (producer is not None and producer.op_type == "Constant")
     )
-
-
-def is_made_of_constants(value: onnx_ir.Value, depth: int = WEIGHT_OPS) -> bool:
-    """Whether a value is a constant or a few ops away from constants alone, as a dequantised weight is."""
-    producer = value.producer()
-    if value.is_initializer() or producer is None:
-        return value.is_initializer()
-    if producer.op_type == "Constant":
-        return True
-    inputs = [v for v in producer.inputs if v is not None]
-    return bool(inputs) and depth > 0 and all(is_made_of_constants(v, depth - 1) for v in inputs)
 
 
 def nested_nodes(node: onnx_ir.Node) -> list[onnx_ir.Node]:

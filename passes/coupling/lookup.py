@@ -75,7 +75,7 @@ class Axes:
         """The numbers of the axes that a user means by a name.
 
         That is the name of a node or tensor, ``TENSOR:AXIS``, a module whose parameters' names begin with it,
-        the short name of a node, or a part of the name of one node alone.
+        the short name of one or more nodes, or a part of the name of one node alone.
 
         Raises:
             UserError: there is no node or tensor of that name.
@@ -92,8 +92,9 @@ class Axes:
                 return sorted({n for numbers in inside for n in numbers})
         nodes = list(self.coupling.relations.rules)
         short = [node for node in nodes if short_name(node) == name]
-        if len(meant := short or [node for node in nodes if name in (node.name or "")]) == 1:
-            return self._of_node(meant[0])
+        holding = [node for node in nodes if name in (node.name or "")]
+        if meant := short or (holding if len(holding) == 1 else []):
+            return [number for node in meant for number in self._of_node(node)]
         raise self._unknown(name)
 
     def _unknown(self, name: str) -> UserError:

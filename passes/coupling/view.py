@@ -20,7 +20,6 @@ import onnx_ir
 
 from prunec.ir.rule import Index
 from prunec.passes.coupling.axes import Operand
-from prunec.passes.coupling.collect import is_made_of_constants
 from prunec.passes.coupling.groups import Coupling, Group
 
 NO_GROUP = -1
@@ -102,14 +101,11 @@ class GroupView:
 
 
 def _alone(coupling: Coupling, pinned: Mapping[int, int]) -> frozenset[str]:
-    tied: set[int] = {at for at in pinned.values() if len(coupling.groups[at].members) > 1}
+    """Ids of the groups that are pinned as a whole and hold one parameter and no data."""
+    tied = {at for at in pinned.values() if len(coupling.groups[at].members) > 1}
     for operand, _, root in coupling.relations.table.axes():
-        if (
-            (at := pinned.get(root)) is not None
-            and at not in tied
-            and not is_made_of_constants(operand.value)
-        ):
-            tied.add(at)
+        if root in pinned and operand.value not in coupling.facts.constant:
+            tied.add(pinned[root])
     return frozenset(coupling.groups[at].id for at in pinned.values() if at not in tied)
 
 
