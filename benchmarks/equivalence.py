@@ -20,6 +20,7 @@ import argparse
 import json
 import sys
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -86,7 +87,8 @@ def row_of(file: ModelFile, options: argparse.Namespace, *, runs: bool) -> dict[
         options: limits and pipeline.
         runs: whether ONNX Runtime is known to run it.
     """
-    command = [sys.executable, __file__, "--one", str(file.path()), "--pipeline", options.pipeline]
+    path = file.path()
+    command = [sys.executable, __file__, "--one", str(path), "--pipeline", options.pipeline]
     done = processes.run(command, seconds=options.seconds, gibibytes=options.gibibytes)
     row: dict[str, Any] = {
         "model": file.name,
@@ -96,14 +98,18 @@ def row_of(file: ModelFile, options: argparse.Namespace, *, runs: bool) -> dict[
     if done.timed_out:
         return row | {"verdict": "time limit", "reason": f"not finished after {options.seconds:.0f} s"}
     if done.code == 0:
-        return row | json.loads(done.output.splitlines()[-1])
+        found: dict[str, Any] = json.loads(done.output.splitlines()[-1])
+        return row | found
     verdict = "refused, as listed" if done.code == REFUSED and not runs else f"exit {done.code}"
-    return row | {"verdict": verdict, "reason": done.last_words.removeprefix("error: ")}
+    return row | {
+        "verdict": verdict,
+        "reason": done.last_words.replace(f"{path}: ", "").removeprefix("error: "),
+    }
 
 
-def is_good(row: dict[str, Any]) -> bool:
+def is_good(row: Mapping[str, Any]) -> bool:
     """Whether a model is proven, has nothing that could be removed, or was rightly refused."""
-    return row["verdict"].startswith(("masked", "same", "nothing", "refused"))
+    return str(row["verdict"]).startswith(("masked", "same", "nothing", "refused"))
 
 
 def runnable(file: ModelFile) -> bool:

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter
+from typing import IO
 
 PRUNEC = (sys.executable, "-c", "from prunec.tools.prunec import main; main()")
 """Starts ``prunec`` as its console script does, with this Python."""
@@ -80,7 +81,12 @@ def run(
             preexec_fn=limit,
         )
         stopped = threading.Event()
-        timer = threading.Timer(seconds, lambda: (stopped.set(), process.kill()))
+
+        def stop() -> None:
+            stopped.set()
+            process.kill()
+
+        timer = threading.Timer(seconds, stop)
         timer.start()
         _, status, usage = os.wait4(process.pid, 0)
         wall = perf_counter() - started
@@ -97,6 +103,6 @@ def run(
         )
 
 
-def _content(stream: tempfile._TemporaryFileWrapper[bytes]) -> str:
+def _content(stream: IO[bytes]) -> str:
     stream.seek(0)
     return stream.read().decode(errors="replace")

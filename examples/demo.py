@@ -19,7 +19,7 @@ HERE = Path(__file__).parent
 OUT = Path("demo-out")
 PRUNED = OUT / "digits.pruned.onnx"
 NEXT = (
-    "prunec passes prune-channels",
+    "prunec inspect examples/digits.onnx",
     "prunec examples/digits.onnx -p 'fold-norm, prune-channels{ratio=60%}' -o demo-out/60.onnx -R",
     f"prunec examples/digits.onnx --replay {OUT}/plan.json -o {OUT}/again.onnx",
 )
@@ -97,9 +97,7 @@ def report(console: Console, result: prunec.Result, latency: Comparison, images:
         f"in turns,\nONNX Runtime on {latency.threads} CPU thread; the change is the speed-up with its 95 % "
         "confidence interval.\n"
     )
-    console.print(
-        "Verified by running the model before and after each pass on random inputs; the outputs are"
-    )
+    console.print("Verified by running the model before and after each pass on random inputs:")
     for verdict in result.verdicts:
         error = (
             f"largest relative difference {verdict.error:.0e}" if verdict.error else "no difference at all"

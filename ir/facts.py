@@ -358,10 +358,11 @@ def constant_tensor(node: onnx_ir.Node) -> onnx_ir.TensorProtocol | None:
 
 
 def _is_shape_arithmetic(array: Array) -> bool:
-    """Integers, booleans and single numbers; larger float arrays are data that pruning may have to cut."""
-    return array.size <= SMALL and (
-        array.dtype.kind in "iub" or (array.size == 1 and array.dtype.kind not in "OSU")
-    )
+    """Integers, booleans and single numbers; larger arrays of floats or bytes are data that pruning may cut."""
+    if array.size > SMALL or array.dtype.kind in "OSU":
+        return False
+    is_index = array.dtype.kind in "iu" and array.dtype.itemsize > 1  # one byte: a quantised weight
+    return is_index or array.dtype.kind == "b" or array.size == 1
 
 
 def _int_attribute(node: onnx_ir.Node, name: str, default: int) -> int:

@@ -83,7 +83,7 @@ def _flatten(site: Site) -> bool:
 
 
 def _reshape(site: Site) -> bool:
-    """Every axis keeps its size by name (0, or the size itself); one may follow from the others."""
+    """Every axis is copied (0) or has its own size; one may be left to follow from the others."""
     sizes = site.integers(1, "shape")
     if sizes is None or len(sizes) != len(site.shape(0)) or 0 in site.shape(0):
         return False

@@ -65,7 +65,7 @@ class Printer:
         return open_inputs(self.model.graph)
 
     @cached_property
-    def _symbols(self) -> dict[str, int]:
+    def symbols(self) -> dict[str, int]:
         """The named dimensions of the inputs, with the sizes that the facts were made at."""
         return {
             symbol: self.facts.shapes[value][axis]
@@ -173,7 +173,7 @@ class Printer:
             declared = value.shape[axis]
             if not isinstance(declared, int) and declared.value:
                 return declared.value
-        likely = [name for name, chosen in self._symbols.items() if chosen == size]
+        likely = [name for name, chosen in self.symbols.items() if chosen == size]
         return likely[0] if len(likely) == 1 else "?"
 
     def _contents(self, value: onnx_ir.Value) -> str:

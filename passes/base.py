@@ -102,7 +102,7 @@ class Pass(ABC):
         """Transform ``module`` in place and say what happened."""
 
     def expand(self) -> tuple[Pass, ...]:
-        """The passes that run in place of this one, in order: itself, but for a pass that takes a body."""
+        """The passes that run in the place of this one: itself, but for a pass that takes a body."""
         return (self,)
 
     def __str__(self) -> str:

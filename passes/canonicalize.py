@@ -26,7 +26,7 @@ class Canonicalize(Pass):
     Shapes that a graph computes although they never change become numbers; nodes that read nothing but
     constants are computed; nodes that hand their input on are taken out; local functions are inlined; dead
     code goes. Weights that survive keep their names, and so do graph inputs and outputs. Quantised weights
-    stay quantised, and a large weight that two layers share stays shared.
+    stay quantised, and a weight that two layers share stays shared.
     """
 
     name: ClassVar[str] = "canonicalize"
@@ -86,6 +86,6 @@ class Canonicalize(Pass):
             context.remarks.missed(
                 self.name,
                 f"{len(refused)} nodes that read only constants stay",
-                reason=f"the smallest would add {min(refused):,} bytes, `limit` is {self.limit:,}",
+                reason=f"the smallest adds {min(refused):,} bytes, and `limit` is {self.limit:,} in all",
                 help="raise `limit`",
             )

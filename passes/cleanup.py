@@ -1,6 +1,4 @@
-"""What a model holds beside the ops that matter: local functions, overridable initializers, dead code, unused
-imports.
-"""
+"""What stands around the ops of a model: local functions, overridable initializers, dead code, imports."""
 
 from __future__ import annotations
 

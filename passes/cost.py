@@ -6,10 +6,14 @@ formula of its own.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from math import prod
 
 import onnx_ir
 
+from prunec.ir.facts import Facts
+from prunec.ir.tensors import byte_size
 from prunec.passes.coupling.groups import Coupling, is_parameter
 from prunec.passes.literals import COMPUTED
 
@@ -19,15 +23,17 @@ class LayerCost:
     """Cost of one node.
 
     Attributes:
-        name: of the node.
+        name: of the node; may be empty.
+        output: name of its first output, which tells it from every other node.
         op_type: of the node.
         weight: name and shape of its largest constant, None where it has none.
-        parameters: elements of the floating-point constants that it reads (a shared tensor counts at its
-            first reader).
+        parameters: elements of the weights that it reads, as they are or dequantised (a shared tensor counts
+            at its first reader).
         macs: multiply-accumulates of one execution at the sizes of the analysis.
     """
 
     name: str
+    output: str
     op_type: str
     weight: tuple[str, tuple[int, ...]] | None
     parameters: int
@@ -54,25 +60,25 @@ class Cost:
 
 def measure(model: onnx_ir.Model, coupling: Coupling) -> Cost:
     """Add up the cost of a model's main graph."""
+    facts = coupling.facts
     seen: set[onnx_ir.Value] = set()
     layers = []
     total_bytes = 0
     for node in model.graph:
-        fresh = [v for v in _parameters(node, coupling) if v not in seen]
+        fresh = {v: n for v in weights_of(node, facts) if v not in seen and (n := weight_size(v, facts))}
         seen.update(fresh)
-        total_bytes += sum(_tensor(v).nbytes for v in fresh)
+        total_bytes += sum(byte_size(onnx_ir.DataType(facts.types[v]), n) for v, n in fresh.items())
         op, rule = coupling.relations.ops.get(node), coupling.relations.rules.get(node)
         macs = op.macs(rule) if op is not None and rule is not None else 0
-        parameters = sum(_tensor(v).size for v in fresh)
-        if macs or parameters:
-            largest = max(fresh, key=lambda v: _tensor(v).size, default=None)
-            weight = None if largest is None else (largest.name or "", tuple(_tensor(largest).shape.numpy()))
+        if macs or fresh:
+            largest = max(fresh, key=lambda v: fresh[v], default=None)
             layers.append(
                 LayerCost(
                     name=node.name or "",
+                    output=node.outputs[0].name or "",
                     op_type=node.op_type,
-                    weight=weight,
-                    parameters=parameters,
+                    weight=None if largest is None else (largest.name or "", facts.shapes[largest]),
+                    parameters=sum(fresh.values()),
                     macs=macs,
                 )
             )
@@ -84,25 +90,40 @@ def measure(model: onnx_ir.Model, coupling: Coupling) -> Cost:
     )
 
 
-def _parameters(node: onnx_ir.Node, coupling: Coupling) -> list[onnx_ir.Value]:
-    """The floating-point constants (and quantised weights) that a node reads; shapes and indices do not
-    count.
+def weights_of(node: onnx_ir.Node, facts: Facts) -> Iterator[onnx_ir.Value]:
+    """The constants that a node reads as they are or after some ops (dequantised, transposed).
+
+    A node that computes from constants alone has none: they are its readers'.
     """
-    values = [v for v in node.inputs if v is not None and is_parameter(v, coupling.facts)]
-    return [v for v in values if (t := onnx_ir.convenience.get_const_tensor(v)) is not None and is_weight(t)]
+    if all(v in facts.constant and not v.is_graph_output() for v in node.outputs):
+        return
+    pending = list(dict.fromkeys(v for v in node.inputs if v is not None))
+    for value in pending:
+        maker = value.producer()
+        if is_parameter(value, facts):
+            yield value
+        elif value in facts.constant and value not in facts.derived and maker is not None:
+            pending += [v for v in dict.fromkeys(maker.inputs) if v is not None and v not in pending]
+
+
+def weight_size(value: onnx_ir.Value, facts: Facts) -> int:
+    """How many parameters a value holds: 0 for what is computed, for single numbers, indices and shapes.
+
+    Floating-point constants count, and integers of at most 8 bits, which are quantised weights.
+    """
+    if value not in facts.types or value not in facts.shapes or not is_parameter(value, facts):
+        return 0
+    if value.const_value is not None and COMPUTED in value.const_value.metadata_props:
+        return 0  # an attention mask, say, that folding wrote down
+    size = prod(facts.shapes[value])
+    return size if _counts(onnx_ir.DataType(facts.types[value]), size) else 0
 
 
 def is_weight(tensor: onnx_ir.TensorProtocol) -> bool:
-    """Whether a constant counts as parameters: several numbers, floating-point or quantised, that no pass
-    computed.
-    """
-    if COMPUTED in tensor.metadata_props:
-        return False
-    small_integer = tensor.dtype.is_integer() and tensor.dtype.bitwidth <= 8
-    return tensor.size > 1 and (tensor.dtype.is_floating_point() or small_integer)
+    """Whether a constant counts as parameters; one that folding computed from shapes does not."""
+    return COMPUTED not in tensor.metadata_props and _counts(tensor.dtype, tensor.size)
 
 
-def _tensor(value: onnx_ir.Value) -> onnx_ir.TensorProtocol:
-    tensor = onnx_ir.convenience.get_const_tensor(value)
-    assert tensor is not None
-    return tensor
+def _counts(dtype: onnx_ir.DataType, size: int) -> bool:
+    small_integer = dtype.is_integer() and dtype.bitwidth <= 8
+    return size > 1 and (dtype.is_floating_point() or small_integer)

@@ -91,7 +91,6 @@ def from_onnx_ir(pass_: PassBase) -> Pass:
 
 def _kebab(name: str) -> str:
     """``RemoveUnusedNodesPass`` -> ``remove-unused-nodes``."""
-    words = re.sub(
-        r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "-", name.removesuffix("Pass").strip("_")
-    )
+    boundary = r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])"
+    words = re.sub(boundary, "-", name.removesuffix("Pass").strip("_"))
     return words.lower() or "pass"

@@ -17,9 +17,8 @@ if TYPE_CHECKING:
 class Repeat(Pass):
     """Run the passes in the parentheses several times, for pruning in small steps.
 
-    Every round sees what the round before left: three rounds of `prune-channels{ratio=0.2}` keep about 0.8 *
-    0.8 * 0.8
-    of every group. Each inner pass is verified and recorded as if it stood in the pipeline itself.
+    Every round sees what the round before left: three rounds of `prune-channels{ratio=0.2}` keep about
+    0.8 * 0.8 * 0.8 of every group. Each inner pass is verified and recorded as if it stood in the pipeline.
     """
 
     name: ClassVar[str] = "repeat"

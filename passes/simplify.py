@@ -1,14 +1,14 @@
 """One walk over a graph that folds constants and takes out nodes that do nothing.
 
 Producers come before their consumers, so that one walk is enough: what a node reads is as simple as it gets
-by the
-time the node is looked at.
+by the time the node is looked at.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -20,6 +20,7 @@ from prunec.ir.identities import is_identity, permutation_of
 from prunec.ir.module import opset_of
 from prunec.ir.rule import RuleError
 from prunec.ir.site import Site
+from prunec.ir.tensors import byte_size
 from prunec.passes.cost import is_weight
 from prunec.passes.literals import COMPUTED
 
@@ -58,7 +59,6 @@ class Simplifier:
     budget: int
     counts: Counter[str] = field(default_factory=Counter)
     refused: list[int] = field(default_factory=list)
-    _made: set[onnx_ir.Value] = field(default_factory=set)
 
     def run(self) -> None:
         """Visit every node in order."""
@@ -79,7 +79,7 @@ class Simplifier:
     def _site(self, node: onnx_ir.Node) -> Site:
         return Site(node, self.facts, opset_of(self.model.graph, node.domain))
 
-    # -- constants ------------------------------------------------------------
+    # -- constants ------------------------------------------------------------------------------------------
 
     def _lift(self, node: onnx_ir.Node) -> None:
         tensor = constant_tensor(node)
@@ -87,11 +87,8 @@ class Simplifier:
             self._replace(node, [tensor])
             self.counts["constants lifted"] += 1
 
-    def _replace(
-        self, node: onnx_ir.Node, tensors: list[onnx_ir.TensorProtocol | None]
-    ) -> list[onnx_ir.Value]:
+    def _replace(self, node: onnx_ir.Node, tensors: Sequence[onnx_ir.TensorProtocol | None]) -> None:
         """Put initializers of the same names in the place of those outputs of a node that something reads."""
-        made = []
         for value, tensor in zip(node.outputs, tensors, strict=False):
             if tensor is None or not _is_read(value):
                 continue
@@ -100,41 +97,45 @@ class Simplifier:
             self.model.graph.register_initializer(constant)
             self.facts.copy(value, constant)
             value.replace_all_uses_with(constant)
-            made.append(constant)
         self.model.graph.remove(node, safe=True)
-        return made
 
     def _fold(self, node: onnx_ir.Node) -> None:
         inputs = [None if v is None else _constant(v) for v in node.inputs]
         absent = [v is None for v in node.inputs]
         if all(absent) or any(t is None and not a for t, a in zip(inputs, absent, strict=True)):
             return
-        if node.op_type in _QUANTISE or not self._is_worthwhile(node):
+        if node.op_type in _QUANTISE or not self._is_quick(node) or self._harms_weights(node):
+            return
+        if (growth := self._growth(node)) > self.budget:
+            self.refused.append(growth)
             return
         arrays = [None if t is None else t.numpy() for t in inputs]
         results = evaluate(node, arrays, opset_of(self.model.graph, node.domain))
         if results is None or not self._is_expected(node, results):
             return
-        if (growth := self._growth(node, results)) > self.budget:
-            self.refused.append(growth)
-            return
         self.budget -= growth
-        literal = not any(t is not None and is_weight(t) for t in inputs)
-        self._made.update(self._replace(node, [_tensor(a, literal) for a in results]))
+        self._replace(node, [_tensor(a, literal=not _weights(node)) for a in results])
         self.counts["nodes folded"] += 1
 
-    def _is_worthwhile(self, node: onnx_ir.Node) -> bool:
-        """Whether the result has a known size, takes little time, and no shared weight would come apart."""
+    def _is_quick(self, node: onnx_ir.Node) -> bool:
+        """Whether it is known what comes out, and computing it takes little time."""
         read = [value for value in node.outputs if _is_read(value)]
         operands = [value for value in node.inputs if value is not None]
-        if any(v.is_graph_output() for v in read) or any(
-            v not in self.facts.shapes for v in (*read, *operands)
-        ):
+        types = [self.facts.types.get(value, onnx_ir.DataType.STRING) for value in read]
+        if any(v.is_graph_output() for v in read) or onnx_ir.DataType.STRING in types:
             return False
-        sizes = {value: math.prod(self.facts.shapes[value]) for value in (*read, *operands)}
-        if sum(sizes.values()) > _SLOW and node.op_type not in _FAST:
+        if any(v not in self.facts.shapes for v in (*read, *operands)):
             return False
-        return all(sizes[v] <= SMALL or v in self._made or _dies_with(v, node) for v in operands)
+        elements = sum(math.prod(self.facts.shapes[value]) for value in (*read, *operands))
+        return elements <= _SLOW or node.op_type in _FAST
+
+    def _harms_weights(self, node: onnx_ir.Node) -> bool:
+        """Whether folding would store a weight twice and untie its readers, or repeat its numbers."""
+        weights = _weights(node)
+        if any(not _dies_with(value, node) for value in weights):
+            return True
+        made = sum(math.prod(self.facts.shapes[value]) for value in node.outputs if _is_read(value))
+        return bool(weights) and made > sum(math.prod(self.facts.shapes[value]) for value in weights)
 
     def _is_expected(self, node: onnx_ir.Node, results: tuple[Array | None, ...]) -> bool:
         """Whether a kernel made what shape inference says that the op makes."""
@@ -148,15 +149,17 @@ class Simplifier:
                 return False
         return True
 
-    def _growth(self, node: onnx_ir.Node, results: tuple[Array | None, ...]) -> int:
+    def _growth(self, node: onnx_ir.Node) -> int:
         """Bytes of the results less those of the constants that only this node reads."""
         made = sum(
-            a.nbytes for a, v in zip(results, node.outputs, strict=False) if a is not None and _is_read(v)
+            byte_size(onnx_ir.DataType(self.facts.types[value]), math.prod(self.facts.shapes[value]))
+            for value in node.outputs
+            if _is_read(value)
         )
         operands = {v for v in node.inputs if v is not None and _dies_with(v, node)}
         return made - sum(t.nbytes for v in operands if (t := v.const_value) is not None)
 
-    # -- nodes that do nothing ------------------------------------------------------------
+    # -- nodes that do nothing ------------------------------------------------------------------------------
 
     def _bypass(self, node: onnx_ir.Node) -> bool:
         """Take a node out that hands its first input on; the names of graph outputs stay."""
@@ -175,9 +178,7 @@ class Simplifier:
         return True
 
     def _merge_transposes(self, node: onnx_ir.Node) -> None:
-        """Let the second of two transposes in a row do the work of both, where the first one serves nothing
-        else.
-        """
+        """Let the second of two transposes in a row do the work of both, if the first serves nothing else."""
         source = node.inputs[0]
         first = None if source is None else source.producer()
         if first is None or first.op_type != "Transpose" or first.domain not in ("", "ai.onnx"):
@@ -199,10 +200,10 @@ def _constant(value: onnx_ir.Value) -> onnx_ir.TensorProtocol | None:
     if tensor is None or tensor.dtype == onnx_ir.DataType.STRING:
         return None
     smallest = 16 if tensor.dtype.is_floating_point() else 8
-    return tensor if tensor.dtype.bitwidth >= smallest or tensor.dtype == onnx_ir.DataType.BOOL else None
+    return tensor if tensor.dtype.bitwidth >= smallest else None
 
 
-def _tensor(array: Array | None, literal: bool) -> onnx_ir.TensorProtocol | None:
+def _tensor(array: Array | None, *, literal: bool) -> onnx_ir.TensorProtocol | None:
     if array is None:
         return None
     tensor = onnx_ir.tensor(np.require(array, requirements="C"))
@@ -213,6 +214,19 @@ def _tensor(array: Array | None, literal: bool) -> onnx_ir.TensorProtocol | None
 
 def _is_read(value: onnx_ir.Value) -> bool:
     return bool(value.uses()) or value.is_graph_output()
+
+
+def _weights(node: onnx_ir.Node) -> set[onnx_ir.Value]:
+    """The constants among a node's inputs that are parameters, and not just one value that fills a shape."""
+    operands = {v: v.const_value for v in node.inputs if v is not None}
+    return {value for value, tensor in operands.items() if tensor is not None and _is_learned(tensor)}
+
+
+def _is_learned(tensor: onnx_ir.TensorProtocol) -> bool:
+    if not is_weight(tensor):
+        return False
+    array = tensor.numpy() if tensor.size <= SMALL else None
+    return array is None or bool((array != array.flat[0]).any())
 
 
 def _dies_with(value: onnx_ir.Value, node: onnx_ir.Node) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import shutil
 import subprocess
@@ -74,7 +76,8 @@ def test_every_exit_code_is_explained(name: str) -> None:
 def test_demo(tmp_path: Path) -> None:
     script = ROOT / "examples" / "demo.py"
     command_line = [sys.executable, str(script), "--runs", "20"]
-    outcome = subprocess.run(command_line, capture_output=True, text=True, cwd=tmp_path)
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
+    outcome = subprocess.run(command_line, capture_output=True, text=True, cwd=tmp_path, env=environment)
     assert outcome.returncode == 0, outcome.stderr
     before, after = _row(outcome.stdout, r"accuracy\D*([\d.]+) %\D*([\d.]+) %")
     assert before - 0.5 <= after <= 100
@@ -89,3 +92,23 @@ def _row(text: str, pattern: str) -> list[float]:
     match = re.search(pattern, text)
     assert match, text
     return [float(number) for number in match.groups()]
+
+
+def test_comparison_is_what_the_benchmarks_stored() -> None:
+    results = ROOT / "benchmarks" / "results"
+    ours, peers = (
+        {row["model"].removeprefix("tv_"): row for row in json.loads((results / name).read_text())["rows"]}
+        for name in ("analysis.json", "peers-cpu.json")
+    )
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    section = readme.partition("\n## Compared\n")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| `(\w+)` \| (.+) \| (.+) \|$", section, re.MULTILINE)
+    assert rows
+    for name, peer, own in rows:
+        stored = peers[name]
+        assert own == f"{ours[name]['prune_seconds']:.2f}"
+        assert (
+            peer == f"{stored['seconds']:.2f}" if "seconds" in stored else stored["outcome"].startswith(peer)
+        )
+    both = [abs(ours[name]["kept"] - row["kept"]) for name, row in peers.items() if "kept" in row]
+    assert max(both) < 0.003

@@ -5,7 +5,16 @@ from __future__ import annotations
 
 def register_all() -> None:
     """Register the ops of every family."""
-    from prunec.ir.ops import attention, contrib, einsum, elementwise, movement, quantised, recurrent
+    from prunec.ir.ops import (
+        attention,
+        contrib,
+        einsum,
+        elementwise,
+        movement,
+        quantised,
+        recurrent,
+        relayout,
+    )
 
-    for family in (einsum, elementwise, movement, attention, recurrent, quantised, contrib):
+    for family in (einsum, elementwise, movement, relayout, attention, recurrent, quantised, contrib):
         family.register_ops()

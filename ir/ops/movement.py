@@ -9,14 +9,14 @@ comes back unchanged are plain factors. Reshapes and transposes, which mix axes,
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from prunec.ir.layout import Layout
 from prunec.ir.op import Cut, Op
-from prunec.ir.ops.elementwise import factors
+from prunec.ir.ops.elementwise import factors, sizes
 from prunec.ir.registry import register
 from prunec.ir.rule import Index, IndexMap, Operand, Pin, Rule, RuleError
 from prunec.ir.site import Site
@@ -52,7 +52,7 @@ class Movement(Op):
         return Rule(
             inputs=(data, *[None] * (len(site.node.inputs) - 1)),
             outputs=tuple(outputs),
-            sizes={t[0]: n for t, n in zip(data, shape, strict=True) if t},
+            sizes=sizes(shape, data),
             maps=tuple(maps),
         )
 
@@ -210,34 +210,6 @@ class Tile(Movement):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Expand(Op):
-    """Broadcast to a shape; an axis that grows from 1 holds nothing but copies."""
-
-    def rule(self, site: Site) -> Rule:
-        """Right-aligned; axes that grow have factors of their own."""
-        shape, result = site.shape(0), site.output_shape()
-        output = factors(result)
-        offset = len(result) - len(shape)
-        data = tuple(output[offset + axis] if size > 1 else () for axis, size in enumerate(shape))
-        return Rule(
-            inputs=(data, None),
-            outputs=(output,),
-            sizes={t[0]: n for t, n in zip(output, result, strict=True) if t},
-        )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ConstantOfShape(Op):
-    """One number everywhere: every axis is free."""
-
-    def rule(self, site: Site) -> Rule:
-        """A factor of its own for every axis."""
-        shape = site.output_shape()
-        output = factors(shape)
-        return Rule(inputs=(None,), outputs=(output,), sizes=_sizes(output, shape))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Concat(Op):
     """Operands one after another along one axis."""
 
@@ -260,7 +232,7 @@ class Concat(Op):
             outputs=(terms,),
             maps=tuple(maps),
             pins=tuple(pins),
-            sizes={t[0]: n for t, n in zip(terms, shape, strict=True) if t},
+            sizes=sizes(shape, terms),
         )
 
 
@@ -291,7 +263,7 @@ class Gather(Op):
         shape = site.shape(0)
         terms = tuple(() if a == axis else t for a, t in enumerate(factors(shape)))
         moved = IndexMap(input=0, axis=axis, output=0, output_axis=axis, index=index)
-        return Rule(inputs=(terms, None), outputs=(terms,), sizes=_sizes(terms, shape), maps=(moved,))
+        return Rule(inputs=(terms, None), outputs=(terms,), sizes=sizes(shape, terms), maps=(moved,))
 
     def _strided(self, site: Site, axis: int, picked: tuple[int, ...], order: list[int]) -> Rule:
         shape = site.shape(0)
@@ -315,7 +287,7 @@ class Gather(Op):
         return Rule(
             inputs=(table, None if constant else inner),
             outputs=((*data[:axis], *inner, *data[axis + 1 :]),),
-            sizes=_sizes((*table, *inner), (*shape, *picked)),
+            sizes=sizes((*shape, *picked), (*table, *inner)),
             pins=(Pin(operand=("in", 0), axis=axis, reason=why),),
         )
 
@@ -359,57 +331,6 @@ def strided_order(index: Index) -> list[int] | None:
     return order if counts else None
 
 
-def _sizes(terms: Operand, shape: Sequence[int]) -> dict[str, int]:
-    return {term[0]: size for term, size in zip(terms, shape, strict=True) if term}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Relayout(Op):
-    """Reshape, Flatten, Squeeze, Unsqueeze, Transpose: exact by atoms, see :mod:`prunec.ir.layout`."""
-
-    def apply(self, site: Site, layout: Layout) -> bool:
-        """Follow ``layout`` through the node; False where the two shapes have no common refinement."""
-        return layout.reshape(site.output_shape())
-
-    def rule(self, site: Site) -> Rule:
-        """The atoms of the input regrouped into the axes of the output."""
-        layout = Layout.of(site.shape(0))
-        if not self.apply(site, layout):
-            raise RuleError(f"{site.shape(0)} and {site.output_shape()} regroup elements across axes")
-        return layout.rule(extra_inputs=len(site.node.inputs) - 1)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Transpose(Relayout):
-    """Axes reordered."""
-
-    def apply(self, site: Site, layout: Layout) -> bool:
-        """Permute the axes of the layout."""
-        rank = len(layout.current)
-        permutation = site.integers(1, "perm") if "perm" in site.node.attributes else list(range(rank))[::-1]
-        layout.transpose(permutation or [])
-        return True
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Resize(Op):
-    """Interpolation over spatial axes; batch and channel axes pass through."""
-
-    def rule(self, site: Site) -> Rule:
-        """Axes whose size and scale stay are factors, the others are pinned."""
-        shape, result = site.shape(0), site.output_shape()
-        data = factors(shape)
-        why = f"a spatial axis of {site.node.op_type}"
-        resized = {axis for axis in range(len(shape)) if axis >= 2 or shape[axis] != result[axis]}
-        pins = [Pin(operand=(side, 0), axis=axis, reason=why) for axis in resized for side in ("in", "out")]
-        return Rule(
-            inputs=(data, *[None] * (len(site.node.inputs) - 1)),
-            outputs=(tuple(() if axis in resized else term for axis, term in enumerate(data)),),
-            sizes={t[0]: n for t, n in zip(data, shape, strict=True) if t},
-            pins=tuple(pins),
-        )
-
-
 def register_ops() -> None:
     """Register the family's ops."""
     everywhere = frozenset({0})
@@ -418,11 +339,4 @@ def register_ops() -> None:
     register("Pad", Pad(zeroed=everywhere))
     register("Tile", Tile(zeroed=everywhere))
     register("Gather", Gather(zeroed=everywhere, roles={0: "weight"}))
-    register("Expand", Expand(zeroed=everywhere, shape_input=1))
-    register("ConstantOfShape", ConstantOfShape(shape_input=0))
     register("Concat", Concat(zeroed=frozenset(range(256))))
-    register("Reshape", Relayout(zeroed=everywhere, shape_input=1))
-    register("Flatten Squeeze Unsqueeze", Relayout(zeroed=everywhere))
-    register("Transpose", Transpose(zeroed=everywhere))
-    register("Resize", Resize(shape_input=3))
-    register("Upsample", Resize())

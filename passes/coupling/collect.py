@@ -13,7 +13,7 @@ from prunec.ir.facts import Facts
 from prunec.ir.layout import Layout
 from prunec.ir.module import opset_of
 from prunec.ir.op import Op
-from prunec.ir.ops.movement import Relayout
+from prunec.ir.ops.relayout import Relayout
 from prunec.ir.registry import find_op
 from prunec.ir.rule import Index, Rule, RuleError
 from prunec.ir.site import Site
@@ -119,6 +119,9 @@ class _Collector:
             domain = f"{node.domain}::" if node.domain not in ("", "ai.onnx") else ""
             self._pin_node(node, f"op `{domain}{node.op_type}` has no rule")
             return
+        if (unknown := self._unknown(node)) is not None:
+            self._pin_node(node, f"the shape of `{unknown.name}` is unknown")
+            return
         if isinstance(op, Relayout) and (chain := self._chain(node)) is not None:
             self._add_chain(chain)
             return
@@ -133,6 +136,11 @@ class _Collector:
         self.out.numbers.update({(node, side, i): first for (side, i), first in numbers.items()})
         self._add_rule(node, rule, numbers)
         self._note_contraction(node, op, rule)
+
+    def _unknown(self, node: onnx_ir.Node) -> onnx_ir.Value | None:
+        """An operand of unknown shape, which a rule could only take for one that is absent."""
+        used = [v for v in node.outputs if v.uses() or v.is_graph_output()]
+        return next((v for v in (*node.inputs, *used) if v is not None and v not in self.facts.shapes), None)
 
     def _operand(self, node: onnx_ir.Node, side: str, position: int) -> int:
         """Number of axis 0 of a node's operand."""

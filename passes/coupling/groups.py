@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir
 
 from prunec.ir.facts import Facts
 from prunec.ir.rule import Index
-from prunec.passes.coupling.axes import Operand, Reason, node_label
+from prunec.passes.coupling.axes import Operand, Reason, Use, node_label
 from prunec.passes.coupling.collect import Relations, is_stored
 from prunec.passes.coupling.solve import Bools, Components
 
@@ -38,6 +38,12 @@ class Member:
     def width(self) -> int:
         """How many slots of the axis one unit covers."""
         return int(np.count_nonzero(self.units == 0))
+
+    def uses(self) -> list[Use]:
+        """Where the tensor is read: one place for one use of a shared tensor, else all of them."""
+        if self.operand.use is not None:
+            return [self.operand.use]
+        return [(use.node, use.idx) for use in self.operand.value.uses()]
 
     def __str__(self) -> str:
         user = f"({node_label(self.operand.use[0])})" if self.operand.use else ""
@@ -97,7 +103,6 @@ class Coupling:
     relations: Relations
     components: Components
     groups: tuple[Group, ...] = ()
-    _slots: dict[int, Index] = field(default_factory=dict)
 
     @property
     def prunable(self) -> tuple[Group, ...]:

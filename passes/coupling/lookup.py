@@ -14,6 +14,17 @@ from prunec.passes.coupling.axes import Operand, node_label
 from prunec.passes.coupling.groups import Coupling, Group, is_parameter
 from prunec.passes.coupling.view import GroupView
 
+
+def short_name(node: onnx_ir.Node) -> str:
+    """A node's name without what it says twice: ``/layer1/layer1.0/conv1/Conv`` is ``layer1.0/conv1``."""
+    name = node.name or node.outputs[0].name or ""
+    parts = [part for part in name.split("/") if part]
+    if len(parts) > 1 and parts[-1].rstrip("_0123456789") == node.op_type:
+        del parts[-1]
+    following = [*parts[1:], ""]
+    return "/".join(p for p, after in zip(parts, following, strict=True) if not after.startswith(f"{p}."))
+
+
 Key = int
 """A component, or for a class that is pinned as a whole ``-1 - root``."""
 
@@ -63,6 +74,9 @@ class Axes:
     def named(self, name: str) -> list[int]:
         """The numbers of the axes that a user means by a name.
 
+        That is the name of a node or tensor, ``TENSOR:AXIS``, a module whose parameters' names begin with it,
+        the short name of one or more nodes, or a part of the name of one node alone.
+
         Raises:
             UserError: there is no node or tensor of that name.
         """
@@ -76,6 +90,11 @@ class Axes:
             inside = [ns for known, ns in self._by_name.items() if known.startswith(f"{text}.")]
             if inside:
                 return sorted({n for numbers in inside for n in numbers})
+        nodes = list(self.coupling.relations.rules)
+        short = [node for node in nodes if short_name(node) == name]
+        holding = [node for node in nodes if name in (node.name or "")]
+        if meant := short or (holding if len(holding) == 1 else []):
+            return [number for node in meant for number in self._of_node(node)]
         raise self._unknown(name)
 
     def _unknown(self, name: str) -> UserError:

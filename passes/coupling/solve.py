@@ -8,7 +8,7 @@ several are left, attention heads come first, then the choice with the most unit
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -25,7 +25,6 @@ from prunec.passes.coupling.products import Product
 Unit = Literal["head", "head-dim"]
 
 Bools = NDArray[np.bool_]
-
 
 _ONLY_SLOT = Reason(text="the only slot of an axis of size 1", rank=6)
 
@@ -56,9 +55,8 @@ def solve(relations: Relations, unit: Unit = "head") -> Components:
     """
     pending = list(relations.products)
     while pending:
-        state = _components(relations)
-        decided = _decide_round(relations, state, pending, unit)
-        pending = [p for p in pending if p not in decided]
+        decided = _decide_round(relations, _components(relations), pending, unit)
+        pending = [p for p in pending if not any(p is d for d in decided)]
     return _components(relations)
 
 
@@ -66,33 +64,39 @@ def _decide_round(
     relations: Relations, state: Components, pending: Sequence[Product], unit: Unit
 ) -> list[Product]:
     """Decide every product that has one choice left; where there is none, all with heads; else the first."""
-    table = relations.table
-    live = {id(p): {f: _live(relations, state, p, f) for f in p.factors} for p in pending}
+    live = [{f: _live(relations, state, p, f) for f in p.factors} for p in pending]
     decided = []
-    for product in pending:
-        choices = {c for a in product.alternatives if (c := frozenset(f for f in a if live[id(product)][f]))}
-        choices = {c for c in choices if not any(c < other for other in choices)}
+    for product, counts in zip(pending, live, strict=True):
+        choices = _choices(product, counts)
         if len(choices) <= 1:
             _carry(relations, product, next(iter(choices), frozenset()))
             decided.append(product)
     if decided:
         return decided
-    parallel = {table.find(axis) for axis in relations.parallel}
-    with_heads = [p for p in pending if any(table.find(axis) in parallel for axis in p.factors.values())]
-    for product in with_heads or pending[:1]:
-        counts = live[id(product)]
-        _carry(
-            relations,
-            product,
-            _preferred(
-                product, counts, {f for f, a in product.factors.items() if table.find(a) in parallel}, unit
-            ),
-        )
-        decided.append(product)
-    return decided
+    heads = [_heads(relations, product) for product in pending]
+    chosen = [i for i, names in enumerate(heads) if names] or [0]
+    for i in chosen:
+        _carry(relations, pending[i], _preferred(pending[i], live[i], heads[i], unit))
+    return [pending[i] for i in chosen]
 
 
-def _preferred(product: Product, live: dict[str, int], heads: set[str], unit: Unit) -> frozenset[str]:
+def _choices(product: Product, live: Mapping[str, int]) -> set[frozenset[str]]:
+    """The largest sets of factors that could carry together and have slots that may go."""
+    sets = {frozenset(f for f in alternative if live[f]) for alternative in product.alternatives} - {
+        frozenset()
+    }
+    return {s for s in sets if not any(s < other for other in sets)}
+
+
+def _heads(relations: Relations, product: Product) -> set[str]:
+    """The factors of a product that some contraction computes side by side."""
+    parallel = {relations.table.find(axis) for axis in relations.parallel}
+    return {f for f, axis in product.factors.items() if relations.table.find(axis) in parallel}
+
+
+def _preferred(product: Product, live: Mapping[str, int], heads: set[str], unit: Unit) -> frozenset[str]:
+    """The alternative that has heads (or has none, for ``unit=head-dim``), and among those the most units."""
+
     def score(alternative: frozenset[str]) -> tuple[bool, int]:
         has_heads = any(f in heads and live[f] for f in alternative)
         return has_heads == (unit == "head"), sum(live[f] for f in alternative)

@@ -12,7 +12,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -34,8 +33,8 @@ class GroupView:
 
     Attributes:
         coupling: the analysis.
-        alone: ids of frozen groups that hold a single axis that is tied to nothing, such as the spatial axes
-            of convolution weights.
+        alone: ids of frozen groups that hold an axis of one parameter and nothing that is computed from the
+            graph's inputs, such as the spatial axes of convolution weights.
     """
 
     coupling: Coupling
@@ -57,9 +56,7 @@ class GroupView:
             if not group.units:
                 member = group.members[0]
                 pinned[table.find(table.operands[member.operand][member.axis])] = position
-        axes = Counter(root for _, _, root in table.axes())
-        alone = frozenset(coupling.groups[at].id for root, at in pinned.items() if axes[root] == 1)
-        return cls(coupling, alone, number, unit, pinned)
+        return cls(coupling, _alone(coupling, pinned), number, unit, pinned)
 
     def groups(self, axis: int, slots: Index | None = None) -> list[Group]:
         """The groups that an axis (by number), or some of its slots, belong to, in the order of their ids."""
@@ -101,6 +98,15 @@ class GroupView:
             return str(len(units))
         group = self.coupling.groups[number]
         return f"{group.id}:{len(units)}" if group.frozen else _pattern(group.id, units)
+
+
+def _alone(coupling: Coupling, pinned: Mapping[int, int]) -> frozenset[str]:
+    """Ids of the groups that are pinned as a whole and hold one parameter and no data."""
+    tied = {at for at in pinned.values() if len(coupling.groups[at].members) > 1}
+    for operand, _, root in coupling.relations.table.axes():
+        if root in pinned and operand.value not in coupling.facts.constant:
+            tied.add(pinned[root])
+    return frozenset(coupling.groups[at].id for at in pinned.values() if at not in tied)
 
 
 def _pattern(name: str, units: Index) -> str:

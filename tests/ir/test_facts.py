@@ -187,3 +187,43 @@ def test_axes_that_follow_the_batch_are_marked(seed: int) -> None:
     names = [o.name for node in module.graph for o in node.outputs if o.name]
     small, large = (outputs(module, random_inputs(proto, seed, batch=n), names) for n in (2, 3))
     check_dynamic(infer_facts(module.model), small, large)
+
+
+PADDED = """net (float[N,3,H,W] x) => (float[N,3,A,B] y) <int64[1] multiple = {MULTIPLE}, int64[6] before = {0,0,0,0,0,0}>
+{
+    h = Shape<start=2, end=3>(x)
+    over = Mod(h, multiple)
+    lacks = Sub(multiple, over)
+    pad = Mod(lacks, multiple)
+    last = Sub(pad, pad)
+    pads = Concat<axis=0>(before, pad, last)
+    y = Pad(x, pads)
+}"""
+
+
+@pytest.mark.parametrize("multiple", [2, 7, 8, 32])
+def test_padding_to_a_multiple_is_no_constant(multiple: int) -> None:
+    """Both usual probe sizes may be multiples already, which makes the padding 0 twice."""
+    facts, pad = known(graph(PADDED.replace("MULTIPLE", str(multiple))), "pad")
+    assert pad in facts.derived
+    assert facts.number(pad) is None
+
+
+def test_sizes_that_the_graph_does_not_accept_tell_nothing() -> None:
+    """The width must be even, which it is not at every size that is looked at."""
+    module = graph(
+        "net (float[1,4,8,W] x) => (float[1,4,8,V,2] y, int64[1] channels) <int64[5] pairs = {0, 0, 0, -1, 2}> "
+        "{ y = Reshape(x, pairs) channels = Shape<start=1, end=2>(y) }"
+    )
+    facts, channels = known(module, "channels")
+    assert facts.number(channels) is not None
+    assert facts.dynamic[value(module, "y")] == {3}
+
+
+def test_weights_that_are_quantised_in_the_graph_are_no_shape_arithmetic() -> None:
+    module = graph(
+        "net (float[N,2] x) => (float[N,3] y) <float[2,3] w, float scale = {0.5}, int8 zero = {0}> "
+        "{ q = QuantizeLinear(w, scale, zero) d = DequantizeLinear(q, scale, zero) y = MatMul(x, d) }"
+    )
+    facts, q = known(module, "q")
+    assert q not in facts.numbers

@@ -1,0 +1,42 @@
+"""Writes the graph of channel groups to a file: Graphviz or GraphML."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import networkx as nx
+
+_SHAPES = {"parameter": "box", "value": "ellipse", "factor": "diamond"}
+
+
+def write_dot(graph: nx.Graph[str], path: Path) -> None:
+    """Write a group graph for Graphviz: parameters are boxes, frozen axes are grey, edges bear their op."""
+    path.write_text("\n".join(_dot_lines(graph)) + "\n", encoding="utf-8")
+
+
+def _dot_lines(graph: nx.Graph[str]) -> Iterator[str]:
+    yield "graph channel_groups {"
+    yield "  node [fontsize=10]; edge [fontsize=8];"
+    for name, facts in graph.nodes(data=True):
+        label = json.dumps(f"{name}\n{facts['groups']}", ensure_ascii=False)
+        colour = ", color=gray, fontcolor=gray" if facts["frozen"] else ""
+        yield f"  {_quoted(name)} [label={label}, shape={_SHAPES[facts['kind']]}{colour}];"
+    for a, b, facts in graph.edges(data=True):
+        op, node = _quoted(facts["op_type"]), _quoted(facts["node"])
+        yield f"  {_quoted(a)} -- {_quoted(b)} [label={op}, tooltip={node}];"
+    yield "}"
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
+
+
+def write_graphml(graph: nx.Graph[str], path: Path) -> None:
+    """Write a group graph as GraphML, which yEd, Gephi and networkx read."""
+    import networkx as nx
+
+    nx.write_graphml(graph, path)

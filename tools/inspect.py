@@ -1,0 +1,213 @@
+"""``prunec inspect MODEL``: what a model is, what can be pruned, what is pinned and why, what layers cost."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+import prunec
+from prunec.ir.diagnostics import UserError
+from prunec.tools.outputs import check_outputs
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from prunec.ir.module import Module
+    from prunec.passes.coupling.graph import Step
+    from prunec.passes.coupling.groups import Coupling, Group
+    from prunec.passes.survey import Survey
+
+PIPE_WIDTH = 100
+"""Columns where the output is no terminal."""
+
+
+@click.command("inspect", context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("model")
+@click.option("--groups", is_flag=True, help="List all channel groups, and all that is pinned.")
+@click.option("--layers", is_flag=True, help="List all layers with their cost.")
+@click.option("--group", "group_id", metavar="G", help="Show one group with all its members.")
+@click.option("--why", nargs=2, metavar="A B", help="Show by which ops two layers or tensors are tied.")
+@click.option("--dump", is_flag=True, help="Print the model as text, every axis with its group.")
+@click.option("--all", "everything", is_flag=True, help="With --dump: shape arithmetic too.")
+@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
+@click.option("--dot", metavar="FILE", help="Write the graph of the groups for Graphviz.")
+@click.option("--graphml", metavar="FILE", help="Write the graph of the groups as GraphML.")
+@click.option(
+    "--unit",
+    type=click.Choice(["head", "head-dim"]),
+    default="head",
+    show_default=True,
+    help="What attention loses: whole heads, or the same positions of every head.",
+)
+def inspect_model(
+    model: str,
+    groups: bool,
+    layers: bool,
+    group_id: str | None,
+    why: tuple[str, str] | None,
+    dump: bool,
+    everything: bool,
+    as_json: bool,
+    dot: str | None,
+    graphml: str | None,
+    unit: str,
+) -> None:
+    """Show what MODEL is, what can be pruned, what is pinned and why, and what each layer costs.
+
+    Names for --why are those of nodes or tensors, TENSOR:AXIS, or a part of one node's name.
+    """
+    files = [Path(file) for file in (dot, graphml) if file is not None]
+    if files and Path(model).exists():
+        check_outputs(inputs=[Path(model)], outputs=files)
+    view = _Inspection(prunec.load(model), unit)
+    parts = [
+        *([view.groups()] if groups else []),
+        *([view.layers()] if layers else []),
+        *([view.group(group_id)] if group_id is not None else []),
+        *([view.why(*why)] if why else []),
+    ]
+    if as_json:
+        click.echo(json.dumps(view.json(why), indent=1, ensure_ascii=False))
+    elif parts:
+        _show(*parts)
+    elif not (dump or files):
+        _show(view.overview())
+    if dump and not as_json:
+        click.echo(view.dump(everything=everything), nl=False)
+    view.write_graphs(dot, graphml)
+
+
+class _Inspection:
+    """One model and what is known about it.
+
+    Args:
+        module: the model.
+        unit: what attention loses.
+    """
+
+    def __init__(self, module: Module, unit: Any) -> None:
+        from prunec.passes.coupling import analyse
+
+        self.module = module
+        self.coupling: Coupling = analyse(module.model, unit=unit)
+        self._survey: Survey | None = None
+
+    @property
+    def survey(self) -> Survey:
+        """The survey, made when it is first asked for."""
+        from prunec.passes.survey import survey
+
+        if self._survey is None:
+            self._survey = survey(self.module.model, self.coupling)
+        return self._survey
+
+    def overview(self) -> RenderableType:
+        """The default view."""
+        from prunec.tools.inspect_tables import render_overview
+
+        return render_overview(self.module, self.survey)
+
+    def groups(self) -> RenderableType:
+        """All groups."""
+        from rich.console import Group as Lines
+
+        from prunec.tools.inspect_tables import render_groups, render_pinned
+
+        return Lines(render_groups(self.survey, self.survey.groups), *render_pinned(self.survey))
+
+    def layers(self) -> RenderableType:
+        """All layers."""
+        from prunec.tools.inspect_tables import render_layers
+
+        return render_layers(self.survey, self.survey.layers)
+
+    def group(self, group_id: str) -> RenderableType:
+        """One group.
+
+        Raises:
+            UserError: there is no such group.
+        """
+        from prunec.tools.inspect_tables import render_group
+
+        found = next((g for g in self.coupling.groups if g.id == group_id), None)
+        if found is None:
+            ids = [g.id for g in self.coupling.groups]
+            known = f"groups are {ids[0]} to {ids[-1]}" if ids else "it has no groups"
+            raise UserError(f"this model has no group `{group_id}`", help=[known])
+        facts = next((g for g in self.survey.groups if g.group is found), None)
+        return render_group(found, facts, self.survey)
+
+    def why(self, a: str, b: str) -> RenderableType:
+        """By which ops two layers or tensors are tied.
+
+        Raises:
+            UserError: one of them does not exist.
+        """
+        from rich.text import Text
+
+        return Text("\n".join(_explain(self.coupling, a, b)), overflow="fold")
+
+    def dump(self, *, everything: bool) -> str:
+        """The model as text."""
+        from prunec.passes.printer import print_module
+
+        return print_module(self.module, coupling=self.coupling, all=everything)
+
+    def json(self, why: tuple[str, str] | None) -> dict[str, Any]:
+        """Everything, with the way between two layers where it is asked for."""
+        from prunec.tools.inspect_json import as_json
+
+        found = as_json(self.module, self.survey)
+        if why:
+            steps = _way(self.coupling, *why)
+            found["why"] = [{"axis": s.axis, "node": s.node, "op": s.op_type} for s in steps]
+        return found
+
+    def write_graphs(self, dot: str | None, graphml: str | None) -> None:
+        """Write the graph of the groups."""
+        from prunec.passes.coupling.graph import group_graph
+        from prunec.tools.graph_files import write_dot, write_graphml
+
+        for file, write in ((dot, write_dot), (graphml, write_graphml)):
+            if file is not None:
+                graph = group_graph(self.coupling)
+                write(graph, Path(file))
+                click.echo(f"wrote {file}: {len(graph):,} axes, {graph.size():,} ties", err=True)
+
+
+def _show(*parts: RenderableType) -> None:
+    from rich.console import Console
+
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
+    for part in parts:
+        console.print(part)
+
+
+def _way(coupling: Coupling, a: str, b: str) -> list[Step]:
+    from prunec.passes.coupling.graph import why
+
+    return why(coupling, a, b)
+
+
+def _explain(coupling: Coupling, a: str, b: str) -> Iterator[str]:
+    from prunec.passes.coupling.graph import groups_of
+
+    steps = _way(coupling, a, b)
+    mine, theirs = groups_of(coupling, a), groups_of(coupling, b)
+    if not steps:
+        yield f"`{a}` and `{b}` are not coupled: no unit of any group removes channels of both"
+        yield from (f"  {name}: {_described(found)}" for name, found in ((a, mine), (b, theirs)))
+        return
+    yield f"`{a}` and `{b}` are coupled, step by step:"
+    yield from (f"  {step}" for step in steps)
+    yield f"groups of both: {_described([g for g in mine if g in theirs])}"
+
+
+def _described(groups: list[Group]) -> str:
+    texts = [f"{g.id} ({f'pinned: {g.frozen.text}' if g.frozen else f'{g.units:,} units'})" for g in groups]
+    return ", ".join(texts) or "no group"
