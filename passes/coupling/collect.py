@@ -207,7 +207,13 @@ class _Collector:
                     table.union(factors.setdefault(term[0], first + axis), first + axis)
                 elif term:
                     composite.append((first + axis, term))
+        for packing in rule.packed:
+            if packing.factor not in factors:
+                factors[packing.factor] = table.add(rule.sizes[packing.factor])
         self._add_composites(node, rule, factors, composite)
+        for packing in rule.packed:
+            axis, every = numbers[packing.operand] + packing.axis, np.arange(len(packing.index))
+            self.out.ties.append(IndexTie(axis, every, factors[packing.factor], packing.index, node))
         for name, why in rule.fixed.items():
             if name in factors:
                 table.pin(factors[name], Reason(text=why, rank=4, node=node.name))
@@ -246,11 +252,12 @@ class _Collector:
 
     def _note_contraction(self, node: onnx_ir.Node, op: Op, rule: Rule) -> None:
         computed = [i for i, v in enumerate(node.inputs) if v is not None and v not in self.facts.constant]
-        axes = {
-            name: self.out.factors[node, name] for name in rule.reduced if (node, name) in self.out.factors
-        }
-        if not op.linear or len(computed) > 1:
-            self.out.statistic += axes.values()
+        known = [i for i, v in enumerate(node.inputs) if v in self.facts.constant]
+        self.out.statistic += [
+            self.out.factors[node, name]
+            for name in sorted(rule.reduced)
+            if (node, name) in self.out.factors and not op.exact(rule, name, known)
+        ]
         if op.linear and len(computed) > 1:
             shared = set.intersection(*({f for t in rule.inputs[i] or () for f in t} for i in computed))
             self._note_parallel(node, shared - rule.reduced)

@@ -129,9 +129,15 @@ class _Builder:
     def _restrict(self, node: onnx_ir.Node, op: Op, rule: Rule) -> bool:
         """Run an op that reduces over cut factors on the kept slots only; False where that is not needed."""
         factors = self.coupling.relations.factors
-        cut = {f for f in rule.reduced if (node, f) in factors and self._mask(factors[node, f]) is not None}
-        computed = [v for v in node.inputs if v is not None and v not in self.coupling.facts.constant]
-        if not cut or (op.linear and len(computed) < 2):
+        known = [i for i, v in enumerate(node.inputs) if v in self.coupling.facts.constant]
+        cut = {
+            f
+            for f in rule.reduced
+            if (node, f) in factors
+            and self._mask(factors[node, f]) is not None
+            and not op.exact(rule, f, known)
+        }
+        if not cut:
             return False
         for position, operand in enumerate(rule.inputs):
             for axis, term in enumerate(operand or ()):
