@@ -19,7 +19,7 @@ HERE = Path(__file__).parent
 OUT = Path("demo-out")
 PRUNED = OUT / "digits.pruned.onnx"
 NEXT = (
-    "prunec passes prune-channels",
+    "prunec inspect examples/digits.onnx",
     "prunec examples/digits.onnx -p 'fold-norm, prune-channels{ratio=60%}' -o demo-out/60.onnx -R",
     f"prunec examples/digits.onnx --replay {OUT}/plan.json -o {OUT}/again.onnx",
 )

@@ -145,6 +145,7 @@ class _Run:
         self.progress("analysis")
         cost_before = analyses.cost()
         replayed = iter(self.replay.steps if self.replay else ())
+        self._note_other_source()
         passes = [inner for item in self.pipeline for inner in item.expand()]
         for number, pass_ in enumerate(passes, start=1):
             self.progress(f"{pass_.name} ({number} of {len(passes)})")
@@ -163,6 +164,15 @@ class _Run:
             cost_after=analyses.cost(),
             timings=tuple(self.timings),
             changed=self.changed,
+        )
+
+    def _note_other_source(self) -> None:
+        """Say so where a plan was made from another file; it may still fit (the network after fine-tuning)."""
+        if self.replay is None or self.replay.source_sha256 in (None, self.module.source.sha256):
+            return
+        self.remarks.analysis(
+            "replay",
+            f"the plan was made from another file ('{self.replay.source_name}'): matched by name and shape",
         )
 
     def _next_step(self, pass_: Pass, replayed: Iterator[Step]) -> Step | None:
@@ -216,6 +226,6 @@ class _Run:
         return Plan(
             source_name=source.name,
             source_sha256=source.sha256,
-            pipeline=str(self.pipeline),
+            pipeline=self.pipeline.text(every=True),
             steps=tuple(self.steps),
         )

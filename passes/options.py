@@ -151,12 +151,13 @@ def build(
         raise source.error_at(error.message, name, notes=error.notes, help=error.help) from error
 
 
-def format_options(instance: Pass) -> str:
-    """The options of a pass that differ from their defaults, as pipeline text without the braces."""
+def format_options(instance: Pass, *, every: bool = False) -> str:
+    """The options of a pass that differ from their defaults (or every one), as pipeline text without the braces."""
     return " ".join(
         _format(field, getattr(instance, field.attribute))
         for field in fields_of(type(instance))
-        if field.default_text is None
+        if every
+        or field.default_text is None
         or field.type.write(getattr(instance, field.attribute)) != field.default_text
     )
 

@@ -77,14 +77,24 @@ class Pipeline:
         return len(self.passes)
 
     def __str__(self) -> str:
-        return ", ".join(format_pass(item) for item in self.passes)
+        return self.text()
+
+    def text(self, *, every: bool = False) -> str:
+        """The canonical text on one line; with ``every``, all options are written, also those at their defaults."""
+        return ", ".join(format_pass(item, every=every) for item in self.passes)
 
 
-def format_pass(instance: Pass) -> str:
-    """The canonical text of one pass: its name, the options that differ from their defaults, its body."""
-    options = format_options(instance)
+def format_pass(instance: Pass, *, every: bool = False) -> str:
+    """The canonical text of one pass: its name, the options that differ from their defaults, its body.
+
+    Args:
+        instance: the pass.
+        every: write every option, so that the text means the same under other defaults.
+    """
+    options = format_options(instance, every=every)
     braces = f"{{{options}}}" if options else ""
-    body = f"({getattr(instance, 'body', '')})" if instance.takes_body else ""
+    inner: Pipeline = getattr(instance, "body", Pipeline())
+    body = f"({inner.text(every=every)})" if instance.takes_body else ""
     return f"{instance.name}{braces}{body}"
 
 

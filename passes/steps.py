@@ -54,8 +54,8 @@ def components_of(step: Step, coupling: Coupling) -> Bools:
     """The components that a step removes.
 
     Raises:
-        UserError: the graph has no such tensor, axis or index, or a removal would take slots along that the
-            step does not name.
+        UserError: the graph has no such tensor, axis or index, nothing would stay of an axis, or a removal
+            would take slots along that the step does not name.
     """
     operands = _operands_by_name(coupling)
     removed = np.zeros(len(coupling.components.free), bool)
@@ -68,7 +68,18 @@ def components_of(step: Step, coupling: Coupling) -> Bools:
         component = int(np.flatnonzero(removed & ~coupling.components.free)[0])
         reason = coupling.components.reasons[component]
         raise UserError(f"the plan removes slots that are pinned here: {reason.text}")
+    _check_not_empty(coupling, removed)
     return removed
+
+
+def _check_not_empty(coupling: Coupling, removed: Bools) -> None:
+    """Something must stay of every axis, also of a value that no tensor of the plan shares its size with."""
+    for operand, axis, root in coupling.relations.table.axes():
+        labels = coupling.labels(root)
+        if labels is not None and removed[labels].all():
+            raise UserError(
+                f"the plan removes all {len(labels)} slots of axis {axis} of '{operand.value.name}'"
+            )
 
 
 def _operands_by_name(coupling: Coupling) -> dict[tuple[str, tuple[str, ...]], Operand]:

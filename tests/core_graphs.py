@@ -58,9 +58,14 @@ def weight(name: str, *shape: int) -> Array:
 
 
 def rule_of(module: Module, output: str) -> Rule:
-    """The rule of the node that computes a value."""
+    """The rule of the node that computes a value; outputs of an op without a CPU kernel have the shapes that
+    the graph declares.
+    """
     facts = infer_facts(module.model)
     node = node_of(module, output)
+    for value in node.outputs:
+        if value.shape is not None and value.shape.is_static():
+            facts.shapes.setdefault(value, tuple(value.shape.numpy()))
     op = find_op(node)
     assert op is not None, f"nobody registered {node.op_type}"
     return op.rule(Site(node, facts, opset_of(module.graph, node.domain)))

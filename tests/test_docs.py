@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -75,7 +76,8 @@ def test_every_exit_code_is_explained(name: str) -> None:
 def test_demo(tmp_path: Path) -> None:
     script = ROOT / "examples" / "demo.py"
     command_line = [sys.executable, str(script), "--runs", "20"]
-    outcome = subprocess.run(command_line, capture_output=True, text=True, cwd=tmp_path)
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
+    outcome = subprocess.run(command_line, capture_output=True, text=True, cwd=tmp_path, env=environment)
     assert outcome.returncode == 0, outcome.stderr
     before, after = _row(outcome.stdout, r"accuracy\D*([\d.]+) %\D*([\d.]+) %")
     assert before - 0.5 <= after <= 100

@@ -144,6 +144,13 @@ def register_ops() -> None:
     )
     register(
         "RotaryEmbedding",
-        Einsum(text="n s (h d), - | n h s d, -", fixed="d", why="the head size", parallel="h"),
+        Einsum(
+            text="n s (h d) -> n s (h d) | n h s d -> n h s d",
+            fixed="d",
+            why="the head size",
+            parallel="h",
+            known={"h": "num_heads"},
+            attributes={"num_heads": "h"},
+        ),
         domain=_CONTRIB,
     )

@@ -139,13 +139,13 @@ class GroupNorm(Einsum):
     groups: str
 
     def rule(self, site: Site) -> Rule:
-        """``n (g c) *s, (g c), (g c) -> n (g c) *s``, or ``g`` for scale and bias."""
-        if site.int_attribute("channels_last", 0):
-            raise RuleError("channels are the last axis")
-        channels = site.shape(0)[1]
+        """``n (g c) *s, (g c), (g c) -> n (g c) *s``, or ``g`` for scale and bias, or channels last."""
+        last = site.int_attribute("channels_last", int(site.node.domain == _CONTRIB))
+        channels = site.shape(0)[-1 if last else 1]
+        data = "n *s (g c)" if last else "n (g c) *s"
         vector = "(g c)" if site.shape(1)[0] == channels else "g"
         rule = Einsum(
-            text=f"n (g c) *s, {vector}, {vector} -> n (g c) *s",
+            text=f"{data}, {vector}, {vector} -> {data}",
             reduced="c *s",
             fixed="*s",
             known={"g": self.groups},

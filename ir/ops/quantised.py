@@ -140,8 +140,8 @@ def register_ops() -> None:
     register(
         "MatMulNBits",
         Einsum(
-            text="*m k, n a c, (n a), (n a), -, n -> *m n | *m k, n a c, n a, n a, -, n -> *m n",
-            fixed="k a c",
+            text="*m k, n a c, (n a), (n z), -, n -> *m n | *m k, n a c, n a, n z, -, n -> *m n",
+            fixed="k a c z",
             why="a packed axis",
             roles={1: "weight", 2: "scale", 5: "bias"},
             attributes={"N": "n"},

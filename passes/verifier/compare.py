@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from prunec.ir.diagnostics import UserError, VerificationError
+from prunec.ir.diagnostics import PassFailure, UserError, VerificationError
 from prunec.ir.execute import Runner
 from prunec.ir.facts import infer_facts
 from prunec.ir.module import Module
@@ -64,10 +64,10 @@ def compare_outputs(
 
     Raises:
         UserError: the reference does not run.
-        VerificationError: outputs differ.
+        VerificationError: the module does not run, or outputs differ.
     """
     expected, feeds, batch = _run_reference(reference, seed)
-    error = _check(pass_name, expected, Runner(module).run(feeds), module, "output")
+    error = _check(pass_name, expected, _run(pass_name, module, feeds), module, "output")
     suspicious = (
         kept is not None and error == 0
     )  # bit for bit equal after a cut: did anything reach the output?
@@ -85,6 +85,20 @@ def compare_outputs(
     }
     error = max(error, _check(pass_name, expected, actual, module, "intermediate value"))
     return Comparison(error=error, batch=batch, witnesses=len(expected))
+
+
+def _run(pass_name: str, module: Module, feeds: Mapping[str, Array]) -> dict[str, Array]:
+    """Outputs of the module under test."""
+    try:
+        return Runner(module).run(feeds)
+    except PassFailure as error:
+        raise VerificationError(
+            f"the model does not run after `{pass_name}`",
+            code="V015",
+            place=error.place,
+            notes=[error.message],
+            help=["this is a bug in prunec: please report it with the model and the pipeline"],
+        ) from error
 
 
 def _run_reference(reference: Module, seed: int) -> tuple[dict[str, Array], dict[str, Array], int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
+from itertools import pairwise
 from math import gcd
 
 import numpy as np
@@ -30,9 +30,9 @@ def policy(
 def chain(*widths: int) -> Module:
     """MatMuls in a row whose hidden widths are prunable: w0 [3, widths[0]], w1 [widths[0], widths[1]], ..."""
     sizes = [3, *widths, 2]
-    declared = ", ".join(f"float[{a},{b}] w{i}" for i, (a, b) in enumerate(itertools.pairwise(sizes)))
+    declared = ", ".join(f"float[{a},{b}] w{i}" for i, (a, b) in enumerate(pairwise(sizes)))
     names = ["x", *(f"h{i}" for i in range(len(widths))), "y"]
-    nodes = " ".join(f"{b} = MatMul({a}, w{i})" for i, (a, b) in enumerate(itertools.pairwise(names)))
+    nodes = " ".join(f"{b} = MatMul({a}, w{i})" for i, (a, b) in enumerate(pairwise(names)))
     return graph(f"net (float[N,3] x) => (float[N,2] y) <{declared}> {{ {nodes} }}")
 
 

@@ -1,0 +1,5 @@
+"""``python -m prunec``: the command line."""
+
+from prunec.tools.prunec import main
+
+main()
