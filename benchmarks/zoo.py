@@ -85,7 +85,8 @@ def row_of(file: ModelFile, options: argparse.Namespace, listed: Mapping[str, An
         "trained": listed.get("weights") == "trained",
         "kept_shares": _shares(runs.values(), "kept"),
         "prunable_shares": _shares(runs.values(), "prunable_kept"),
-        "proven": " / ".join(dict.fromkeys(run["proven"] for run in runs.values() if "proven" in run)) or None,
+        "proven": " / ".join(dict.fromkeys(run["proven"] for run in runs.values() if "proven" in run))
+        or None,
         **{key: shown.get(key) for key in ("nodes", "prunable", "groups", "analysis_seconds")},
         **{key: _largest(runs.values(), key) for key in ("error", "seconds", "peak_mib")},
         "why": _failure(runs[failing[0]]) or _reasons(shown),
@@ -198,7 +199,9 @@ def _options() -> argparse.Namespace:
     parser = new_parser(__doc__)
     add_model_options(parser)
     parser.add_argument("--seconds", type=float, default=60, help="time limit a run (default: %(default)s)")
-    parser.add_argument("--gibibytes", type=float, default=4, help="memory limit a run (default: %(default)s)")
+    parser.add_argument(
+        "--gibibytes", type=float, default=4, help="memory limit a run (default: %(default)s)"
+    )
     parser.add_argument("--title", default="Every model of the zoo", help="of the table")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the results as JSON")
     parser.add_argument("--markdown", type=Path, metavar="PAGE", help="bring the tables of a page up to date")

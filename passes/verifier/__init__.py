@@ -87,8 +87,10 @@ def verify(
     from prunec.passes.verifier.broadcast import check_broadcasts
     from prunec.passes.verifier.compare import compare_outputs
     from prunec.passes.verifier.masked import make_reference
-    from prunec.passes.verifier.shapes import check_shapes
+    from prunec.passes.verifier.shapes import check_shapes, unchanged_shapes
 
+    if predicted is None:
+        predicted = unchanged_shapes(before) if step is None else {}
     values = check_shapes(pass_name, before, after, analyses.facts(), predicted)
     broadcasts = check_broadcasts(pass_name, before, after, analyses.facts())
     reference = None if step is None else make_reference(before, step, options)
