@@ -151,7 +151,8 @@ class Cutter:
         name = value.name or "constant"
         value.name = self.fresh(f"{name}_lifted")
         self._taken.discard(name)
-        lifted = self.new_constant(name, tensor)
+        # a tensor of its own: registering one names it, and the module before the cut holds this one too
+        lifted = self.new_constant(name, onnx_ir.Tensor(tensor.numpy(), dtype=tensor.dtype))
         value.replace_all_uses_with(lifted)
         return lifted
 
