@@ -95,7 +95,9 @@ def test_every_package_on_disk_is_installed() -> None:
     }
     assert set(listed) == {"prunec", *on_disk}
     folders = {place(path.parent) for path in FILES}
-    assert {f"prunec.{folder.replace('/', '.')}" for folder in folders} == on_disk, "a folder lacks __init__.py"
+    assert {f"prunec.{folder.replace('/', '.')}" for folder in folders} == on_disk, (
+        "a folder lacks __init__.py"
+    )
 
 
 def run(code: str) -> str:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir
 
+from prunec.ir.evaluate import Array, evaluate
 from prunec.ir.module import Module, opset_of
 from prunec.ir.op import Op
 from prunec.ir.rule import Index, Rule
@@ -69,7 +70,7 @@ class _Builder:
         """Mask the model in place."""
         relations = self.coupling.relations
         for operand in list(relations.table.operands):
-            if is_parameter(operand.value, self.coupling.facts):
+            if is_parameter(operand.value, self.coupling.facts) or self._is_filled(operand.value):
                 self._zero(operand)
         restricted = [
             self._restrict(node, relations.ops[node], rule) for node, rule in list(relations.rules.items())
@@ -102,9 +103,7 @@ class _Builder:
         zeroed = [(node, i) for node, i in uses if node not in ops or i in ops[node].zeroed]
         if not masks or not zeroed:
             return
-        tensor = onnx_ir.convenience.get_const_tensor(operand.value)
-        assert tensor is not None
-        array = tensor.numpy().copy()
+        array, dtype = self._content(operand.value)
         node, position = zeroed[0]
         site = Site(node, self.coupling.facts, opset_of(self.model.graph, node.domain))
         zero = ops[node].zero(site, position) if node in ops else np.zeros(())
@@ -112,9 +111,28 @@ class _Builder:
             np.moveaxis(array, axis, 0)[~mask] = np.moveaxis(np.broadcast_to(zero, array.shape), axis, 0)[
                 ~mask
             ]
-        constant = self._constant(onnx_ir.Tensor(array, dtype=tensor.dtype))
+        constant = self._constant(onnx_ir.Tensor(array, dtype=dtype))
         for node, position in zeroed:
             node.replace_input_with(position, constant)
+
+    def _is_filled(self, value: onnx_ir.Value) -> bool:
+        """Whether a value comes from an op that makes data from nothing but a shape, all of it known."""
+        producer = value.producer()
+        rule = None if producer is None else self.coupling.relations.rules.get(producer)
+        return rule is not None and not any(rule.inputs) and value in self.coupling.facts.constant
+
+    def _content(self, value: onnx_ir.Value) -> tuple[Array, onnx_ir.DataType]:
+        """What a constant holds, in an array of its own, and its element type."""
+        tensor = onnx_ir.convenience.get_const_tensor(value)
+        if tensor is not None:
+            return tensor.numpy().copy(), tensor.dtype
+        producer = value.producer()
+        assert producer is not None
+        shape = np.array(self.coupling.facts.shapes[value], np.int64)
+        results = evaluate(producer, [shape], opset_of(self.model.graph, producer.domain))
+        assert results is not None
+        assert results[0] is not None
+        return results[0], onnx_ir.DataType.from_numpy(results[0].dtype)
 
     def _constant(self, tensor: onnx_ir.TensorProtocol) -> onnx_ir.Value:
         self.count += 1

@@ -106,9 +106,7 @@ def test_a_pass_that_changed_nothing_is_not_verified() -> None:
 # -- inputs stay ------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "name", ["residual", "shared zero bias", "tied weights", "computed windows"]
-)
+@pytest.mark.parametrize("name", ["residual", "shared zero bias", "tied weights", "computed windows"])
 def test_the_input_module_stays_as_it_is(name: str) -> None:
     module = coupled(name)
     before = onnx_ir.to_proto(module.model).SerializeToString()

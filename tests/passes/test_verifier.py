@@ -94,7 +94,7 @@ def stale(before: Module, after: Module) -> None:
 def test_a_stale_shape_literal_is_refused() -> None:
     error = refusal("heads", stale, ratio=0.67)
     assert error.render() == (
-        "error[V011]: `Reshape` makes `q2` of shape [2, 7, 3, 2] after `sabotage`, which predicted [2, 7, 1, 2]"
+        "error[V011]: `Reshape` makes `q2` of shape [2, 7, 3, 2] after `sabotage`, expected is [2, 7, 1, 2]"
     )
     assert refusal("heads", stale, blind=True, ratio=0.67).code == "V015"
 
@@ -182,7 +182,7 @@ def test_a_step_that_says_something_else_is_refused(monkeypatch: pytest.MonkeyPa
     [
         (change("w1", lambda w: w * np.float32(1.001)), "V013"),
         (bypass("r"), "V013"),
-        (change("b1", lambda b: b[:3]), "V015"),
+        (change("b1", lambda b: b[:3]), "V011"),
     ],
 )
 def test_a_rewrite_that_changes_what_is_computed_is_refused(fault: Fault, code: str) -> None:
