@@ -20,6 +20,7 @@ import onnx
 import onnx_ir
 from numpy.typing import NDArray
 
+from prunec.ir.alone import run_alone
 from prunec.ir.diagnostics import PrunecError
 from prunec.ir.evaluate import evaluate
 from prunec.ir.module import opset_of
@@ -243,8 +244,41 @@ class _Walk:
         return all(prod(shape) <= SMALL for shape in self._infer_shapes(node).values())
 
     def _infer(self, node: onnx_ir.Node) -> None:
-        for value, shape in self._infer_shapes(node).items():
+        for value, shape in (self._infer_shapes(node) or self._run_alone(node)).items():
             self.facts.shapes.setdefault(value, shape)
+
+    def _run_alone(self, node: onnx_ir.Node) -> dict[onnx_ir.Value, tuple[int, ...]]:
+        """The shapes that a node makes of ones, if it has no inference; computed integers may be sizes."""
+        missing = {o.name: o for o in node.outputs if o.name and o not in self.facts.shapes}
+        inputs = {v.name or "": self._stand_in(v) for v in node.inputs if v is not None}
+        arrays = {name: array for name, array in inputs.items() if array is not None}
+        if not missing or len(arrays) < len(inputs) or not self._is_opaque(node):
+            return {}
+        made = {missing[n]: a for n, a in run_alone(node, arrays, self.opsets).items() if n in missing}
+        for value, array in made.items():
+            self.facts.types.setdefault(value, int(onnx_ir.DataType.from_numpy(array.dtype)))
+        return {value: array.shape for value, array in made.items()}
+
+    def _is_opaque(self, node: onnx_ir.Node) -> bool:
+        """Whether nothing but ONNX Runtime itself can tell what a node makes."""
+        nested = {onnx_ir.AttributeType.GRAPH, onnx_ir.AttributeType.GRAPHS}
+        return (
+            _schema(node.op_type, node.domain, opset_of(self.model.graph, node.domain)) is None
+            and node.op_identifier() not in self.model.functions
+            and not any(attribute.type in nested for attribute in node.attributes.values())
+        )
+
+    def _stand_in(self, value: onnx_ir.Value) -> Array | None:
+        """An array in place of a value: its content, or ones if it is a float of known shape."""
+        if (number := self.facts.numbers.get(value)) is not None:
+            return number
+        if value.const_value is not None and value.is_initializer():
+            return value.const_value.numpy()
+        shape, kind = self.facts.shapes.get(value), self.facts.types.get(value)
+        floats = {onnx_ir.DataType.FLOAT, onnx_ir.DataType.FLOAT16, onnx_ir.DataType.DOUBLE}
+        if shape is None or kind not in floats:
+            return None
+        return np.ones(shape, onnx_ir.DataType(kind).numpy())
 
     def _infer_shapes(self, node: onnx_ir.Node) -> dict[onnx_ir.Value, tuple[int, ...]]:
         """ONNX's own shape inference of one node; static results only, and the types as a side effect."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from math import prod
 from typing import Any, Literal, Protocol
@@ -58,6 +58,8 @@ class Op:
         roles: what a constant at an input position is to the op (``operand`` where not listed).
         linear: the op sums products over its reduced factors, so that zeroed weight slices remove their
             contribution exactly.
+        statistic: it also takes a statistic over them, such as the range of a dynamic quantisation, so that
+            they do not.
         zeroed: input positions whose removed slices the masked reference sets to zero; other constants keep
             their values there (a zero divisor or a zero variance would make the reference infinite).
         uncounted: factors that do not multiply the work, such as the input positions of a convolution
@@ -69,6 +71,7 @@ class Op:
 
     roles: Mapping[int, Role] = field(default_factory=dict)
     linear: bool = False
+    statistic: bool = False
     zeroed: frozenset[int] = frozenset()
     uncounted: str = ""
     parallel: str = ""
@@ -86,6 +89,13 @@ class Op:
     def role(self, position: int) -> Role:
         """What a constant at an input position is to the op."""
         return self.roles.get(position, "operand")
+
+    def exact(self, rule: Rule, factor: str, constants: Iterable[int]) -> bool:
+        """Whether zeros in one of the node's constants (by position) take a removed slot of a reduced factor
+        out of what the op sums.
+        """
+        weights = (rule.inputs[i] or () for i in constants if i in self.zeroed)
+        return self.linear and not self.statistic and any(factor in term for w in weights for term in w)
 
     def zero(self, site: Site, position: int) -> NDArray[Any]:
         """What a removed slice of a constant holds in the masked reference (it broadcasts)."""

@@ -69,6 +69,23 @@ class Pin:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Packing:
+    """An axis that packs pieces of different sizes one behind the other, which no product of factors says.
+
+    Attributes:
+        operand: ``("in", i)`` or ``("out", j)``; its term for the axis is empty.
+        axis: the axis.
+        factor: the factor that the pieces share, such as attention heads.
+        index: for every slot of the axis the slot of the factor that it belongs to.
+    """
+
+    operand: tuple[str, int]
+    axis: int
+    factor: str
+    index: Index
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
     """The coupling of one node.
 
@@ -81,6 +98,7 @@ class Rule:
         fixed: factors that must keep their size, with the reason.
         maps: data movement that factors cannot express.
         pins: axes that must stay as they are.
+        packed: axes whose slots belong to a factor piece by piece.
     """
 
     inputs: tuple[Operand | None, ...]
@@ -90,6 +108,7 @@ class Rule:
     fixed: Mapping[str, str] = field(default_factory=dict)
     maps: tuple[IndexMap, ...] = ()
     pins: tuple[Pin, ...] = ()
+    packed: tuple[Packing, ...] = ()
 
     def operands(self) -> Iterator[tuple[str, int, Operand]]:
         """Every operand that takes part, as (``"in"`` or ``"out"``, position, terms)."""

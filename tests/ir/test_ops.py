@@ -69,10 +69,13 @@ def module_of(opset: int, inputs: str, expression: str) -> Module:
 
 
 def printed(rule: Rule) -> str:
-    """A rule with its index maps and pins behind it."""
+    """A rule with its index maps, pins and packings behind it."""
     maps = [f"; {m.input}:{m.axis} -> {m.output}:{m.output_axis} {m.index.tolist()}" for m in rule.maps]
     pins = [f"; pin {p.operand[0]}{p.operand[1]}:{p.axis}" for p in rule.pins]
-    return str(rule) + "".join(maps + pins)
+    packed = [
+        f"; pack {p.operand[0]}{p.operand[1]}:{p.axis} {p.factor} {p.index.tolist()}" for p in rule.packed
+    ]
+    return str(rule) + "".join(maps + pins + packed)
 
 
 @pytest.mark.parametrize(("opset", "inputs", "expression", "rule"), cases())
