@@ -68,7 +68,8 @@ class Blockwise(Einsum):
         scales = scales.reshape(table.shape[0], -1).astype(np.float32)
         points = self._points(site, bits, scales.shape)
         numbers = unpack(table.reshape(*scales.shape, -1), bits).astype(np.float32)
-        return (numbers - points[..., None]) * scales[..., None]
+        values: Array = (numbers - points[..., None]) * scales[..., None]
+        return values
 
     def _points(self, site: Site, bits: int, shape: tuple[int, ...]) -> Array:
         points = site.constant(self.scale + 1)

@@ -262,7 +262,8 @@ def register_ops() -> None:
     """Register the family's ops."""
     for domain in ("", _CONTRIB):
         register("QuantizeLinear", Quantise(integers=False, zeroed=frozenset({0})), domain=domain)
-        register("DequantizeLinear", Quantise(integers=True, zeroed=frozenset({0})), domain=domain)
+        back = Quantise(integers=True, zeroed=frozenset({0}), roles={0: "weight"})
+        register("DequantizeLinear", back, domain=domain)
         convolution = "n (g c) *s, -, -, (g o) c *k, (g o), (g o), -, -, (g o) -> n (g o) *t"
         conv = _contraction(convolution, weight=3, scale=4, point=5, bias=8, kind=QuantisedConv)
         register("QLinearConv", conv, domain=domain)
