@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import os
-import resource
 import subprocess
 import sys
 import tempfile
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from time import perf_counter
 from typing import IO
 
 PRUNEC = (sys.executable, "-c", "from prunec.tools.prunec import main; main()")
 """Starts ``prunec`` as its console script does, with this Python."""
+WATCH_SECONDS = 0.05
+"""How often the memory of a process is looked at."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +31,7 @@ class Finished:
         cpu_seconds: user and system time of all its threads.
         peak_bytes: largest resident set.
         timed_out: whether it was stopped for running too long.
+        out_of_memory: whether it was stopped for taking too much memory.
     """
 
     code: int
@@ -38,6 +41,7 @@ class Finished:
     cpu_seconds: float
     peak_bytes: int
     timed_out: bool
+    out_of_memory: bool
 
     @property
     def last_words(self) -> str:
@@ -61,15 +65,10 @@ def run(
     Args:
         command: program and arguments.
         seconds: wall-clock time after which it is killed.
-        gibibytes: address space that it may use, None for any.
+        gibibytes: resident memory at which it is killed, None for any. (A limit of the address space would
+            count mapped files and unused thread stacks.)
         environment: variables to add to this process' own.
     """
-
-    def limit() -> None:
-        if gibibytes is not None:
-            size = int(gibibytes * 2**30)
-            resource.setrlimit(resource.RLIMIT_AS, (size, size))
-
     with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
         started = perf_counter()
         process = subprocess.Popen(
@@ -78,19 +77,13 @@ def run(
             stdout=output,
             stderr=errors,
             env={**os.environ, **(environment or {})},
-            preexec_fn=limit,
         )
-        stopped = threading.Event()
-
-        def stop() -> None:
-            stopped.set()
-            process.kill()
-
-        timer = threading.Timer(seconds, stop)
-        timer.start()
+        watch = _Watch(process, seconds, gibibytes)
+        watch.start()
         _, status, usage = os.wait4(process.pid, 0)
         wall = perf_counter() - started
-        timer.cancel()
+        watch.ended.set()
+        watch.join()
         process.returncode = os.waitstatus_to_exitcode(status)
         return Finished(
             code=process.returncode,
@@ -99,8 +92,41 @@ def run(
             wall_seconds=wall,
             cpu_seconds=usage.ru_utime + usage.ru_stime,
             peak_bytes=usage.ru_maxrss * 1024,
-            timed_out=stopped.is_set(),
+            timed_out=watch.stopped_for == "time",
+            out_of_memory=watch.stopped_for == "memory",
         )
+
+
+class _Watch(threading.Thread):
+    """Kills a process at a limit, and says at which."""
+
+    def __init__(self, process: subprocess.Popen[bytes], seconds: float, gibibytes: float | None) -> None:
+        super().__init__(daemon=True)
+        self.process = process
+        self.deadline = perf_counter() + seconds
+        self.most = None if gibibytes is None else gibibytes * 2**30
+        self.ended = threading.Event()
+        self.stopped_for = ""
+
+    def run(self) -> None:
+        """Look at the process until it ends."""
+        while not self.ended.wait(min(WATCH_SECONDS, max(0.0, self.deadline - perf_counter()))):
+            if perf_counter() >= self.deadline:
+                self.stopped_for = "time"
+            elif self.most is not None and _resident_bytes(self.process.pid) > self.most:
+                self.stopped_for = "memory"
+            if self.stopped_for:
+                self.process.kill()
+                return
+
+
+def _resident_bytes(process: int) -> int:
+    """Resident memory of a process, 0 where it has just ended."""
+    try:
+        pages = int(Path(f"/proc/{process}/statm").read_text().split()[1])
+    except (OSError, IndexError):
+        return 0
+    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def _content(stream: IO[bytes]) -> str:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from prunec.ir.module import Module
     from prunec.passes.cost import Cost
     from prunec.passes.coupling.groups import Coupling
-    from prunec.passes.coupling.solve import Unit
+    from prunec.passes.coupling.options import CouplingOptions
 
 T = TypeVar("T")
 
@@ -33,11 +33,15 @@ class Analyses:
 
         return self._cached(("facts", None), lambda: infer_facts(self.module.model))
 
-    def coupling(self, unit: Unit = "head") -> Coupling:
+    def coupling(self, options: CouplingOptions | None = None) -> Coupling:
         """Channel groups."""
         from prunec.passes.coupling import analyse
+        from prunec.passes.coupling.options import CouplingOptions
 
-        return self._cached(("coupling", unit), lambda: analyse(self.module.model, self.facts(), unit=unit))
+        options = options or CouplingOptions()
+        return self._cached(
+            ("coupling", options), lambda: analyse(self.module.model, self.facts(), options=options)
+        )
 
     def cost(self) -> Cost:
         """Parameters, bytes and multiply-accumulates."""

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from prunec.ir.module import Module
     from prunec.passes.analyses import Analyses
+    from prunec.passes.coupling.options import CouplingOptions
     from prunec.passes.plan import Step
 
 Contract = Literal["same", "masked", "none"]
@@ -67,7 +68,7 @@ class Outcome:
         step: what was removed, for the plan and the verifier (pruning passes only).
         predicted: concrete shape that every value must have now, by name (pruning passes only).
         copies: tensors that had to be un-shared: name of the copy, name of the original.
-        unit: what attention lost, heads or positions of every head (pruning passes only).
+        options: of the dependency analysis that the pass used (pruning passes only).
         statistics: counters for ``--stats``.
     """
 
@@ -76,7 +77,7 @@ class Outcome:
     step: Step | None = None
     predicted: Mapping[str, tuple[int, ...]] | None = None
     copies: Mapping[str, str] = field(default_factory=dict)
-    unit: Literal["head", "head-dim"] = "head"
+    options: CouplingOptions | None = None
     statistics: Mapping[str, int | float] = field(default_factory=dict)
 
 

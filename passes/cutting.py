@@ -16,6 +16,7 @@ import onnx_ir
 from numpy.typing import NDArray
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
+from prunec.ir.facts import constant_tensor
 from prunec.ir.module import opset_of
 from prunec.ir.rule import Index
 from prunec.ir.site import Site
@@ -145,11 +146,13 @@ class Cutter:
         producer = value.producer()
         if producer is None:
             return value
-        tensor = producer.attributes["value"].as_tensor()
+        tensor = constant_tensor(producer)
+        assert tensor is not None
         name = value.name or "constant"
         value.name = self.fresh(f"{name}_lifted")
         self._taken.discard(name)
-        lifted = self.new_constant(name, tensor)
+        # a tensor of its own: registering one names it, and the module before the cut holds this one too
+        lifted = self.new_constant(name, onnx_ir.Tensor(tensor.numpy(), dtype=tensor.dtype))
         value.replace_all_uses_with(lifted)
         return lifted
 

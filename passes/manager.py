@@ -216,7 +216,7 @@ class _Run:
             analyses=context.analyses,
             step=outcome.step,
             predicted=outcome.predicted,
-            unit=outcome.unit,
+            options=outcome.options,
             seed=self.seed,
         )
         self.verdicts.append(verdict)

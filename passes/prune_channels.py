@@ -11,11 +11,14 @@ from prunec.passes.checks import at_least, within
 from prunec.passes.option_types import Ratio
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import numpy as np
     from numpy.typing import NDArray
 
     from prunec.ir.module import Module
     from prunec.passes.coupling.groups import Coupling, Group
+    from prunec.passes.coupling.options import CouplingOptions
     from prunec.passes.selection import Policy
 
 
@@ -41,6 +44,9 @@ class PruneChannels(Pass):
     unit: Literal["head", "head-dim"] = option(
         "head", help="what attention loses: whole heads, or the same positions of every head"
     )
+    allow_io: bool = option(
+        False, help="let cached keys and values among the graph inputs and outputs shrink with their heads"
+    )
     round_to: int = option(8, help="keep a multiple of this many channels (1: any number)", check=at_least(1))
     min_channels: int = option(1, help="channels that every group keeps at least", check=at_least(1))
     max_ratio: Ratio = option(
@@ -62,7 +68,7 @@ class PruneChannels(Pass):
         from prunec.passes.selection import removed_components, select
         from prunec.passes.steps import components_of, make_step
 
-        coupling = context.analyses.coupling(self.unit)
+        coupling = context.analyses.coupling(self._options())
         groups = self._groups(coupling, context)
         if context.replay is not None:
             step, removed = context.replay, components_of(context.replay, coupling)
@@ -75,14 +81,33 @@ class PruneChannels(Pass):
             return Outcome(changed=False)
         cutter = Cutter(module.model, coupling, removed)
         predicted = cutter.run()
+        self._report_interface(module, coupling, predicted, context)
         return Outcome(
             changed=True,
             step=step,
             predicted=predicted,
             copies=cutter.copies,
-            unit=self.unit,
+            options=self._options(),
             statistics={"groups": len(step.groups), "units": sum(len(g.removed) for g in step.groups)},
         )
+
+    def _report_interface(
+        self, module: Module, coupling: Coupling, predicted: Mapping[str, tuple[int, ...]], context: Context
+    ) -> None:
+        """What a caller of the model has to change (only with ``allow-io``)."""
+        for kind, values in (("input", module.graph.inputs), ("output", module.graph.outputs)):
+            for value in values:
+                old, new = coupling.facts.shape(value), predicted.get(value.name or "")
+                if new is not None and old != new:
+                    context.remarks.passed(
+                        self.name,
+                        f"graph {kind} `{value.name}` shrinks from {list(old or ())} to {list(new)}",
+                    )
+
+    def _options(self) -> CouplingOptions:
+        from prunec.passes.coupling.options import CouplingOptions
+
+        return CouplingOptions(unit=self.unit, allow_io=self.allow_io)
 
     def _policy(self) -> Policy:
         from prunec.passes.selection import Policy

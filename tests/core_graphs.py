@@ -21,7 +21,7 @@ from prunec.ir.rule import Rule
 from prunec.ir.site import Site
 from prunec.passes.coupling import analyse
 from prunec.passes.coupling.groups import Coupling, Group
-from prunec.passes.coupling.solve import Unit
+from prunec.passes.coupling.options import CouplingOptions, Unit
 from prunec.passes.manager import Result
 
 Array = NDArray[Any]
@@ -78,7 +78,7 @@ def node_of(module: Module, output: str) -> onnx_ir.Node:
 
 def coupling_of(module: Module, unit: Unit = "head", facts: Facts | None = None) -> Coupling:
     """The dependency analysis of a module."""
-    return analyse(module.model, facts, unit=unit)
+    return analyse(module.model, facts, options=CouplingOptions(unit=unit))
 
 
 def groups(module: Module, unit: Unit = "head") -> list[str]:

@@ -41,6 +41,7 @@ from filecheck.parser import Parser, pattern_for_opts
 from prunec.ir.diagnostics import PrunecError
 from prunec.ir.load import load
 from prunec.passes.coupling import analyse
+from prunec.passes.coupling.options import CouplingOptions
 from prunec.passes.coupling.view import GroupView
 from prunec.passes.manager import run as run_pipeline
 from prunec.passes.printer import group_lines, print_module
@@ -56,7 +57,9 @@ def dump(model: onnx.ModelProto, argument: str) -> str:
 def dump_groups(model: onnx.ModelProto, argument: str) -> str:
     """The channel groups of a model; the argument may be a unit, such as ``head-dim``."""
     unit: Any = argument or "head"
-    return "\n".join(group_lines(GroupView.of(analyse(load(model).model, unit=unit))))
+    return "\n".join(
+        group_lines(GroupView.of(analyse(load(model).model, options=CouplingOptions(unit=unit))))
+    )
 
 
 def dump_result(model: onnx.ModelProto, argument: str) -> str:

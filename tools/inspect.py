@@ -94,7 +94,9 @@ class _Inspection:
         from prunec.passes.coupling import analyse
 
         self.module = module
-        self.coupling: Coupling = analyse(module.model, unit=unit)
+        from prunec.passes.coupling.options import CouplingOptions
+
+        self.coupling: Coupling = analyse(module.model, options=CouplingOptions(unit=unit))
         self._survey: Survey | None = None
 
     @property
@@ -150,7 +152,7 @@ class _Inspection:
         """
         from rich.text import Text
 
-        return Text("\n".join(_explain(self.coupling, a, b)), overflow="fold")
+        return Text("\n".join(_explain(self.coupling, a, b)))
 
     def dump(self, *, everything: bool) -> str:
         """The model as text."""
@@ -182,10 +184,11 @@ class _Inspection:
 
 def _show(*parts: RenderableType) -> None:
     from rich.console import Console
+    from rich.text import Text
 
     console = Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
     for part in parts:
-        console.print(part)
+        console.print(part, soft_wrap=isinstance(part, Text))
 
 
 def _way(coupling: Coupling, a: str, b: str) -> list[Step]:

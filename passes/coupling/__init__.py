@@ -14,16 +14,18 @@ if TYPE_CHECKING:
 
     from prunec.ir.facts import Facts
     from prunec.passes.coupling.groups import Coupling
-    from prunec.passes.coupling.solve import Unit
+    from prunec.passes.coupling.options import CouplingOptions
 
 
-def analyse(model: onnx_ir.Model, facts: Facts | None = None, *, unit: Unit = "head") -> Coupling:
+def analyse(
+    model: onnx_ir.Model, facts: Facts | None = None, *, options: CouplingOptions | None = None
+) -> Coupling:
     """Find the channel groups of a model's main graph.
 
     Args:
         model: the graph; it is not changed.
         facts: its facts, where they are at hand already.
-        unit: whether attention loses whole heads or positions within every head.
+        options: what may be cut, and by what unit.
     """
     from prunec.ir.facts import infer_facts
     from prunec.passes.coupling.collect import collect
@@ -31,5 +33,5 @@ def analyse(model: onnx_ir.Model, facts: Facts | None = None, *, unit: Unit = "h
     from prunec.passes.coupling.solve import solve
 
     facts = facts or infer_facts(model)
-    relations = collect(model, facts)
-    return build_groups(facts, relations, solve(relations, unit))
+    relations = collect(model, facts, options)
+    return build_groups(facts, relations, solve(relations, options.unit if options else "head"))

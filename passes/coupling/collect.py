@@ -18,6 +18,7 @@ from prunec.ir.registry import find_op
 from prunec.ir.rule import Index, Rule, RuleError
 from prunec.ir.site import Site
 from prunec.passes.coupling.axes import AxisTable, Operand, Reason
+from prunec.passes.coupling.options import CouplingOptions
 from prunec.passes.coupling.products import Product, permutation
 
 
@@ -89,28 +90,42 @@ class Relations:
     numbers: dict[tuple[onnx_ir.Node, str, int], int] = field(default_factory=dict)
 
 
-def collect(model: onnx_ir.Model, facts: Facts) -> Relations:
+def collect(model: onnx_ir.Model, facts: Facts, options: CouplingOptions | None = None) -> Relations:
     """Write down the relations of a model's main graph."""
-    return _Collector(model, facts).run()
+    return _Collector(model, facts, options or CouplingOptions()).run()
 
 
 class _Collector:
-    def __init__(self, model: onnx_ir.Model, facts: Facts) -> None:
+    def __init__(self, model: onnx_ir.Model, facts: Facts, options: CouplingOptions) -> None:
+        self.options = options
         self.graph = model.graph
         self.facts = facts
         self.out = Relations()
         self.fused: set[onnx_ir.Node] = set()
 
     def run(self) -> Relations:
-        for value in self.graph.inputs:
-            if not value.is_initializer():
-                self._pin_value(value, Reason(text=f"graph input `{value.name}`", rank=1, node=value.name))
         for node in self.graph:
             if node not in self.fused and not self.facts.is_folded(node) and node.op_type != "Constant":
                 self._visit(node)
+        heads = {self.out.table.find(axis) for axis in self.out.parallel} if self.options.allow_io else set()
+        for value in self.graph.inputs:
+            if not value.is_initializer():
+                reason = Reason(text=f"graph input `{value.name}`", rank=1, node=value.name)
+                self._pin_interface(value, reason, heads)
         for value in self.graph.outputs:
-            self._pin_value(value, Reason(text=f"graph output `{value.name}`", rank=0, node=value.name))
+            reason = Reason(text=f"graph output `{value.name}`", rank=0, node=value.name)
+            self._pin_interface(value, reason, heads)
         return self.out
+
+    def _pin_interface(self, value: onnx_ir.Value, reason: Reason, heads: set[int]) -> None:
+        """Pin what a caller sees, but for the axes that may shrink: heads, of which the batch is none."""
+        shape = self.facts.shape(value)
+        if shape is None:
+            return
+        first = self.out.table.of(Operand(value), shape)
+        for axis in range(len(shape)):
+            if axis == 0 or self.out.table.find(first + axis) not in heads:
+                self.out.table.pin(first + axis, reason)
 
     def _visit(self, node: onnx_ir.Node) -> None:
         self._pin_captures(node)

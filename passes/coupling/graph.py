@@ -7,10 +7,10 @@ need not keep them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby, pairwise
-from typing import TYPE_CHECKING, NamedTuple
+from itertools import groupby
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import onnx_ir
 
@@ -83,6 +83,10 @@ def group_graph(coupling: Coupling) -> nx.Graph[str]:
                 op_type=edge.node.op_type,
                 groups=",".join(g.id for g in groups),
             )
+    loose = [
+        name for name, facts in graph.nodes(data=True) if facts["kind"] == "factor" and graph.degree(name) < 2
+    ]
+    graph.remove_nodes_from(loose)
     return graph
 
 
@@ -150,25 +154,25 @@ def _plain_ties(node: onnx_ir.Node, rule: Rule, starts: dict[tuple[str, int], in
 
 
 def _shortest(axes: Axes, starts: list[int], ends: list[int], key: Key) -> list[Step]:
-    """The shortest way between two sets of axes over the relations that tie slots of one component."""
+    """The way of fewest ops between two sets of axes, over the relations that tie slots of one component.
+
+    Every op stands between the axes that it ties, so that all of them are one op away from each other.
+    """
     import networkx as nx
 
-    graph: nx.Graph[int] = nx.Graph()
-    here = [[n for n in numbers if key in axes.keys([n])] for numbers in (starts, ends)]
+    graph: nx.Graph[object] = nx.Graph()
     for edge in edges(axes.coupling):
         if axes.carries(edge.a, edge.slots, key):
-            graph.add_edge(edge.a, edge.b, node=edge.node)
-    source, target = -1, -2
-    graph.add_edges_from((source, number) for number in here[0])
-    graph.add_edges_from((target, number) for number in here[1])
-    way = nx.shortest_path(graph, source, target)[1:-1]
-    return list(_steps(axes, graph, way))
+            graph.add_edges_from((axis, (edge.node, edge.b)) for axis in (edge.a, edge.b))
+    for outside, numbers in (("start", starts), ("end", ends)):
+        graph.add_edges_from((outside, n) for n in numbers if key in axes.keys([n]))
+    return list(_steps(axes, nx.shortest_path(graph, "start", "end")[1:-1]))
 
 
-def _steps(axes: Axes, graph: nx.Graph[int], way: list[int]) -> Iterator[Step]:
-    """The way with the consecutive ties of one node as one step."""
+def _steps(axes: Axes, way: Sequence[Any]) -> Iterator[Step]:
+    """A way of axes with ops between them; what one op ties in a row is one step."""
     yield Step(axis=axes.labels[way[0]])
-    ties = [(here, graph.edges[before, here]["node"]) for before, here in pairwise(way)]
+    ties = zip(way[2::2], (op for op, _ in way[1::2]), strict=True)
     for node, run in groupby(ties, key=lambda tie: tie[1]):
         *_, (last, _) = run
         yield Step(axis=axes.labels[last], node=node_label(node), op_type=node.op_type)

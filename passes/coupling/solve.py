@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,9 +19,8 @@ from scipy.sparse.csgraph import connected_components
 from prunec.ir.rule import Index
 from prunec.passes.coupling.axes import Reason, node_label
 from prunec.passes.coupling.collect import IndexTie, Relations
-from prunec.passes.coupling.products import Product
-
-Unit = Literal["head", "head-dim"]
+from prunec.passes.coupling.options import Unit
+from prunec.passes.coupling.products import Product, Term
 
 Bools = NDArray[np.bool_]
 
@@ -69,14 +67,14 @@ def _decide_round(
     for product, counts in zip(pending, live, strict=True):
         choices = _choices(product, counts)
         if len(choices) <= 1:
-            _carry(relations, product, next(iter(choices), frozenset()))
+            _carry(relations, state, product, next(iter(choices), frozenset()))
             decided.append(product)
     if decided:
         return decided
     heads = [_heads(relations, product) for product in pending]
     chosen = [i for i, names in enumerate(heads) if names] or [0]
     for i in chosen:
-        _carry(relations, pending[i], _preferred(pending[i], live[i], heads[i], unit))
+        _carry(relations, state, pending[i], _preferred(pending[i], live[i], heads[i], unit))
     return [pending[i] for i in chosen]
 
 
@@ -124,13 +122,13 @@ def _pinned_slots(relations: Relations, state: Components, axis: int) -> Bools:
     return ~state.free[state.labels[start : start + size]]
 
 
-def _carry(relations: Relations, product: Product, carriers: frozenset[str]) -> None:
+def _carry(relations: Relations, state: Components, product: Product, carriers: frozenset[str]) -> None:
     """Tie product axes to the factors that carry, pin what does not."""
     table, cause = relations.table, node_label(product.cause)
     for axis, term in product.axes:
         carrier = next((f for f in term if f in carriers), None)
         if carrier is None:
-            table.pin(axis, Reason(text=f"no factor of it can be cut at `{cause}`", rank=6, node=cause))
+            table.pin(axis, _blocked_by(relations, state, product, term))
             continue
         index = product.coordinates(term, carrier)
         relations.ties.append(
@@ -140,6 +138,30 @@ def _carry(relations: Relations, product: Product, carriers: frozenset[str]) -> 
         if factor not in carriers:
             text = f"the other factor of its product carries the cut at `{cause}`"
             table.pin(axis, Reason(text=product.fixed.get(factor) or text, rank=6, node=cause))
+
+
+def _blocked_by(relations: Relations, state: Components, product: Product, term: Term) -> Reason:
+    """Why no factor of a product axis can carry: what pins its factors, the plainest of their reasons."""
+    cause = node_label(product.cause)
+    found = [_pin_of(relations, state, product.factors[f]) for f in term if f not in product.fixed]
+    known = [reason for reason in found if reason is not None]
+    if not known:
+        return Reason(text=f"no factor of it can be cut at `{cause}`", rank=6, node=cause)
+    plainest = min(known, key=lambda reason: reason.rank)
+    return Reason(text=f"{plainest.text}, by way of `{cause}`", rank=6, node=cause)
+
+
+def _pin_of(relations: Relations, state: Components, axis: int) -> Reason | None:
+    """Why the slots of an axis are pinned, None where some are free."""
+    root = relations.table.find(axis)
+    if root in relations.table.pinned:
+        return relations.table.pinned[root]
+    start = state.start.get(root)
+    if start is None:
+        return _ONLY_SLOT
+    labels = state.labels[start : start + relations.table.sizes[axis]]
+    reasons = [state.reasons[label] for label in labels.tolist() if label in state.reasons]
+    return min(reasons, key=lambda reason: reason.rank) if len(reasons) == len(labels) else None
 
 
 def _components(relations: Relations) -> Components:

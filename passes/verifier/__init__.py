@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from prunec.ir.module import Module
     from prunec.passes.analyses import Analyses
-    from prunec.passes.coupling.solve import Unit
+    from prunec.passes.coupling.options import CouplingOptions
     from prunec.passes.plan import Step
 
 
@@ -65,7 +65,7 @@ def verify(
     analyses: Analyses,
     step: Step | None = None,
     predicted: Mapping[str, tuple[int, ...]] | None = None,
-    unit: Unit = "head",
+    options: CouplingOptions | None = None,
     seed: int = 0,
 ) -> Verdict:
     """Check a transform.
@@ -77,7 +77,7 @@ def verify(
         analyses: analyses of ``after``.
         step: what the pass removed, None for a pass that must not change what the model computes.
         predicted: concrete shape that every value must have now, by name.
-        unit: what attention lost (see the coupling analysis).
+        options: of the dependency analysis that the pass used.
         seed: of the probe inputs.
 
     Raises:
@@ -87,11 +87,13 @@ def verify(
     from prunec.passes.verifier.broadcast import check_broadcasts
     from prunec.passes.verifier.compare import compare_outputs
     from prunec.passes.verifier.masked import make_reference
-    from prunec.passes.verifier.shapes import check_shapes
+    from prunec.passes.verifier.shapes import check_shapes, unchanged_shapes
 
+    if predicted is None:
+        predicted = unchanged_shapes(before) if step is None else {}
     values = check_shapes(pass_name, before, after, analyses.facts(), predicted)
     broadcasts = check_broadcasts(pass_name, before, after, analyses.facts())
-    reference = None if step is None else make_reference(before, step, unit)
+    reference = None if step is None else make_reference(before, step, options)
     kept = None if reference is None else reference.kept
     comparison = compare_outputs(pass_name, before, after, kept=kept, seed=seed)
     return Verdict(

@@ -22,7 +22,8 @@ from prunec.ir.site import Site
 from prunec.passes.coupling import analyse
 from prunec.passes.coupling.axes import Operand
 from prunec.passes.coupling.groups import Coupling, is_parameter
-from prunec.passes.coupling.solve import Bools, Unit
+from prunec.passes.coupling.options import CouplingOptions
+from prunec.passes.coupling.solve import Bools
 from prunec.passes.plan import Equivalence, Step
 from prunec.passes.steps import components_of
 
@@ -41,18 +42,18 @@ class Reference:
     kept: Mapping[str, Mapping[int, Index]]
 
 
-def make_reference(module: Module, step: Step, unit: Unit = "head") -> Reference:
+def make_reference(module: Module, step: Step, options: CouplingOptions | None = None) -> Reference:
     """Turn a module into the masked reference of a step.
 
     Args:
         module: the module before the step; it is changed in place.
         step: what was removed.
-        unit: what attention lost (see the coupling analysis).
+        options: of the dependency analysis that the step was made with.
 
     Raises:
         UserError: the step does not fit the module.
     """
-    coupling = analyse(module.model, unit=unit)
+    coupling = analyse(module.model, options=options)
     builder = _Builder(module.model, coupling, components_of(step, coupling))
     kept = builder.kept_slots()
     return Reference(equivalence=builder.build(), kept=kept)
@@ -165,7 +166,6 @@ class _Builder:
         """Put the results of the kept slots back in their places, and zeros in the others."""
         result = node.outputs[position]
         users = list(result.uses())
-        was_output = result.is_graph_output()
         spread = self._insert(
             node,
             "Gather",
@@ -178,7 +178,6 @@ class _Builder:
         dtype = onnx_ir.DataType(self.coupling.facts.types.get(result, onnx_ir.DataType.FLOAT))
         mask = self._constant(onnx_ir.Tensor(kept.reshape(shape).astype(dtype.numpy()), dtype=dtype))
         masked = self._insert(spread.producer(), "Mul", [spread, mask], {}, before=False)
-        assert not was_output  # a graph output is never cut
         for use in users:
             use.node.replace_input_with(use.idx, masked)
 

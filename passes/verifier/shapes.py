@@ -18,10 +18,10 @@ def check_shapes(
     before: Module,
     after: Module,
     facts: Facts,
-    predicted: Mapping[str, tuple[int, ...]] | None,
+    predicted: Mapping[str, tuple[int, ...]],
 ) -> int:
     """Check a module's shapes: node by node against the prediction, then whole by ONNX's strict shape
-    inference. A pass that predicts nothing promises that every value keeps its shape.
+    inference.
 
     Returns:
         How many values were compared.
@@ -29,8 +29,6 @@ def check_shapes(
     Raises:
         VerificationError: a shape differs, or strict inference rejects a graph whose predecessor it accepted.
     """
-    if predicted is None:
-        predicted = {v.name: shape for v, shape in infer_facts(before.model).shapes.items() if v.name}
     compared = _compare(pass_name, facts, predicted)
     error = strict_inference_error(after)
     if error is not None and strict_inference_error(before) is None:
@@ -38,6 +36,12 @@ def check_shapes(
             f"after `{pass_name}` ONNX's shape inference rejects the graph: {error}", code="V010"
         )
     return compared
+
+
+def unchanged_shapes(before: Module) -> dict[str, tuple[int, ...]]:
+    """What a pass that removes nothing promises: every computed value that is left has the shape it had."""
+    shapes = infer_facts(before.model).shapes
+    return {v.name: shape for v, shape in shapes.items() if v.name and not v.is_initializer()}
 
 
 def _compare(pass_name: str, facts: Facts, predicted: Mapping[str, tuple[int, ...]]) -> int:

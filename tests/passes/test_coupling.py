@@ -15,8 +15,8 @@ from prunec.ir.facts import infer_facts
 from prunec.ir.module import Module
 from prunec.passes.coupling.axes import AxisTable, Operand, Reason
 from prunec.passes.coupling.collect import Chain, collect
+from prunec.passes.coupling.options import Unit
 from prunec.passes.coupling.products import Product, permutation
-from prunec.passes.coupling.solve import Unit
 
 EXPECTED = (Path(__file__).parent / "coupling_groups.txt").read_text()
 

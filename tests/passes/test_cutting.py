@@ -301,6 +301,17 @@ def test_a_constant_node_is_lifted_under_its_name() -> None:
     assert shape_of(module, "w") == (3, 2)
 
 
+def test_a_constant_node_that_holds_a_list_is_lifted_too() -> None:
+    text = (
+        GRAPHS["plain"]
+        .replace("float[4] b1, ", "")
+        .replace("{ a =", "{ b1 = Constant<value_floats=[1.0, 2.0, 3.0, 4.0]>() a =")
+    )
+    module = cut(text)
+    assert shape_of(module, "b1") == (2,)
+    assert "Constant" not in ops(module)
+
+
 def test_a_shared_bias_whose_users_differ_is_copied() -> None:
     module = prune(coupled("shared zero bias")).module
     biases = [node_of(module, name).inputs[2].name for name in ("a", "b")]  # type: ignore[union-attr]

@@ -94,7 +94,7 @@ def stale(before: Module, after: Module) -> None:
 def test_a_stale_shape_literal_is_refused() -> None:
     error = refusal("heads", stale, ratio=0.67)
     assert error.render() == (
-        "error[V011]: `Reshape` makes `q2` of shape [2, 7, 3, 2] after `sabotage`, which predicted [2, 7, 1, 2]"
+        "error[V011]: `Reshape` makes `q2` of shape [2, 7, 3, 2] after `sabotage`, expected is [2, 7, 1, 2]"
     )
     assert refusal("heads", stale, blind=True, ratio=0.67).code == "V015"
 
