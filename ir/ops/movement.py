@@ -213,13 +213,17 @@ class Tile(Movement):
 class Concat(Op):
     """Operands one after another along one axis."""
 
+    def operands(self, site: Site) -> range:
+        """Positions of the inputs that are put together."""
+        return range(len(site.node.inputs))
+
     def rule(self, site: Site) -> Rule:
         """Every operand's index vector stands at its own offset of the output."""
         shape = site.output_shape()
         axis = site.int_attribute("axis", 0) % max(1, len(shape))
         terms = tuple(() if a == axis else t for a, t in enumerate(factors(shape)))
         maps, pins, offset = [], [], 0
-        for i in range(len(site.node.inputs)):
+        for i in self.operands(site):
             size = site.shape(i)[axis]
             index = np.full(shape[axis], ANYWHERE)
             index[offset : offset + size] = np.arange(size)
@@ -228,7 +232,7 @@ class Concat(Op):
                 pins.append(Pin(operand=("in", i), axis=axis, reason="an axis of size 1"))
             offset += size
         return Rule(
-            inputs=(terms,) * len(site.node.inputs),
+            inputs=tuple(terms if i in self.operands(site) else None for i in range(len(site.node.inputs))),
             outputs=(terms,),
             maps=tuple(maps),
             pins=tuple(pins),
