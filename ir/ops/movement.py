@@ -284,9 +284,9 @@ class Gather(Op):
         inner = factors((1,) * len(shape) + picked)[len(shape) :]
         table = tuple(() if a == axis else t for a, t in enumerate(data))
         why = (
-            "single slices of it are picked by index"
+            f"{site.node.op_type} picks single slices of it by index"
             if constant
-            else "its slots are looked up by computed indices"
+            else f"{site.node.op_type} looks it up by indices that are computed at run time"
         )
         return Rule(
             inputs=(table, None if constant else inner),
