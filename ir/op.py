@@ -102,6 +102,13 @@ class Op:
         del site, position
         return np.zeros(())
 
+    def real(self, site: Site, position: int) -> NDArray[Any] | None:
+        """The numbers that a constant stands for, where those are not the ones that it holds (quantised
+        weights); None elsewhere. Axes that can be cut keep their places.
+        """
+        del site, position
+        return None
+
     def macs(self, rule: Rule) -> int:
         """Multiply-accumulates of one execution: the product of all factors of a contraction, 0 for
         everything else.

@@ -67,6 +67,12 @@ class Site:
         """Contents of an input that is a small constant, None where it is absent or not known."""
         return self.facts.number(self.input(position))
 
+    def constant(self, position: int) -> NDArray[Any] | None:
+        """Contents of an input that is stored in the model, however large, else None."""
+        value = self.input(position)
+        tensor = None if value is None else onnx_ir.convenience.get_const_tensor(value)
+        return self.number(position) if tensor is None else tensor.numpy()
+
     def integers(self, position: int, attribute: str | None = None) -> list[int] | None:
         """A list of integers that, depending on the opset, is an input or an attribute; None where it is
         absent.

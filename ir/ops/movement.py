@@ -214,13 +214,17 @@ class Tile(Movement):
 class Concat(Op):
     """Operands one after another along one axis."""
 
+    def operands(self, site: Site) -> range:
+        """Positions of the inputs that are put together."""
+        return range(len(site.node.inputs))
+
     def rule(self, site: Site) -> Rule:
         """Every operand's index vector stands at its own offset of the output."""
         shape = site.output_shape()
         axis = site.int_attribute("axis", 0) % max(1, len(shape))
         terms = tuple(() if a == axis else t for a, t in enumerate(factors(shape)))
         maps, pins, offset = [], [], 0
-        for i in range(len(site.node.inputs)):
+        for i in self.operands(site):
             size = site.shape(i)[axis]
             index = np.full(shape[axis], ANYWHERE)
             index[offset : offset + size] = np.arange(size)
@@ -229,7 +233,7 @@ class Concat(Op):
                 pins.append(Pin(operand=("in", i), axis=axis, reason="an axis of size 1"))
             offset += size
         return Rule(
-            inputs=(terms,) * len(site.node.inputs),
+            inputs=tuple(terms if i in self.operands(site) else None for i in range(len(site.node.inputs))),
             outputs=(terms,),
             maps=tuple(maps),
             pins=tuple(pins),
@@ -281,9 +285,9 @@ class Gather(Op):
         inner = factors((1,) * len(shape) + picked)[len(shape) :]
         table = tuple(() if a == axis else t for a, t in enumerate(data))
         why = (
-            "single slices of it are picked by index"
+            f"{site.node.op_type} picks single slices of it by index"
             if constant
-            else "its slots are looked up by computed indices"
+            else f"{site.node.op_type} looks it up by indices that are computed at run time"
         )
         return Rule(
             inputs=(table, None if constant else inner),
