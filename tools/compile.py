@@ -67,12 +67,14 @@ def compile_model(
     replayed = None if replay is None else Plan.load(replay)
     pipeline = _pipeline(passes, replay, replayed)
     target = default_output(Path(model)) if output is None else Path(output)
+    outputs = [target, *([Path(plan)] if plan else [])]
     if Path(model).exists():  # if not, loading it says so, and names the closest file
         inputs = [model, *([passes] if passes else []), *([replay] if replay else [])]
-        check_outputs(inputs=list(map(Path, inputs)), outputs=[target, *([Path(plan)] if plan else [])])
+        check_outputs(inputs=list(map(Path, inputs)), outputs=outputs)
     with show_progress(verbose=verbose) as progress:
         progress(f"loading {model}")
         module = prunec.load(model)
+        check_outputs(inputs=module.source.data, outputs=outputs)
         result = prunec.run(module, pipeline, verify=verify, seed=seed, replay=replayed, progress=progress)
         progress(f"writing {target}")
         result.save(target)
