@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -81,7 +82,8 @@ def compile_model(
         if plan is not None:
             result.plan.save(plan)
         size_after = prunec.load(target).source.size
-    _report(result, target, size_after=size_after, verify=verify, show_remarks=remarks)
+    pruning = {p.name for item in pipeline for p in item.expand() if p.contract == "masked"}
+    _report(result, target, size_after=size_after, verify=verify, show_remarks=remarks, pruning=pruning)
 
 
 def _pipeline(passes: str | None, replay: str | None, plan: Plan | None) -> Pipeline:
@@ -98,7 +100,13 @@ def _pipeline(passes: str | None, replay: str | None, plan: Plan | None) -> Pipe
 
 
 def _report(
-    result: Result, target: Path, *, size_after: int | None, verify: bool, show_remarks: bool
+    result: Result,
+    target: Path,
+    *,
+    size_after: int | None,
+    verify: bool,
+    show_remarks: bool,
+    pruning: Collection[str],
 ) -> None:
     """Say what was done, on stderr."""
     from rich.console import Console
@@ -109,6 +117,11 @@ def _report(
         for remark in result.remarks:
             click.echo(str(remark), err=True)
     summary = Summary.of(
-        result, output=str(target), size_after=size_after, verify=verify, remarks_shown=show_remarks
+        result,
+        output=str(target),
+        size_after=size_after,
+        verify=verify,
+        remarks_shown=show_remarks,
+        pruning=pruning,
     )
     Console(stderr=True, highlight=False).print(render_summary(summary), crop=False)

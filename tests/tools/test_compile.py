@@ -92,3 +92,15 @@ def test_an_output_that_is_no_file_is_refused_before_any_work(
         assert command.run(arguments) == 2
         assert "error: pipe: this is a device or a pipe, not a file\n" in capsys.readouterr().err
     assert stat.S_ISFIFO(Path("pipe").stat().st_mode)
+
+
+def test_where_nothing_is_removed_the_summary_says_so_and_why(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command.run(["net.onnx", "-p", "prune-channels{ignore=c1}", "-o", "same.onnx"]) == 0
+    shown = capsys.readouterr().err
+    why = "nothing can be pruned in this model (no group passes the filters `ignore` and `only`)"
+    assert f"nothing was removed: {why}\n" in shown and shown.endswith("wrote same.onnx\n")
+    assert command.run(["net.onnx", "-p", "prune-channels", "-o", "small.onnx"]) == 0
+    assert command.run(["net.onnx", "-p", "verify", "-o", "same.onnx"]) == 0
+    assert "nothing was removed" not in capsys.readouterr().err
