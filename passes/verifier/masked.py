@@ -15,7 +15,6 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir
 
-from prunec.ir.evaluate import Array, evaluate
 from prunec.ir.module import Module, opset_of
 from prunec.ir.op import Op
 from prunec.ir.rule import Index, Rule
@@ -71,8 +70,11 @@ class _Builder:
         """Mask the model in place."""
         relations = self.coupling.relations
         for operand in list(relations.table.operands):
-            if is_parameter(operand.value, self.coupling.facts) or self._is_filled(operand.value):
+            if is_parameter(operand.value, self.coupling.facts):
                 self._zero(operand)
+        for node, rule in list(relations.rules.items()):
+            if not any(rule.inputs):
+                self._zero_made(node, rule)
         restricted = [
             self._restrict(node, relations.ops[node], rule) for node, rule in list(relations.rules.items())
         ]
@@ -104,7 +106,9 @@ class _Builder:
         zeroed = [(node, i) for node, i in uses if node not in ops or i in ops[node].zeroed]
         if not masks or not zeroed:
             return
-        array, dtype = self._content(operand.value)
+        tensor = onnx_ir.convenience.get_const_tensor(operand.value)
+        assert tensor is not None
+        array = tensor.numpy().copy()
         node, position = zeroed[0]
         site = Site(node, self.coupling.facts, opset_of(self.model.graph, node.domain))
         zero = ops[node].zero(site, position) if node in ops else np.zeros(())
@@ -112,28 +116,31 @@ class _Builder:
             np.moveaxis(array, axis, 0)[~mask] = np.moveaxis(np.broadcast_to(zero, array.shape), axis, 0)[
                 ~mask
             ]
-        constant = self._constant(onnx_ir.Tensor(array, dtype=dtype))
+        constant = self._constant(onnx_ir.Tensor(array, dtype=tensor.dtype))
         for node, position in zeroed:
             node.replace_input_with(position, constant)
 
-    def _is_filled(self, value: onnx_ir.Value) -> bool:
-        """Whether a value comes from an op that makes data from nothing but a shape, all of it known."""
-        producer = value.producer()
-        rule = None if producer is None else self.coupling.relations.rules.get(producer)
-        return rule is not None and not any(rule.inputs) and value in self.coupling.facts.constant
+    def _zero_made(self, node: onnx_ir.Node, rule: Rule) -> None:
+        """Weights that a node makes out of nothing (``ConstantOfShape``) are zeroed behind it."""
+        ops = self.coupling.relations.ops
+        for position, result in enumerate(node.outputs):
+            zeroed = [u for u in result.uses() if u.node not in ops or u.idx in ops[u.node].zeroed]
+            current = result
+            for axis in range(len(rule.outputs[position] or ())):
+                kept = self._mask(self.coupling.relations.numbers[node, "out", position] + axis)
+                current = current if kept is None else self._masked(current, result, axis, kept)
+            for use in zeroed:
+                use.node.replace_input_with(use.idx, current)
 
-    def _content(self, value: onnx_ir.Value) -> tuple[Array, onnx_ir.DataType]:
-        """What a constant holds, in an array of its own, and its element type."""
-        tensor = onnx_ir.convenience.get_const_tensor(value)
-        if tensor is not None:
-            return tensor.numpy().copy(), tensor.dtype
-        producer = value.producer()
-        assert producer is not None
-        shape = np.array(self.coupling.facts.shapes[value], np.int64)
-        results = evaluate(producer, [shape], opset_of(self.model.graph, producer.domain))
-        assert results is not None
-        assert results[0] is not None
-        return results[0], onnx_ir.DataType.from_numpy(results[0].dtype)
+    def _masked(self, value: onnx_ir.Value, like: onnx_ir.Value, axis: int, kept: Bools) -> onnx_ir.Value:
+        """The value with zeros in the slots of an axis that go; ``like`` has its rank and type."""
+        shape = [1] * len(self.coupling.facts.shapes[like])
+        shape[axis] = len(kept)
+        dtype = onnx_ir.DataType(self.coupling.facts.types.get(like, onnx_ir.DataType.FLOAT))
+        mask = self._constant(onnx_ir.Tensor(kept.reshape(shape).astype(dtype.numpy()), dtype=dtype))
+        masked = self._insert(value.producer(), "Mul", [value, mask], {}, before=False)
+        self.coupling.facts.constant.update({masked} if like in self.coupling.facts.constant else ())
+        return masked
 
     def _constant(self, tensor: onnx_ir.TensorProtocol) -> onnx_ir.Value:
         self.count += 1
@@ -191,11 +198,7 @@ class _Builder:
             {"axis": axis},
             before=False,
         )
-        shape = [1] * len(self.coupling.facts.shapes[result])
-        shape[axis] = len(kept)
-        dtype = onnx_ir.DataType(self.coupling.facts.types.get(result, onnx_ir.DataType.FLOAT))
-        mask = self._constant(onnx_ir.Tensor(kept.reshape(shape).astype(dtype.numpy()), dtype=dtype))
-        masked = self._insert(spread.producer(), "Mul", [spread, mask], {}, before=False)
+        masked = self._masked(spread, result, axis, kept)
         for use in users:
             use.node.replace_input_with(use.idx, masked)
 

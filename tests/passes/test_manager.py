@@ -20,7 +20,6 @@ from prunec.passes.coupling.options import CouplingOptions
 from prunec.passes.prune_channels import PruneChannels
 
 PRUNE = "prune-channels{ratio=0.5 round-to=1}"
-DIMS = CouplingOptions(unit="head-dim")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,8 +33,10 @@ class Touch(Pass):
 
     def run(self, module: Module, context: Context) -> Outcome:
         a = context.analyses
-        self.seen.append((id(a.facts()), id(a.coupling()), id(a.cost()), id(a.coupling(DIMS))))
-        held.extend([a.facts(), a.coupling(), a.cost(), a.coupling(DIMS)])
+        self.seen.append(
+            (id(a.facts()), id(a.coupling()), id(a.cost()), id(a.coupling(CouplingOptions(unit="head-dim"))))
+        )
+        held.extend([a.facts(), a.coupling(), a.cost(), a.coupling(CouplingOptions(unit="head-dim"))])
         return Outcome(changed=self.says, preserved=self.kept)
 
 
@@ -78,7 +79,7 @@ def test_an_analysis_is_made_once() -> None:
     analyses = Analyses(coupled("heads"))
     assert analyses.facts() is analyses.facts()
     assert analyses.coupling() is analyses.coupling(CouplingOptions())
-    assert analyses.coupling() is not analyses.coupling(DIMS)
+    assert analyses.coupling() is not analyses.coupling(CouplingOptions(unit="head-dim"))
     assert analyses.coupling().facts is analyses.facts()
 
 
