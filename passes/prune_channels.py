@@ -141,7 +141,7 @@ class PruneChannels(Pass):
     def _scores(self, coupling: Coupling, groups: list[Group], context: Context) -> list[NDArray[np.float64]]:
         from prunec.passes.importance import Importance
 
-        importance = Importance(coupling.relations, self.criterion, context.seed)
+        importance = Importance(coupling, self.criterion, context.seed)
         return [importance.score(group) for group in groups]
 
     def _report(self, groups: list[Group], chosen: list[NDArray[np.int64]], context: Context) -> None:

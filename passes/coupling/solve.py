@@ -24,6 +24,7 @@ from prunec.passes.coupling.products import Product, Term
 
 Bools = NDArray[np.bool_]
 
+_BY_WAY = ", by way of "
 _ONLY_SLOT = Reason(text="the only slot of an axis of size 1", rank=6)
 
 
@@ -136,7 +137,7 @@ def _carry(relations: Relations, state: Components, product: Product, carriers: 
         )
     for factor, axis in product.factors.items():
         if factor not in carriers:
-            text = f"the other factor of its product carries the cut at `{cause}`"
+            text = f"`{cause}` makes it a part of a larger axis, whose other part is cut instead"
             table.pin(axis, Reason(text=product.fixed.get(factor) or text, rank=6, node=cause))
 
 
@@ -148,7 +149,9 @@ def _blocked_by(relations: Relations, state: Components, product: Product, term:
     if not known:
         return Reason(text=f"no factor of it can be cut at `{cause}`", rank=6, node=cause)
     plainest = min(known, key=lambda reason: reason.rank)
-    return Reason(text=f"{plainest.text}, by way of `{cause}`", rank=6, node=cause)
+    if _BY_WAY in plainest.text:  # the product nearest to the cause is enough
+        return plainest
+    return Reason(text=f"{plainest.text}{_BY_WAY}`{cause}`", rank=6, node=cause)
 
 
 def _pin_of(relations: Relations, state: Components, axis: int) -> Reason | None:
