@@ -1,17 +1,10 @@
 """Attention as a single op, as exporters and ONNX Runtime's transformer optimizer write it.
 
 Factors: ``n`` batch, ``s`` query positions, ``l`` key positions, ``p`` past and ``q`` present positions,
-<<<<<<< HEAD
     ``h`` heads (key/value heads, of which ``g`` query heads share one where queries are grouped), ``d`` size
     of a query or key head, ``e`` size of a value head, ``k`` hidden size, ``x`` and ``y`` positions of a mask.
 Whole heads can go; the head size sets the attention scale inside the op and stays. Query, key and value that
 stand one behind the other on one axis are a :class:`~prunec.ir.rule.Packing` of heads.
-=======
-``x`` batch and ``y`` key positions of a mask or bias, ``h`` heads (key/value heads, each of which serves
-``g`` query heads where queries are grouped), ``d`` size of a query or key head, ``e`` size of a value head,
-``k`` hidden size. Whole heads can go; the head size sets the attention scale inside the op
-and stays.
->>>>>>> review
 """
 
 from __future__ import annotations
@@ -180,7 +173,6 @@ class GroupedQueryAttention(Heads):
         cut.set_numbers({self.key_heads: heads, self.query_heads: queries})
 
 
-<<<<<<< HEAD
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RotaryEmbedding(Heads):
     """Rotation of pairs within every head by angles that depend on the position."""
@@ -202,34 +194,10 @@ class RotaryEmbedding(Heads):
         """None: a rotation is no contraction."""
         del rule
         return 0
-=======
-def _attention(
-    text: str,
-    *,
-    reduced: str = "",
-    fixed: str,
-    roles: Mapping[int, Role] = _NONE,
-    numbers: frozenset[int] = frozenset(),
-) -> Attention:
-    return Attention(
-        text=text,
-        reduced=reduced,
-        fixed=fixed,
-        why="the head size or a position",
-        parallel="h",
-        known={"h": "num_heads"},
-        attributes={"num_heads": "h"},
-        roles=roles,
-        linear=bool(roles),
-        zeroed=frozenset(roles),
-        numbers=numbers,
-    )
->>>>>>> review
 
 
 def register_ops() -> None:
     """Register the family's ops."""
-<<<<<<< HEAD
     roles = dict(_WEIGHT_BIAS)
     one = Attention(
         text="n s k, k (), (), -, u n h p d, n h x y -> n s (h e), u n h q d",
@@ -261,85 +229,6 @@ def register_ops() -> None:
     standard = GroupedQueryAttention(
         text=f"{split}, MASK, {past.format('n (h g) s e')} | {separate}, MASK, {past.format('n s (h g e)')}",
         mask=3,
-=======
-    weights: dict[int, Role] = {1: "weight", 2: "bias"}
-    register(
-        "Attention",
-        _attention(
-            "n s k, k (t h d), (t h d), -, u n h p d, x h s y -> n s (h d), u n h q d",
-            reduced="k",
-            fixed="t u d p q x y",
-            roles=weights,
-        ),
-        domain=_CONTRIB,
-    )
-    register(
-        "QAttention",
-        _attention(
-            "n s k, k (t h d), (t h d), -, (t h d), -, -, (t h d), u n h p d -> n s (h d), u n h q d",
-            reduced="k",
-            fixed="t u d p q",
-            roles=weights,
-            numbers=frozenset({3, 4, 6, 7}),
-        ),
-        domain=_CONTRIB,
-    )
-    register(
-        "MultiHeadAttention",
-        _attention(
-            "n s (h d), n l (h d), n l (h e), (t h d), -, x h s y, n h p d, n h p e "
-            "-> n s (h e), n h q d, n h q e, n h s y",
-            fixed="t d e p q x y",
-            roles={3: "bias"},
-        ),
-        domain=_CONTRIB,
-    )
-    grouped = (
-        "n s (h g d), n l (h d), n l (h e), n h p d, n h p e, -, -, -, -, -, x (h g) s y, (h g) "
-        "-> n s (h g e), n h q d, n h q e"
-    )
-    register(
-        "GroupQueryAttention",
-        GroupedQueryAttention(
-            text=grouped,
-            fixed="g d e p q x y",
-            why="the head size or a position",
-            parallel="h",
-            known={"h": "kv_num_heads"},
-            query_heads="num_heads",
-            key_heads="kv_num_heads",
-        ),
-        domain=_CONTRIB,
-    )
-    split = (
-        "n (h g) s d, n h l d, n h l e, {}, n h p d, n h p e -> n (h g) s e, n h q d, n h q e, n (h g) s y"
-    )
-    merged = "n s (h g d), n l (h d), n l (h e), {}, n h p d, n h p e -> n s (h g e), n h q d, n h q e, n (h g) s y"
-    masks = ("x (h g) s y", "(h g) s y", "-")
-    register(
-        "Attention",
-        GroupedQueryAttention(
-            text=" | ".join(form.format(mask) for form in (split, merged) for mask in masks),
-            fixed="g d e p q x y",
-            why="the head size or a position",
-            parallel="h",
-            known={"h": "kv_num_heads"},
-            query_heads="q_num_heads",
-            key_heads="kv_num_heads",
-        ),
-    )
-    register(
-        "RotaryEmbedding",
-        Einsum(
-            text="n s (h d) -> n s (h d) | n h s d -> n h s d",
-            fixed="d",
-            why="the head size",
-            parallel="h",
-            known={"h": "num_heads"},
-            attributes={"num_heads": "h"},
-        ),
-        domain=_CONTRIB,
->>>>>>> review
     )
     register("Attention", standard)
     state = "n s (h g d), n s (h d), n s (h e), n h d e, n s (h x), n s h -> n s (h g e), n h d e"

@@ -8,8 +8,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
 
-import onnx_ir
-
 from prunec.ir.op import Op, Role
 from prunec.ir.registry import register
 from prunec.ir.rule import Operand, Pin, Rule, RuleError, Template, fit, parse_template
@@ -166,33 +164,8 @@ def register_ops() -> None:
             text="n c *s, c, c -> n c *s", fixed="*s", roles={1: "scale", 2: "bias"}, zeroed=frozenset({1, 2})
         ),
     )
-<<<<<<< HEAD
-=======
-    register(
-        "MaxPool AveragePool LpPool GlobalAveragePool GlobalMaxPool GlobalLpPool",
-        Pool(text="n c *s -> n c *t, n c *t", fixed="*s *t", why="a pooled axis"),
-    )
->>>>>>> review
     register("DepthToSpace", DepthToSpace())
     register("SpaceToDepth", SpaceToDepth())
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pool(Einsum):
-    """Pooling; the second output of MaxPool holds positions in the whole flattened input."""
-
-    def rule(self, site: Site) -> Rule:
-        """The rule text; where positions are read the channels stay, because each position counts them."""
-        rule = Einsum.rule(self, site)
-        if len(site.node.outputs) < 2 or not _is_read(site.node.outputs[1]):
-            return rule
-        why = f"positions that {site.node.op_type} found count all channels"
-        pins = [Pin(operand=("out", 1), axis=axis, reason=why) for axis in range(len(site.output_shape(1)))]
-        return replace(rule, pins=(*rule.pins, *pins))
-
-
-def _is_read(value: onnx_ir.Value) -> bool:
-    return bool(value.uses()) or value.is_graph_output()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -260,7 +260,6 @@ def _contraction(
 
 def register_ops() -> None:
     """Register the family's ops."""
-<<<<<<< HEAD
     for domain in ("", _CONTRIB):
         register("QuantizeLinear", Quantise(integers=False, zeroed=frozenset({0})), domain=domain)
         back = Quantise(integers=True, zeroed=frozenset({0}), roles={0: "weight"})
@@ -286,22 +285,6 @@ def _register_contrib() -> None:
     text = "*b m k, *b k n, n, n, n -> *b m n"
     dynamic = _contraction(text, weight=1, scale=2, point=3, bias=4, statistic=True)
     register("DynamicQuantizeMatMul", dynamic, domain=_CONTRIB)
-=======
-    register("QuantizeLinear DequantizeLinear", Quantise(zeroed=frozenset({0})))
-    register("QuantizeLinear DequantizeLinear", Quantise(zeroed=frozenset({0})), domain=_CONTRIB)
-    convolution = "n (g c) *s, -, -, (g o) c *k, (g o), (g o), -, -, (g o) -> n (g o) *t"
-    register("QLinearConv", _contraction(convolution, ((3, 5),), {1, 2, 4, 5, 6, 7}, weight=3))
-    register(
-        "ConvInteger",
-        _contraction("n (g c) *s, (g o) c *k, -, (g o) -> n (g o) *t", ((1, 3),), {2, 3}, weight=1),
-    )
-    register(
-        "QLinearMatMul",
-        _contraction("*b m k, -, -, k n, n, n -> *b m n", ((3, 5),), {1, 2, 4, 5, 6, 7}, weight=3),
-    )
-    register("MatMulInteger", _contraction("*b m k, k n, -, n -> *b m n", ((1, 3),), {2, 3}, weight=1))
-    register("DynamicQuantizeLinear", Einsum(text="*a -> *a, -, -", reduced="*a"))
->>>>>>> review
     register("QLinearAdd QLinearMul", QuantisedElementwise(data=(0, 3)), domain=_CONTRIB)
     register("QLinearWhere", QuantisedElementwise(data=(0, 1, 4)), domain=_CONTRIB)
     register("QLinearSigmoid QLinearLeakyRelu", QuantisedElementwise(), domain=_CONTRIB)
