@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Set
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -244,7 +245,8 @@ class _Collector:
                 index = permutation(term, other_term, rule.sizes)
                 self.out.ties.append(IndexTie(axis, index, other, np.arange(len(index)), node))
             representatives.append((axis, term))
-        entangled = [r for r in representatives if _is_entangled(r[1], representatives, factors)]
+        held = factors.keys() | rule.fixed.keys() | rule.reduced
+        entangled = [r for r in representatives if _is_entangled(r[1], representatives, held)]
         for name in (f for _, term in entangled for f in term):
             if name not in factors:
                 factors[name] = self.out.table.add(rule.sizes[name])
@@ -301,11 +303,9 @@ class _Collector:
         self._add_rule(last, chain.rule, numbers)
 
 
-def _is_entangled(
-    term: tuple[str, ...], terms: list[tuple[int, tuple[str, ...]]], factors: dict[str, int]
-) -> bool:
-    """Whether any factor of a product axis also stands elsewhere."""
-    return any(f in factors or sum(f in other for _, other in terms) > 1 for f in term)
+def _is_entangled(term: tuple[str, ...], terms: list[tuple[int, tuple[str, ...]]], held: Set[str]) -> bool:
+    """Whether any factor of a product axis also stands elsewhere, or must stay or is reduced over by itself."""
+    return any(f in held or sum(f in other for _, other in terms) > 1 for f in term)
 
 
 def is_stored(value: onnx_ir.Value, facts: Facts) -> bool:
