@@ -5,6 +5,7 @@ forms.
 from __future__ import annotations
 
 from conformance import attention as attention
+from conformance import lines as lines
 from conformance import recurrent as recurrent
 from conformance.network import CASES as CASES
 from conformance.network import Draw as Draw

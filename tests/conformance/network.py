@@ -23,7 +23,8 @@ class Network:
 
     Attributes:
         text: inputs, outputs and nodes: ``(float[2,3] x) => (float[2,5] y) { y = MatMul(x, w) }``.
-        weights: the constants as ``float[4,3] w, uint8[4] q``; filled at random, see ``constant``.
+        weights: the constants as ``float[4,3] w, uint8[4] q``, filled at random (see ``constant``) where they
+            are not given as ``int64[2] axes={0;1}``.
         arrays: further constants with their contents.
         opset: version of the default domain.
         cut: names of the constants that must lose slots.
@@ -45,10 +46,16 @@ class Network:
 
     def build(self, seed: int) -> Module:
         """The module, with contents that depend on the seed."""
-        made = {
-            name: constant(kind, tuple(int(n) for n in shape.split(",") if n), name, seed)
-            for kind, shape, name in re.findall(r"(\w+)(?:\[([\d,]*)\])? (\w+)", self.weights)
-        }
+        made = {}
+        for kind, axes, name, given in re.findall(
+            r"(\w+)(?:\[([\d,]*)\])? (\w+)(?:=\{(.*?)\})?", self.weights
+        ):
+            shape = tuple(int(n) for n in axes.split(",") if n)
+            made[name] = constant(kind, shape, name, seed)
+            if given:
+                made[name] = (
+                    np.array([float(n) for n in given.split(";")]).reshape(shape).astype(made[name].dtype)
+                )
         return graph(f"net {self.text}", opset=self.opset, **made, **self.arrays)
 
 
@@ -96,6 +103,11 @@ CASES: dict[str, Case] = {}
 
 def case(function: Case) -> Case:
     """Register a case under its function's name."""
-    assert function.__name__ not in CASES, f"two cases are called {function.__name__}"
-    CASES[function.__name__] = function
+    add(function.__name__, function)
     return function
+
+
+def add(name: str, function: Case) -> None:
+    """Register a case under a name."""
+    assert name not in CASES, f"two cases are called {name}"
+    CASES[name] = function
