@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir
 
+from prunec.ir.facts import Facts
 from prunec.ir.module import Module, opset_of
 from prunec.ir.op import Op
 from prunec.ir.rule import Index, Rule
@@ -42,18 +43,21 @@ class Reference:
     kept: Mapping[str, Mapping[int, Index]]
 
 
-def make_reference(module: Module, step: Step, options: CouplingOptions | None = None) -> Reference:
+def make_reference(
+    module: Module, step: Step, options: CouplingOptions | None = None, facts: Facts | None = None
+) -> Reference:
     """Turn a module into the masked reference of a step.
 
     Args:
         module: the module before the step; it is changed in place.
         step: what was removed.
         options: of the dependency analysis that the step was made with.
+        facts: facts of the module, where they are at hand already.
 
     Raises:
         UserError: the step does not fit the module.
     """
-    coupling = analyse(module.model, options=options)
+    coupling = analyse(module.model, facts, options=options)
     builder = _Builder(module.model, coupling, components_of(step, coupling))
     kept = builder.kept_slots()
     return Reference(equivalence=builder.build(), kept=kept)

@@ -62,7 +62,7 @@ def test_rare_forms_are_cut(what: str, ratio: float) -> None:
 PINNED: dict[str, tuple[Module, str]] = {
     "positions that a pooling found": (
         between("p, i = MaxPool<kernel_shape=[2, 2]>(a) f = Cast<to=1>(i) b = Add(p, f)"),
-        "positions that MaxPool found count all channels",
+        "`MaxPool`: its indices count the elements of all channels",
     ),
     "interpolation between channels": (
         between('b = Resize<mode="linear">(a, , s)', shape="2,3,6,6", more="float[4] s = {1, 1.1, 1, 1}"),
