@@ -190,16 +190,17 @@ def run(arguments: Sequence[str]) -> int:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             return _bug(error, debug=debug)
         _drop_output()
-        return _failed(f"error: cannot write the output: {error.strerror.lower()}", 2, debug=debug)
+        return _failed(f"error: cannot write the output: {os.strerror(error.errno).lower()}", 2, debug=debug)
     except Exception as error:  # noqa: BLE001  (the last resort: whatever gets here is a bug of ours)
         return _bug(error, debug=debug)
 
 
 def main() -> None:
     """Entry point of the console script; a stream that the caller closed is as good as none."""
-    sys.stdout = sys.stdout or Path(os.devnull).open("w", encoding="utf-8")
-    sys.stderr = sys.stderr or Path(os.devnull).open("w", encoding="utf-8")
-    sys.exit(run(sys.argv[1:]))
+    with Path(os.devnull).open("w", encoding="utf-8") as nowhere:
+        sys.stdout = sys.stdout or nowhere
+        sys.stderr = sys.stderr or nowhere
+        sys.exit(run(sys.argv[1:]))
 
 
 def _invoke(arguments: Sequence[str]) -> int:
