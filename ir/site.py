@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,6 +67,12 @@ class Site:
         """Contents of an input that is a small constant, None where it is absent or not known."""
         return self.facts.number(self.input(position))
 
+    def constant(self, position: int) -> NDArray[Any] | None:
+        """Contents of an input that is stored in the model, however large, else None."""
+        value = self.input(position)
+        tensor = None if value is None else onnx_ir.convenience.get_const_tensor(value)
+        return self.number(position) if tensor is None else tensor.numpy()
+
     def integers(self, position: int, attribute: str | None = None) -> list[int] | None:
         """A list of integers that, depending on the opset, is an input or an attribute; None where it is
         absent.
@@ -85,6 +92,11 @@ class Site:
     def int_attribute(self, name: str, default: int) -> int:
         """An integer attribute or its default."""
         return int(self.node.attributes[name].as_int()) if name in self.node.attributes else default
+
+    def integer_list(self, name: str, default: Iterable[int]) -> list[int]:
+        """An attribute that is a list of integers, or its default."""
+        attribute = self.node.attributes.get(name)
+        return [int(i) for i in (default if attribute is None else attribute.as_ints())]
 
     def text_attribute(self, name: str, default: str) -> str:
         """A string attribute or its default."""

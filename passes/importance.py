@@ -10,14 +10,16 @@ eq. 4); ``random`` is the baseline that every criterion has to beat.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 import numpy as np
 import onnx_ir
 from numpy.typing import NDArray
 
-from prunec.passes.coupling.collect import Relations
-from prunec.passes.coupling.groups import Group, Member
+from prunec.ir.diagnostics import UserError
+from prunec.ir.module import opset_of
+from prunec.ir.site import Site
+from prunec.passes.coupling.groups import Coupling, Group, Member
 
 Criterion = Literal["l1", "l2", "bn-scale", "fpgm", "random"]
 
@@ -25,20 +27,45 @@ Floats = NDArray[np.float64]
 
 
 class Importance:
-    """Scores the units of groups; reads every weight tensor once an axis."""
+    """Scores the units of groups; reads every weight tensor once an axis.
 
-    def __init__(self, relations: Relations, criterion: Criterion, seed: int = 0) -> None:
-        self.relations = relations
+    Quantised weights count with the numbers that they stand for: their scales may differ from channel to
+    channel.
+    """
+
+    def __init__(self, coupling: Coupling, criterion: Criterion, seed: int = 0) -> None:
+        self.coupling = coupling
         self.criterion = criterion
         self.rng = np.random.default_rng(seed)
         self._norms: dict[tuple[onnx_ir.Value, int, int], Floats] = {}
 
     def score(self, group: Group) -> Floats:
-        """Importance of every unit of a group, not normalised; larger means keep."""
+        """Importance of every unit of a group, not normalised; larger means keep.
+
+        Raises:
+            UserError: a weight that counts is NaN or infinite.
+        """
         if self.criterion == "random":
             return self.rng.random(group.units)
-        if self.criterion == "fpgm":
-            return self._distance(group)
+        scores = self._distance(group) if self.criterion == "fpgm" else self._sum(group)
+        if not np.isfinite(scores).all():
+            self._refuse(group)
+        return scores
+
+    def _refuse(self, group: Group) -> NoReturn:
+        """Say which weights cannot be judged, and how many of their elements are to blame."""
+        names = {member.name: self._array(member) for member in self._judged(group)}
+        counts = {name: int(np.count_nonzero(~np.isfinite(array))) for name, array in names.items()}
+        broken = [f"`{name}` holds {count:,} NaN or infinite" for name, count in counts.items() if count]
+        raise UserError(
+            f"the importance of group {group.id} is not a number: {'; '.join(broken) or 'its weights overflow'}",
+            help=[
+                "these weights are broken: look at the training or the export",
+                f"to prune the rest: prune-channels{{ignore={next(iter(names))}}}",
+            ],
+        )
+
+    def _sum(self, group: Group) -> Floats:
         power = 2 if self.criterion == "l2" else 1
         total = np.zeros(group.units)
         for member in self._judged(group):
@@ -49,32 +76,41 @@ class Importance:
         """The members that the criterion looks at; where it finds none of its kind, all of them."""
         roles = ("scale",) if self.criterion == "bn-scale" else ("weight", "scale")
         chosen = [m for m in group.members if self._role(m) in roles]
-        return chosen or [
-            m
-            for m in group.members
-            if m.operand.value.dtype is not None and m.operand.value.dtype.is_floating_point()
-        ]
+        return chosen or [m for m in group.members if _is_float(m.operand.value)]
 
     def _role(self, member: Member) -> str:
         """What the constant is to the op that reads it, looking through ops that only move it."""
-        uses = (
-            [member.operand.use]
-            if member.operand.use
-            else [(u.node, u.idx) for u in member.operand.value.uses()]
-        )
-        roles = [self.relations.ops[node].role(index) for node, index in uses if node in self.relations.ops]
-        if "weight" in roles or len(member.operand.value.shape or ()) > 1:
+        value, ops = member.operand.value, self.coupling.relations.ops
+        roles = [ops[node].role(index) for node, index in member.uses() if node in ops]
+        matrix = len(value.shape or ()) > 1
+        if not _is_float(value):  # integers are weights where an op says so; else indices, or a bias
+            return "weight" if matrix and "weight" in roles else "operand"
+        if matrix or "weight" in roles:
             return "weight"
         return roles[0] if roles else "operand"
+
+    def _array(self, member: Member) -> NDArray[Any]:
+        """The numbers that a constant holds, or those that it stands for."""
+        ops, facts = self.coupling.relations.ops, self.coupling.facts
+        for node, index in member.uses():
+            if node in ops and node.graph is not None:
+                site = Site(node, facts, opset_of(node.graph, node.domain))
+                if (array := ops[node].real(site, index)) is not None:
+                    return array
+        return _float_array(member.operand.value)
 
     def _norm(self, member: Member, power: int) -> Floats:
         """Per slot of the member's axis the sum of ``|w|^power``."""
         key = (member.operand.value, member.axis, power)
         if key not in self._norms:
-            array = _float_array(member.operand.value)
+            array = self._array(member)
             others = tuple(a for a in range(array.ndim) if a != member.axis)
-            squares = np.square(array) if power == 2 else np.abs(array)
-            self._norms[key] = squares.sum(axis=others, dtype=np.float64)
+            with np.errstate(over="ignore"):
+                squares = np.square(array) if power == 2 else np.abs(array)
+            sums = squares.sum(axis=others, dtype=np.float64)
+            if power == 2 and not np.isfinite(sums).all():  # beyond 1e19 the square is no float32 any more
+                sums = np.square(array, dtype=np.float64).sum(axis=others)
+            self._norms[key] = sums
         return self._norms[key]
 
     def _sum_by_unit(self, member: Member, values: Floats, units: int) -> Floats:
@@ -85,7 +121,7 @@ class Importance:
         """Sum of distances to all other units: ``sum_v |w_u - w_v|``, over the group's weights laid side by
         side.
         """
-        rows = [_unit_rows(m, group.units) for m in self._judged(group)]
+        rows = [_unit_rows(m, self._array(m), group.units) for m in self._judged(group)]
         flat = np.concatenate(rows, axis=1)
         squares = np.square(flat).sum(axis=1)
         distances = squares[:, None] + squares[None, :] - 2 * (flat @ flat.T)
@@ -100,9 +136,14 @@ def _float_array(value: onnx_ir.Value) -> NDArray[Any]:
     return array if array.dtype in (np.float32, np.float64) else array.astype(np.float32)
 
 
-def _unit_rows(member: Member, units: int) -> Floats:
+def _is_float(value: onnx_ir.Value) -> bool:
+    tensor = onnx_ir.convenience.get_const_tensor(value)
+    return tensor is not None and tensor.dtype.is_floating_point()
+
+
+def _unit_rows(member: Member, weights: NDArray[Any], units: int) -> Floats:
     """The member's weights as one row a unit (slots of a unit in their order)."""
-    array = np.moveaxis(_float_array(member.operand.value), member.axis, 0)
+    array = np.moveaxis(weights, member.axis, 0)
     mine = np.flatnonzero(member.units >= 0)
     order = mine[np.argsort(member.units[mine], kind="stable")]
     rows: Floats = array[order].reshape(units, -1).astype(np.float64)

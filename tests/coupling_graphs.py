@@ -206,8 +206,8 @@ net (float[N,4] x) => (float[N,4] y) <float[4,6] w, float[6,6] u>
 net (float[N,3,8] x) => (float[N,5,8] y) <float[4,3,1] w1, float[4] b, float[4,4,1] w2, float[5,4,1] w3>
 { b2 = Identity(b) a = Conv(x, w1, b) c = Conv(a, w2, b2) y = Conv(c, w3) }""",
     "opaque op": """
-net (float[N,3,8] x) => (float[N,5,8] y) <float[4,3,1] w1, float[6,4,1] w2, float[5,6,1] w3, int64 last = {2}>
-{ a = Conv(x, w1) b = CumSum(a, last) c = Mul(a, b) d = Conv(c, w2) y = Conv(d, w3) }""",
+net (float[N,3,8] x) => (float[N,5,8] y) <float[4,3,1] w1, float[6,4,1] w2, float[5,6,1] w3>
+{ a = Conv(x, w1) b = com.microsoft.Pad(a, pads) c = Mul(a, b) d = Conv(c, w2) y = Conv(d, w3) }""",
     "computed shape": """
 net (float[N,3,2,2] x) => (float[N,5] y)
 <float[4,3,1,1] w1, float[16,5] w2, int64 zero = {0}, int64[1] ax = {0}, int64[1] rest = {-1}>
@@ -258,6 +258,17 @@ net (float[N,3,4,4] x) => (float[N,5,8,8] y) <float[12,3,1,1] w1, float[5,3,1,1]
     "tile": """
 net (float[N,3,8] x) => (float[N,5,8] y) <float[4,3,1] w1, float[5,8,1] w2, int64[3] r = {1, 2, 1}>
 { a = Conv(x, w1) b = Tile(a, r) y = Conv(b, w2) }""",
+    "weights made from a shape": """
+net (float[N,3,8] x) => (float[N,5,8] y)
+<float[4,3,1] w1, float[4] b1, int64[3] s = {6, 4, 1}, int64[1] c = {6}, float[5,6,1] w3, float[6] m, float[6] var>
+{
+    a = Conv(x, w1, b1)
+    w2 = ConstantOfShape<value = float[1] {0.5}>(s)
+    b = Conv(a, w2)
+    g = ConstantOfShape<value = float[1] {2.0}>(c)
+    n = BatchNormalization(b, g, g, m, var)
+    y = Conv(n, w3)
+}""",
     "weight in a Constant node": """
 net (float[N,3] x) => (float[N,5] y) <float[4,5] w2>
 { w = Constant<value = float[3,4] {1,2,3,4, 5,6,7,8, 9,10,11,12}>() a = MatMul(x, w) y = MatMul(a, w2) }""",
@@ -265,6 +276,7 @@ net (float[N,3] x) => (float[N,5] y) <float[4,5] w2>
 
 EXTRA: dict[str, dict[str, object]] = {
     "split": {"sizes": [4, 6]},
+    "opaque op": {"pads": [0, 0, 0, 0, 0, 0]},
     "slice with steps": {"first": [-1], "last": [-9], "axis": [-2], "step": [-2]},
     "gather": {"picks": [4, 1, 1, -1]},
     "strided view": {"view": [[0, 3, 6, 9], [1, 4, 7, 10], [2, 5, 8, 11]]},

@@ -7,14 +7,18 @@ def register_all() -> None:
     """Register the ops of every family."""
     from prunec.ir.ops import (
         attention,
+        blockwise,
         contrib,
         einsum,
         elementwise,
+        indexing,
         movement,
         quantised,
         recurrent,
         relayout,
+        vision,
     )
 
-    for family in (einsum, elementwise, movement, relayout, attention, recurrent, quantised, contrib):
+    core = (einsum, elementwise, movement, relayout, indexing, vision)
+    for family in (*core, attention, recurrent, quantised, blockwise, contrib):
         family.register_ops()

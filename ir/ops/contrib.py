@@ -1,20 +1,22 @@
-"""Fused ops of ONNX Runtime's optimizer (domain ``com.microsoft``) and further standard ops with a fixed
-rule.
-"""
+"""Fused ops of ONNX Runtime's optimizer (domain ``com.microsoft``), the op Einsum, and group normalisation."""
 
 from __future__ import annotations
 
+import re
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from prunec.ir.op import Role
-from prunec.ir.ops.einsum import Einsum, MatMul
-from prunec.ir.ops.elementwise import AlongAxis, Elementwise
+from prunec.ir.ops.einsum import Einsum, Gemm, MatMul
+from prunec.ir.ops.elementwise import Elementwise
 from prunec.ir.registry import register
 from prunec.ir.rule import Rule, RuleError, fit, parse_template
 from prunec.ir.site import Site
 
 _CONTRIB = "com.microsoft"
-_NORM: dict[int, Role] = {1: "scale", 2: "bias"}
+_NORM: Mapping[int, Role] = {1: "scale", 2: "bias"}
+_WEIGHTS: Mapping[int, Role] = {0: "weight", 1: "weight"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,90 +43,43 @@ class EinsumOp(Einsum):
     """The op called Einsum: its equation is its rule."""
 
     def rule(self, site: Site) -> Rule:
-        """The equation with letters as factors.
+        """The equation with letters as factors and the ellipsis as ``*z``.
 
         Raises:
-            RuleError: an ellipsis, a repeated letter, or an implicit output.
+            RuleError: a letter stands twice in one operand (a diagonal).
         """
         equation = site.text_attribute("equation", "").replace(" ", "")
         left, arrow, right = equation.partition("->")
-        operands = left.split(",")
-        if "." in equation or not arrow or any(len(set(o)) < len(o) for o in operands):
-            raise RuleError(f"equation '{equation}' is not a plain contraction")
-        text = ", ".join(" ".join(o) for o in operands) + " -> " + " ".join(right)
-        reduced = sorted(set(left) - set(right) - {","})
+        if any(max(Counter(o.replace(".", "")).values(), default=0) > 1 for o in left.split(",")):
+            raise RuleError(f"equation '{equation}' takes a diagonal")
+        letters = Counter(re.sub(r"[.,]", "", left))
+        if not arrow:
+            once = sorted(letter for letter, count in letters.items() if count == 1)
+            right = ("..." if "..." in left else "") + "".join(once)
+        text = f"{', '.join(map(_spaced, left.split(',')))} -> {_spaced(right)}"
+        reduced = sorted(set(letters) - set(right))
         return fit(parse_template(text), site.input_shapes, site.output_shapes, reduced=reduced)
 
 
-def register_ops() -> None:
-    """Register the family's ops."""
-    register("Gelu QuickGelu", Elementwise(zeroed=frozenset({0})), domain=_CONTRIB)
-    register(
-        "BiasGelu FastGelu BiasAdd", Elementwise(zeroed=frozenset({0, 1}), roles={1: "bias"}), domain=_CONTRIB
-    )
-    register(
-        "FusedMatMul",
-        FusedMatMul(roles={0: "weight", 1: "weight"}, linear=True, zeroed=frozenset({0, 1})),
-        domain=_CONTRIB,
-    )
-    register(
-        "Einsum", EinsumOp(text="", roles={0: "weight", 1: "weight"}, linear=True, zeroed=frozenset({0, 1}))
-    )
-    register(
-        "FusedConv",
-        Einsum(
-            text="n (g c) *s, (g o) c *k, (g o), n (g o) *t -> n (g o) *t",
-            reduced="c *k",
-            fixed="*s *k *t",
-            attributes={"group": "g"},
-            known={"g": "group"},
-            roles={1: "weight", 2: "bias"},
-            linear=True,
-            zeroed=frozenset({1, 2}),
-            uncounted="s",
-        ),
-        domain=_CONTRIB,
-    )
-    skip: dict[int, Role] = {2: "scale", 3: "bias", 4: "bias"}
-    register(
-        "SkipLayerNormalization",
-        Einsum(
-            text="*a k, *a k, k, k, k -> *a k, -, -, *a k",
-            reduced="k",
-            roles=skip,
-            zeroed=frozenset({2, 3, 4}),
-        ),
-        domain=_CONTRIB,
-    )
-    register(
-        "SkipSimplifiedLayerNormalization",
-        Einsum(
-            text="*a k, *a k, k, k -> *a k, -, -, *a k", reduced="k", roles=skip, zeroed=frozenset({2, 3})
-        ),
-        domain=_CONTRIB,
-    )
-    register("SimplifiedLayerNormalization", AlongAxis(to_end=True, roles=_NORM, zeroed=frozenset({1, 2})))
-    register(
-        "EmbedLayerNormalization",
-        Einsum(
-            text="n s, n s, v k, p k, w k, k, k -> n s k, -, n s k",
-            reduced="k",
-            fixed="v p w",
-            why="an index that inputs look up",
-            zeroed=frozenset({2, 3, 4, 5, 6}),
-            roles={2: "weight", 3: "weight", 4: "weight", 5: "scale", 6: "bias"},
-        ),
-        domain=_CONTRIB,
-    )
-    for name, domain, groups in (("GroupNormalization", "", "num_groups"), ("GroupNorm", _CONTRIB, "groups")):
-        norm = GroupNorm(
-            groups=groups, text="", roles=_NORM, zeroed=frozenset({1, 2}), attributes={groups: "g"}
-        )
-        register(name, norm, domain=domain)
-    register(
-        "GridSample", Einsum(text="n c *s, n *t x -> n c *t", fixed="*s *t x", why="a coordinate or position")
-    )
-    register("RoiAlign MaxRoiPool", Einsum(text="n c *s, r x, r -> r c *t", fixed="*s *t x"))
+def _spaced(letters: str) -> str:
+    """``...ij`` as ``*z i j``."""
+    return " ".join(re.findall(r"\*z|\w", letters.replace("...", "*z")))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CausalConv(Einsum):
+    """A depthwise convolution that carries the last positions over to the next call."""
+
+    def rule(self, site: Site) -> Rule:
+        """As the rule text says.
+
+        Raises:
+            RuleError: channels are last, or there is a window of states.
+        """
+        for attribute in ("channels_last", "state_window"):
+            if site.int_attribute(attribute, 0):
+                raise RuleError(f"attribute `{attribute}` is set")
+        return Einsum.rule(self, site)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,15 +94,97 @@ class GroupNorm(Einsum):
     groups: str
 
     def rule(self, site: Site) -> Rule:
-        """``n (g c) *s, (g c), (g c) -> n (g c) *s``, or ``g`` for scale and bias, or channels last."""
+        """``n (g c) *s, (g c), (g c) -> n (g c) *s``, or ``g`` for scale and bias, or channels last; then
+        with a tensor that is added first, and its bias.
+        """
         last = site.int_attribute("channels_last", int(site.node.domain == _CONTRIB))
         channels = site.shape(0)[-1 if last else 1]
         data = "n *s (g c)" if last else "n (g c) *s"
         vector = "(g c)" if site.shape(1)[0] == channels else "g"
-        rule = Einsum(
-            text=f"{data}, {vector}, {vector} -> {data}",
-            reduced="c *s",
-            fixed="*s",
-            known={"g": self.groups},
+        skip = data if site.input(3) is None or len(site.shape(3)) > 2 else "n (g c)"
+        text = f"{data}, {vector}, {vector}, {skip}, (g c) -> {data}, {data}"
+        return self.fitted(site, text, {"g": site.int_attribute(self.groups, 1)})
+
+
+def _group_norm(groups: str) -> GroupNorm:
+    return GroupNorm(
+        text="",
+        groups=groups,
+        reduced="c *s",
+        fixed="*s",
+        roles={**_NORM, 4: "bias"},
+        zeroed=frozenset({1, 2, 4}),
+        attributes={groups: "g"},
+    )
+
+
+def register_ops() -> None:
+    """Register the family's ops."""
+    _register_products()
+    _register_norms()
+    register("Gelu QuickGelu", Elementwise(zeroed=frozenset({0})), domain=_CONTRIB)
+    added = Elementwise(zeroed=frozenset({0, 1}), roles={1: "bias"})
+    register("BiasGelu FastGelu BiasAdd", added, domain=_CONTRIB)
+    halves = Einsum(
+        text="n s (t o), (t o) -> n s o",
+        fixed="t",
+        why="the two halves",
+        roles={1: "bias"},
+    )
+    register("BiasSplitGelu", halves, domain=_CONTRIB)
+
+
+def _register_products() -> None:
+    product = FusedMatMul(roles=_WEIGHTS, linear=True, zeroed=frozenset({0, 1}))
+    register("FusedMatMul TransposeMatMul", product, domain=_CONTRIB)
+    register("Einsum", EinsumOp(text="", roles=_WEIGHTS, linear=True, zeroed=frozenset(range(8))))
+    gemm = Gemm(roles={1: "weight", 2: "bias"}, linear=True, zeroed=frozenset({0, 1, 2}))
+    register("FusedGemm", gemm, domain=_CONTRIB)
+    conv = Einsum(
+        text="n (g c) *s, (g o) c *k, (g o), n (g o) *t -> n (g o) *t",
+        reduced="c *k",
+        fixed="*s *k *t",
+        attributes={"group": "g"},
+        known={"g": "group"},
+        roles={1: "weight", 2: "bias"},
+        linear=True,
+        zeroed=frozenset({1, 2}),
+        uncounted="s",
+    )
+    register("FusedConv", conv, domain=_CONTRIB)
+    causal = CausalConv(
+        text="n c *s, c x *k, c, n c *p -> n c *s, n c *p",
+        reduced="*k",
+        fixed="*s *k *p x",
+        roles={1: "weight", 2: "bias"},
+        linear=True,
+        zeroed=frozenset({1, 2}),
+        uncounted="p",
+    )
+    register("CausalConvWithState", causal, domain=_CONTRIB)
+
+
+def _register_norms() -> None:
+    skip: dict[int, Role] = {2: "scale", 3: "bias", 4: "bias"}
+    for name, vectors in (
+        ("SkipLayerNormalization", "k, k, k"),
+        ("SkipSimplifiedLayerNormalization", "k, k"),
+    ):
+        norm = Einsum(
+            text=f"*a k, *a k, {vectors} -> *a k, -, -, *a k",
+            reduced="k",
+            roles=skip,
+            zeroed=frozenset({2, 3, 4}),
         )
-        return Einsum.rule(rule, site)
+        register(name, norm, domain=_CONTRIB)
+    embed = Einsum(
+        text="n s, n s, v k, p k, w k, k, k -> n s k, -, n s k",
+        reduced="k",
+        fixed="v p w",
+        why="an index that inputs look up",
+        roles={2: "weight", 3: "weight", 4: "weight", 5: "scale", 6: "bias"},
+        zeroed=frozenset({2, 3, 4, 5, 6}),
+    )
+    register("EmbedLayerNormalization", embed, domain=_CONTRIB)
+    register("GroupNormalization", _group_norm("num_groups"))
+    register("GroupNorm SkipGroupNorm", _group_norm("groups"), domain=_CONTRIB)

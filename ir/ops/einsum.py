@@ -36,9 +36,19 @@ class Einsum(Op):
 
     def rule(self, site: Site) -> Rule:
         """The rule text fitted to the node's shapes; operands that take no part keep their shape."""
-        inputs, outputs = self._shapes(site), site.output_shapes
-        template = self._template(inputs)
         known = {f: site.int_attribute(name, 1) for f, name in self.known.items()}
+        return self.fitted(site, self.text, known)
+
+    def fitted(self, site: Site, text: str, known: Mapping[str, int]) -> Rule:
+        """A text of the same factors fitted to the node's shapes.
+
+        Args:
+            site: the node.
+            text: a rule text, which may have alternatives.
+            known: factor sizes that the shapes do not tell.
+        """
+        inputs, outputs = self._shapes(site), site.output_shapes
+        template = _template(text, inputs)
         why = f"{self.why} of {site.node.op_type}"
         rule = fit(
             template,
@@ -55,15 +65,15 @@ class Einsum(Op):
         site.output_shape()
         return [None if i in self.numbers and prod(s or ()) == 1 else s for i, s in enumerate(shapes)]
 
-    def _template(self, inputs: Sequence[tuple[int, ...] | None]) -> Template:
-        """The first alternative whose first operands have the ranks of the node's."""
-        templates = [parse_template(text) for text in self.text.split("|")]
-        for template in templates:
-            pairs = zip(template.inputs, inputs, strict=False)
-            if all(o is None or s is None or _fits(o, len(s)) for o, s in pairs):
-                return template
-        ranks = ", ".join("-" if s is None else str(len(s)) for s in inputs)
-        raise RuleError(f"inputs of ranks {ranks} have no rule")
+
+def _template(texts: str, inputs: Sequence[tuple[int, ...] | None]) -> Template:
+    """The first alternative whose operands have the ranks of the node's inputs."""
+    for template in map(parse_template, texts.split("|")):
+        pairs = zip(template.inputs, inputs, strict=False)
+        if all(o is None or s is None or _fits(o, len(s)) for o, s in pairs):
+            return template
+    ranks = ", ".join("-" if s is None else str(len(s)) for s in inputs)
+    raise RuleError(f"inputs of ranks {ranks} have no rule")
 
 
 def _fits(operand: Operand, rank: int) -> bool:
@@ -143,7 +153,7 @@ def register_ops() -> None:
     register(
         "BatchNormalization",
         Einsum(
-            text="n c *s, c, c, c, c -> n c *s",
+            text="n c *s, c, c, c, c -> n c *s, c, c, c, c",
             roles={1: "scale", 2: "bias", 3: "statistic", 4: "statistic"},
             zeroed=frozenset({1, 2}),
         ),
@@ -153,10 +163,6 @@ def register_ops() -> None:
         Einsum(
             text="n c *s, c, c -> n c *s", fixed="*s", roles={1: "scale", 2: "bias"}, zeroed=frozenset({1, 2})
         ),
-    )
-    register(
-        "MaxPool AveragePool LpPool GlobalAveragePool GlobalMaxPool GlobalLpPool",
-        Einsum(text="n c *s -> n c *t, n c *t", fixed="*s *t", why="a pooled axis"),
     )
     register("DepthToSpace", DepthToSpace())
     register("SpaceToDepth", SpaceToDepth())

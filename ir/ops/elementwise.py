@@ -86,6 +86,20 @@ class Softmax(Op):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Standardise(Op):
+    """Mean and variance over listed axes."""
+
+    def rule(self, site: Site) -> Rule:
+        """Elementwise, with the factors of the listed axes reduced."""
+        shape = site.shape(0)
+        data = factors(shape)
+        listed = site.integers(-1, "axes") if "axes" in site.node.attributes else None
+        over = [data[axis % len(shape)] for axis in (listed or (0, 2, 3))]
+        reduced = frozenset(name for term in over for name in term)
+        return Rule(inputs=(data,), outputs=(data,), sizes=sizes(shape, data), reduced=reduced)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Reduce(Op):
     """Reductions over axes that an attribute or (since opset 13 or 18) an input names.
 
@@ -147,6 +161,7 @@ def register_ops() -> None:
         AlongAxis(to_end=True, roles=_NORM_ROLES, zeroed=frozenset({1, 2})),
     )
     register("LpNormalization", AlongAxis())
+    register("MeanVarianceNormalization", Standardise())
     register(
         "ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd "
         "ReduceSum ReduceSumSquare",

@@ -110,21 +110,22 @@ class Slice(Movement):
 def as_slice(vector: Index) -> slice | None:
     """The slice that takes exactly these slots in this order, or None where there is none.
 
-    >>> as_slice(np.array([2, 4, 6]))
-    slice(2, 8, 2)
+    >>> as_slice(np.array([2, 4, 6])), as_slice(np.array([2, 1, 0]))
+    (slice(2, 8, 2), slice(2, None, -1))
     """
     if not len(vector):
         return None
     step = int(vector[1] - vector[0]) if len(vector) > 1 else 1
     if step == 0 or np.any(np.diff(vector) != step):
         return None
-    return slice(int(vector[0]), int(vector[-1]) + step, step)
+    end = int(vector[-1]) + step
+    return slice(int(vector[0]), end if end >= 0 else None, step)
 
 
 def set_slice(site: Site, cut: Cut, windows: Mapping[int, slice]) -> None:
     """Write starts, ends, axes and steps back in the form that the node has."""
     far = -(2**31)
-    ends = [w.stop if w.stop is not None and (w.step > 0 or w.stop >= 0) else far for w in windows.values()]
+    ends = [far if w.stop is None else w.stop for w in windows.values()]
     columns = {"starts": [w.start for w in windows.values()], "ends": ends, "axes": list(windows)}
     if "starts" in site.node.attributes:
         cut.set_attributes(columns)
@@ -213,13 +214,17 @@ class Tile(Movement):
 class Concat(Op):
     """Operands one after another along one axis."""
 
+    def operands(self, site: Site) -> range:
+        """Positions of the inputs that are put together."""
+        return range(len(site.node.inputs))
+
     def rule(self, site: Site) -> Rule:
         """Every operand's index vector stands at its own offset of the output."""
         shape = site.output_shape()
         axis = site.int_attribute("axis", 0) % max(1, len(shape))
         terms = tuple(() if a == axis else t for a, t in enumerate(factors(shape)))
         maps, pins, offset = [], [], 0
-        for i in range(len(site.node.inputs)):
+        for i in self.operands(site):
             size = site.shape(i)[axis]
             index = np.full(shape[axis], ANYWHERE)
             index[offset : offset + size] = np.arange(size)
@@ -228,7 +233,7 @@ class Concat(Op):
                 pins.append(Pin(operand=("in", i), axis=axis, reason="an axis of size 1"))
             offset += size
         return Rule(
-            inputs=(terms,) * len(site.node.inputs),
+            inputs=tuple(terms if i in self.operands(site) else None for i in range(len(site.node.inputs))),
             outputs=(terms,),
             maps=tuple(maps),
             pins=tuple(pins),

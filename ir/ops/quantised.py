@@ -1,81 +1,164 @@
 """Quantised ops: integers with scales and zero points that are cut with the channel that they belong to.
 
-A removed slice is "zero" when it holds the zero point, which is what the masked reference writes there.
+A removed slice is "zero" when it holds the zero point, which is what the masked reference writes there. A
+scale that is found at run time from the range of a tensor is a statistic over all of the tensor.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from prunec.ir.op import Op, Role
+from prunec.ir.ops.attention import Attention
 from prunec.ir.ops.einsum import Einsum
-from prunec.ir.ops.elementwise import Elementwise, aligned, factors, sizes
+from prunec.ir.ops.elementwise import AlongAxis, Elementwise, aligned, factors, sizes
+from prunec.ir.ops.movement import Concat
 from prunec.ir.registry import register
 from prunec.ir.rule import Operand, Rule, RuleError
 from prunec.ir.site import Site
 
 _CONTRIB = "com.microsoft"
 
+Array = NDArray[Any]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quantise(Op):
-    """QuantizeLinear and DequantizeLinear: elementwise, with a scale and zero point per tensor or per slot of
-    an axis.
+    """QuantizeLinear and DequantizeLinear: elementwise, with a scale and zero point per tensor, per slot of
+    an axis, or per block of such slots.
+
+    Attributes:
+        integers: input 0 is the integers, so that its zero is the zero point.
     """
 
+    integers: bool
+
     def rule(self, site: Site) -> Rule:
-        """Scale and zero point share the factor of the quantised axis.
-
-        Raises:
-            RuleError: the tensor is quantised in blocks.
-        """
+        """Scale and zero point share the factor of the quantised axis, or of its blocks."""
         shape = site.shape(0)
-        if site.int_attribute("block_size", 0):
-            raise RuleError("it quantises in blocks")
         data = factors(shape)
-        axis = self._axis(site)
-        vectors: list[Operand | None] = [
-            None
-            if value is None
-            else (data[axis],)
-            if len(site.shape(i)) == 1 and site.shape(i)[0] > 1
-            else None
-            for i, value in enumerate(site.node.inputs[1:], start=1)
-        ]
-        return Rule(inputs=(data, *vectors), outputs=(data,), sizes=sizes(shape, data))
+        known = sizes(shape, data)
+        fixed = {}
+        if (block := site.int_attribute("block_size", 0)) and shape:
+            axis = self._axis(site)
+            if shape[axis] % block:
+                raise RuleError(f"{shape[axis]} slots in blocks of {block}")
+            known |= {"blocks": shape[axis] // block, "block": block}
+            fixed["block"] = "a position in a quantised block"
+            data = (*data[:axis], _term(known, "blocks", "block"), *data[axis + 1 :])
+        vectors = [self._vector(site, i, data) for i in range(1, len(site.node.inputs))]
+        return Rule(inputs=(data, *vectors), outputs=(data,), sizes=known, fixed=fixed)
 
-    def zero(self, site: Site, position: int) -> NDArray[Any]:
-        """The zero point, spread along the quantised axis, for the tensor itself; a scale or zero point
-        stays.
-        """
-        point = site.number(2)
-        if position != 0 or point is None:
+    def _vector(self, site: Site, position: int, data: Operand) -> Operand | None:
+        """The terms of a scale or zero point; None for a single number."""
+        if site.input(position) is None or np.prod(shape := site.shape(position)) == 1:
+            return None
+        axis = self._axis(site)
+        if len(shape) == 1:
+            return (data[axis],)
+        return (*data[:axis], tuple(f for f in data[axis] if f != "block"), *data[axis + 1 :])
+
+    def zero(self, site: Site, position: int) -> Array:
+        """The zero point, spread over the tensor, for the integers; 0 for everything else."""
+        point = site.constant(2)
+        if position != 0 or point is None or not self.integers:
             return np.zeros(())
-        shape = [1] * len(site.shape(0))
-        if point.size > 1:
-            shape[self._axis(site)] = point.size
-        return point.reshape(shape)
+        return self._spread(site, point)
+
+    def real(self, site: Site, position: int) -> Array | None:
+        """``(x - zero point) * scale`` for the integers."""
+        integers, scale, point = (site.constant(i) for i in range(3))
+        if position != 0 or not self.integers or integers is None or scale is None:
+            return None
+        centred = integers.astype(np.float32)
+        if point is not None:
+            centred -= self._spread(site, point).astype(np.float32)
+        return centred * self._spread(site, scale).astype(np.float32)
+
+    def _spread(self, site: Site, vector: Array) -> Array:
+        """A scale or zero point in a shape that broadcasts against the tensor."""
+        shape, axis = site.shape(0), self._axis(site)
+        if vector.size == 1:
+            return vector.reshape(())
+        if vector.ndim == 1:
+            return vector.reshape([-1 if a == axis else 1 for a in range(len(shape))])
+        return np.repeat(vector, -(-shape[axis] // vector.shape[axis]), axis)
 
     def _axis(self, site: Site) -> int:
         return site.int_attribute("axis", 1) % max(1, len(site.shape(0)))
 
 
+def _term(known: Mapping[str, int], *names: str) -> tuple[str, ...]:
+    return tuple(name for name in names if known[name] > 1)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QuantisedEinsum(Einsum):
-    """A contraction of integers; ``points`` maps the position of a tensor to that of its zero point."""
+    """A contraction of integers.
 
-    points: tuple[tuple[int, int], ...]
+    Attributes:
+        points: position of the zero point of a tensor, by the tensor's.
+        scales: position of its scale, likewise.
+    """
 
-    def zero(self, site: Site, position: int) -> NDArray[Any]:
+    points: Mapping[int, int] = field(default_factory=dict)
+    scales: Mapping[int, int] = field(default_factory=dict)
+
+    def zero(self, site: Site, position: int) -> Array:
         """The zero point of the tensor at a position."""
-        point = next((site.number(p) for tensor, p in self.points if tensor == position), None)
-        if point is None or point.size != 1:
+        point = site.constant(self.points.get(position, -1)) if position in self.points else None
+        return np.zeros(()) if point is None else self._spread(site, position, self.points[position], point)
+
+    def real(self, site: Site, position: int) -> Array | None:
+        """``(w - zero point) * scale``, with what is known of the two."""
+        integers = site.constant(position) if position in self.points else None
+        if integers is None:
+            return None
+        values = integers.astype(np.float32) - self.zero(site, position).astype(np.float32)
+        scale = site.constant(self.scales[position]) if position in self.scales else None
+        if scale is None:
+            return values
+        return values * self._spread(site, position, self.scales[position], scale).astype(np.float32)
+
+    def _spread(self, site: Site, position: int, source: int, vector: Array) -> Array:
+        """A vector in a shape that broadcasts against the tensor on the axis with the vector's factor."""
+        if vector.size == 1:
+            return vector.reshape(())
+        rule = self.rule(site)
+        tensor, terms = rule.inputs[position], rule.inputs[source]
+        if tensor is None or terms is None or terms[-1] not in tensor:
             return np.zeros(())
-        return point.reshape(())
+        axis = tensor.index(terms[-1])
+        return vector.reshape([-1 if a == axis else 1 for a in range(len(tensor))])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuantisedConv(QuantisedEinsum):
+    """A convolution of integers, with channels behind batch or, on request, last."""
+
+    def rule(self, site: Site) -> Rule:
+        """The rule text for the node's layout."""
+        text = self.text
+        if site.int_attribute("channels_last", 0):
+            text = text.replace("n (g c) *s", "n *s (g c)").replace("n (g o) *t", "n *t (g o)")
+        return self.fitted(site, text, {"g": site.int_attribute("group", 1)})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuantisedGemm(QuantisedEinsum):
+    """Gemm of integers."""
+
+    def rule(self, site: Site) -> Rule:
+        """The rule text with the operands that are transposed."""
+        a = "k m" if site.int_attribute("transA", 0) else "m k"
+        b = "n k" if site.int_attribute("transB", 0) else "k n"
+        c = " ".join(("m", "n")[2 - len(site.shape(6)) :]) if site.input(6) is not None else "-"
+        return self.fitted(site, f"{a}, -, -, {b}, n, n, {c} -> m n", {})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,58 +177,129 @@ class QuantisedElementwise(Elementwise):
         return Rule(inputs=inputs, outputs=(output,), sizes=sizes(shape, output))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuantisedPool(Einsum):
+    """Pooling of integers, with channels behind batch or, on request, last."""
+
+    def rule(self, site: Site) -> Rule:
+        """The rule text for the node's layout."""
+        last = site.int_attribute("channels_last", 0)
+        return self.fitted(site, "n *s c -> n *t c" if last else self.text, {})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuantisedSoftmax(Op):
+    """Softmax of integers; the attribute ``opset`` says over which axes."""
+
+    def rule(self, site: Site) -> Rule:
+        """As softmax, for the data alone."""
+        return replace(
+            AlongAxis(default_axis=-1, to_end=site.int_attribute("opset", 13) < 13).rule(site),
+            inputs=(factors(site.shape(0)), *[None] * (len(site.node.inputs) - 1)),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuantisedConcat(Concat):
+    """Concat of integers: every operand is followed by its scale and zero point."""
+
+    def operands(self, site: Site) -> range:
+        """Positions of the tensors."""
+        return range(2, len(site.node.inputs), 3)
+
+    def zero(self, site: Site, position: int) -> Array:
+        """The operand's zero point."""
+        point = site.constant(position + 2)
+        return np.zeros(()) if point is None else point.reshape(())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuantisedAttention(Attention):
+    """Attention on integers, with a scale and zero point per tensor or per column of the weight."""
+
+    def zero(self, site: Site, position: int) -> Array:
+        """The zero point of the weight; 0 for the bias."""
+        point = site.constant(7)
+        return np.zeros(()) if position != 1 or point is None else np.squeeze(point)
+
+    def real(self, site: Site, position: int) -> Array | None:
+        """``(w - zero point) * scale`` for the weight."""
+        integers, scale = site.constant(position), site.constant(4)
+        if position != 1 or integers is None or scale is None:
+            return None
+        return (integers.astype(np.float32) - self.zero(site, 1)) * np.squeeze(scale).astype(np.float32)
+
+
 def _contraction(
-    text: str, points: tuple[tuple[int, int], ...], numbers: set[int], *, weight: int
+    text: str,
+    *,
+    weight: int,
+    point: int,
+    scale: int | None = None,
+    bias: int | None = None,
+    kind: type[QuantisedEinsum] = QuantisedEinsum,
+    statistic: bool = False,
 ) -> QuantisedEinsum:
+    convolution = kind is QuantisedConv
     roles: dict[int, Role] = {weight: "weight"}
-    convolution = "*k" in text
-    return QuantisedEinsum(
+    return kind(
         text=text,
-        points=points,
-        numbers=frozenset(numbers),
-        roles=roles,
+        points={weight: point},
+        scales={} if scale is None else {weight: scale},
+        numbers=frozenset(range(10)) - {0, weight, bias},
+        roles=roles if bias is None else {**roles, bias: "bias"},
         linear=True,
-        reduced="c *k" if convolution else "k",
+        statistic=statistic,
+        reduced="c *k" if convolution else "*b m k" if statistic else "k",
         fixed="*s *k *t" if convolution else "",
         attributes={"group": "g"} if convolution else {},
-        known={"g": "group"} if convolution else {},
         uncounted="s" if convolution else "",
-        zeroed=frozenset({weight, 8}),
+        zeroed=frozenset({weight} if bias is None else {weight, bias}),
     )
 
 
 def register_ops() -> None:
     """Register the family's ops."""
-    register("QuantizeLinear DequantizeLinear", Quantise(zeroed=frozenset({0})))
-    register("QuantizeLinear DequantizeLinear", Quantise(zeroed=frozenset({0})), domain=_CONTRIB)
-    convolution = "n (g c) *s, -, -, (g o) c *k, (g o), (g o), -, -, (g o) -> n (g o) *t"
-    register("QLinearConv", _contraction(convolution, ((3, 5),), {1, 2, 4, 5, 6, 7}, weight=3))
-    register(
-        "ConvInteger",
-        _contraction("n (g c) *s, (g o) c *k, -, (g o) -> n (g o) *t", ((1, 3),), {2, 3}, weight=1),
-    )
-    register(
-        "QLinearMatMul",
-        _contraction("*b m k, -, -, k n, n, n -> *b m n", ((3, 5),), {1, 2, 4, 5, 6, 7}, weight=3),
-    )
-    register("MatMulInteger", _contraction("*b m k, k n, -, n -> *b m n", ((1, 3),), {2, 3}, weight=1))
-    register("DynamicQuantizeLinear", Einsum(text="*a -> *a, -, -"))
+    for domain in ("", _CONTRIB):
+        register("QuantizeLinear", Quantise(integers=False, zeroed=frozenset({0})), domain=domain)
+        back = Quantise(integers=True, zeroed=frozenset({0}), roles={0: "weight"})
+        register("DequantizeLinear", back, domain=domain)
+        convolution = "n (g c) *s, -, -, (g o) c *k, (g o), (g o), -, -, (g o) -> n (g o) *t"
+        conv = _contraction(convolution, weight=3, scale=4, point=5, bias=8, kind=QuantisedConv)
+        register("QLinearConv", conv, domain=domain)
+    convolution = "n (g c) *s, (g o) c *k, -, (g o) -> n (g o) *t"
+    register("ConvInteger", _contraction(convolution, weight=1, point=3, kind=QuantisedConv))
+    matmul = "*b m k, m, m, *b k n, n, n, m, m -> *b m n"
+    register("QLinearMatMul", _contraction(matmul, weight=3, scale=4, point=5))
+    register("MatMulInteger", _contraction("*b m k, *b k n, m, n -> *b m n", weight=1, point=3))
+    register("DynamicQuantizeLinear", Einsum(text="*a -> *a, -, -", reduced="*a"))
+    _register_contrib()
+
+
+def _register_contrib() -> None:
+    gemm = _contraction("", weight=3, scale=4, point=5, bias=6, kind=QuantisedGemm)
+    register("QGemm", gemm, domain=_CONTRIB)
+    text = "*b m k, *b k n, m, n, m, n, n -> *b m n"
+    to_float = _contraction(text, weight=1, scale=3, point=5, bias=6)
+    register("MatMulIntegerToFloat", to_float, domain=_CONTRIB)
+    text = "*b m k, *b k n, n, n, n -> *b m n"
+    dynamic = _contraction(text, weight=1, scale=2, point=3, bias=4, statistic=True)
+    register("DynamicQuantizeMatMul", dynamic, domain=_CONTRIB)
     register("QLinearAdd QLinearMul", QuantisedElementwise(data=(0, 3)), domain=_CONTRIB)
+    register("QLinearWhere", QuantisedElementwise(data=(0, 1, 4)), domain=_CONTRIB)
     register("QLinearSigmoid QLinearLeakyRelu", QuantisedElementwise(), domain=_CONTRIB)
-    register(
-        "QLinearGlobalAveragePool QLinearAveragePool",
-        Einsum(text="n c *s, -, -, -, - -> n c *t", fixed="*s *t", numbers=frozenset({1, 2, 3, 4})),
-        domain=_CONTRIB,
+    pool = QuantisedPool(text="n c *s -> n c *t", fixed="*s *t", numbers=frozenset({1, 2, 3, 4}))
+    register("QLinearGlobalAveragePool QLinearAveragePool", pool, domain=_CONTRIB)
+    nhwc = Einsum(text="n *s c -> n *t c", fixed="*s *t", why="a pooled axis")
+    register("NhwcMaxPool", nhwc, domain=_CONTRIB)
+    register("QLinearSoftmax", QuantisedSoftmax(), domain=_CONTRIB)
+    register("QLinearConcat", QuantisedConcat(zeroed=frozenset(range(2, 300, 3))), domain=_CONTRIB)
+    attention = QuantisedAttention(
+        text="n s k, k (), (), -, (), -, -, (), u n h p d -> n s (h e), u n h q d",
+        reduced="k",
+        roles={1: "weight", 2: "bias"},
+        zeroed=frozenset({1, 2}),
+        numbers=frozenset({3, 4, 6, 7}),
+        vectors=(1, 2, 4, 7),
     )
-    register(
-        "MatMulNBits",
-        Einsum(
-            text="*m k, n a c, (n a), (n z), -, n -> *m n | *m k, n a c, n a, n z, -, n -> *m n",
-            fixed="k a c z",
-            why="a packed axis",
-            roles={1: "weight", 2: "scale", 5: "bias"},
-            attributes={"N": "n"},
-            linear=True,
-        ),
-        domain=_CONTRIB,
-    )
+    register("QAttention", attention, domain=_CONTRIB)

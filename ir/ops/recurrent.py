@@ -1,19 +1,19 @@
-"""Recurrent layers: hidden units, all gates of a unit together.
+"""Recurrent layers: hidden units, all gates of a unit together, in both directions.
 
-Factors: ``s`` steps, ``b`` batch, ``i`` input size, ``d`` directions, ``h`` hidden size; ``g`` gates of the
-    weights, ``e`` of the biases, ``p``
-peepholes. A unit whose weights, recurrent weights and biases are zero stays zero from step to step with the
-default activations (``tanh(0) = 0``), so that removing it is exact.
+Factors: ``s`` steps, ``b`` batch, ``i`` input size, ``d`` directions, ``h`` hidden size, ``g`` gates of the
+weights, ``e`` of the biases, ``p`` peepholes. Units meet in the recurrent weights alone: with a unit's column
+of them at zero, whatever its own state is (through biases, initial states, other activations, or
+``linear_before_reset``) reaches no other unit, so that removing it is exact.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from prunec.ir.op import Role
 from prunec.ir.ops.einsum import Einsum
 from prunec.ir.registry import register
-from prunec.ir.rule import Rule, RuleError
+from prunec.ir.rule import Rule
 from prunec.ir.site import Site
 
 _ROLES: dict[int, Role] = {1: "weight", 2: "weight", 3: "bias"}
@@ -24,24 +24,21 @@ class Recurrent(Einsum):
     """LSTM, GRU or RNN.
 
     Attributes:
-        batch_first: the rule for ``layout=1``.
+        batch_first: the rule text for ``layout=1``.
     """
 
     batch_first: str
 
     def rule(self, site: Site) -> Rule:
-        """As the rule text of the node's layout says.
-
-        Raises:
-            RuleError: activations or clipping are not the defaults, under which a zeroed unit might not stay
-                zero.
-        """
-        for attribute in ("activations", "activation_alpha", "activation_beta", "clip"):
-            if attribute in site.node.attributes:
-                raise RuleError(f"attribute `{attribute}` is set, so that a zeroed unit may not stay zero")
+        """As the rule text of the node's layout says."""
         if site.int_attribute("layout", 0):
-            return Einsum.rule(_recurrent(self.batch_first, self.batch_first), site)
+            return Einsum.rule(replace(self, text=self.batch_first), site)
         return Einsum.rule(self, site)
+
+    def macs(self, rule: Rule) -> int:
+        """Input and recurrent weights at every step."""
+        size = {name: rule.sizes.get(name, 1) for name in "sbdghi"}
+        return size["s"] * size["b"] * size["d"] * size["g"] * size["h"] * (size["i"] + size["h"])
 
 
 def _recurrent(text: str, batch_first: str) -> Recurrent:

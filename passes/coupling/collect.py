@@ -244,7 +244,8 @@ class _Collector:
                 index = permutation(term, other_term, rule.sizes)
                 self.out.ties.append(IndexTie(axis, index, other, np.arange(len(index)), node))
             representatives.append((axis, term))
-        entangled = [r for r in representatives if _is_entangled(r[1], representatives, factors)]
+        told_apart = {*factors, *rule.fixed, *rule.reduced}
+        entangled = [r for r in representatives if _is_entangled(r[1], representatives, told_apart)]
         for name in (f for _, term in entangled for f in term):
             if name not in factors:
                 factors[name] = self.out.table.add(rule.sizes[name])
@@ -271,7 +272,7 @@ class _Collector:
     def _chain(self, node: onnx_ir.Node) -> Chain | None:
         """The shortest chain of relayouts from ``node`` on that only permutes slots within axes, or None."""
         shape = self.facts.shape(node.inputs[0])
-        if shape is None:
+        if shape is None or 0 in shape:
             return None
         layout, nodes = Layout.of(shape), [node]
         while self._follow(nodes[-1], layout):
@@ -302,10 +303,12 @@ class _Collector:
 
 
 def _is_entangled(
-    term: tuple[str, ...], terms: list[tuple[int, tuple[str, ...]]], factors: dict[str, int]
+    term: tuple[str, ...], terms: list[tuple[int, tuple[str, ...]]], told_apart: set[str]
 ) -> bool:
-    """Whether any factor of a product axis also stands elsewhere."""
-    return any(f in factors or sum(f in other for _, other in terms) > 1 for f in term)
+    """Whether a node tells the factors of a product axis apart: one of them stands elsewhere as well, is
+    fixed, or is reduced over (the channels of one group of a GroupNorm). Otherwise any slot can go.
+    """
+    return any(f in told_apart or sum(f in other for _, other in terms) > 1 for f in term)
 
 
 def is_stored(value: onnx_ir.Value, facts: Facts) -> bool:

@@ -7,6 +7,7 @@ import pytest
 from core_graphs import coupling_of, graph, weights
 from coupling_graphs import GRAPHS, coupled
 
+from prunec.ir.diagnostics import UserError
 from prunec.ir.module import Module
 from prunec.passes.coupling.groups import Group, Member
 from prunec.passes.importance import Criterion, Importance
@@ -71,13 +72,13 @@ def test_scores_equal_plain_loops(name: str, criterion: Criterion) -> None:
     module = coupled(name)
     coupling = coupling_of(module)
     for group in coupling.prunable:
-        score = Importance(coupling.relations, criterion).score(group)
+        score = Importance(coupling, criterion).score(group)
         np.testing.assert_allclose(score, naive(module, group, criterion), rtol=1e-5, atol=1e-5)
 
 
 def scores(module: Module, criterion: Criterion, seed: int = 0) -> list[list[float]]:
     coupling = coupling_of(module)
-    importance = Importance(coupling.relations, criterion, seed)
+    importance = Importance(coupling, criterion, seed)
     return [importance.score(g).tolist() for g in coupling.prunable]
 
 
@@ -127,3 +128,55 @@ def test_half_precision_is_summed_in_more() -> None:
     module = graph(text, w1=np.ones((3000, 2), np.float16))
     second = np.abs(weights(module)["w2"].astype(np.float64)).ravel()
     assert scores(module, "l1")[0] == pytest.approx((3000 + second).tolist())
+
+
+DEQUANTISED = """net (float[N,3] x) => (float[N,5] y)
+{ w1 = DequantizeLinear<axis=1>(q, scale, point) a = MatMul(x, w1) y = MatMul(a, w2) }"""
+
+
+def test_integer_weights_count_with_what_they_stand_for() -> None:
+    """The integers alone would say that unit 0 matters most; with scale and zero point it is unit 3."""
+    integers = np.array([[255, 128, 128, 100], [255, 128, 140, 100], [255, 128, 128, 90]], np.uint8)
+    scale = np.array([0.001, 10, 0.1, 1], np.float32)
+    point = np.array([0, 128, 128, 200], np.uint8)
+    module = graph(DEQUANTISED, q=integers, scale=scale, point=point, w2=np.zeros((4, 5), np.float32))
+    real = (integers.astype(np.float32) - point) * scale
+    np.testing.assert_allclose(scores(module, "l1"), [np.abs(real).sum(axis=0)], rtol=1e-6)
+    np.testing.assert_allclose(scores(module, "l2"), [np.sqrt((real**2).sum(axis=0))], rtol=1e-6)
+
+
+NBITS = """net (float[N,3] x) => (float[N,5] y)
+{ a = MatMul(x, w1) b = com.microsoft.MatMulNBits<K=16, N=4, bits=4, block_size=16>(a, q, scale)
+  y = Gemm<transB=1>(b, w2) }"""
+
+
+def test_packed_weights_count_with_what_they_stand_for() -> None:
+    integers = np.array([0x88, 0x87, 0x68, 0x1F], np.uint8)[:, None, None].repeat(8, 2)
+    scale = np.array([[1], [2], [3], [0.1]], np.float32)
+    module = graph(
+        NBITS, q=integers, scale=scale, w2=np.zeros((5, 4), np.float32), w1=np.zeros((3, 16), np.float32)
+    )
+    deviations = np.array([[0, 0], [1, 0], [0, 2], [7, 7]])  # low and high four bits, less 8
+    expected = (
+        8 * np.abs(deviations).sum(axis=1) * scale[:, 0] + scale[:, 0]
+    )  # the scales themselves count too
+    np.testing.assert_allclose(scores(module, "l1"), [expected], rtol=1e-6)
+
+
+@pytest.mark.parametrize("criterion", ["l1", "l2", "fpgm"])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_weights_that_are_no_numbers_are_refused_by_name(criterion: Criterion, value: float) -> None:
+    arrays = {"w": np.ones((4, 8), np.float32), "v": np.ones((8, 4), np.float32)}
+    arrays["w"][1, 2:4] = value
+    text = "net (float[2,4] x) => (float[2,4] y) { h = MatMul(x, w) y = MatMul(h, v) }"
+    coupling = coupling_of(graph(text, **arrays))
+    with np.errstate(all="ignore"), pytest.raises(UserError, match="`w` holds 2 NaN or infinite"):
+        Importance(coupling, criterion).score(coupling.prunable[0])
+
+
+def test_squares_beyond_float32_still_rank() -> None:
+    arrays = {"w": np.full((4, 8), 1e30, np.float32), "v": np.ones((8, 4), np.float32)}
+    arrays["w"][:, 3] = 1e25
+    text = "net (float[2,4] x) => (float[2,4] y) { h = MatMul(x, w) y = MatMul(h, v) }"
+    coupling = coupling_of(graph(text, **arrays))
+    assert np.argmin(Importance(coupling, "l2").score(coupling.prunable[0])) == 3

@@ -192,7 +192,7 @@ def test_no_choice_empties_a_group_or_an_axis(
 ) -> None:
     coupling = coupling_of(prunec.load(model))
     groups = coupling.prunable
-    importance = Importance(coupling.relations, "random")
+    importance = Importance(coupling, "random")
     rules = policy(ratio, scope=scope, round_to=round_to, max_ratio=1.0)
     units = select(coupling, groups, [importance.score(g) for g in groups], rules)
     removed = removed_components(coupling, groups, units)
