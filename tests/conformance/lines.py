@@ -31,7 +31,13 @@ LAYERS = {
 
 def _network(d: Draw, *, opset: int, layers: str, nodes: str, more: str, after: str) -> Network:
     c, length = d.even(4, 8), d.even(4, 6)
-    sizes = {"C": c, "L": length, "H": c // 2, "D": 2 * c, "M": length - 1, "S": length * length}
+    sizes = {
+        "C": c,
+        "L": length,
+        "H": c // 2,
+        "D": 2 * c,
+        "Q": 4 * c,
+    }
     text, weights = LAYERS[layers]
     weights = f"{weights}, {more}"
     refused = after.removeprefix("refused: ") if after.startswith("refused") else ""
