@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+
 from conformance.network import Draw, Network, case
 
 GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}

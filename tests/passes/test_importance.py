@@ -144,7 +144,7 @@ def test_integer_weights_count_with_what_they_stand_for() -> None:
     np.testing.assert_allclose(scores(module, "l2"), [np.sqrt((real**2).sum(axis=0))], rtol=1e-6)
 
 
-NBITS = """net (float[N,3] x) => (float[N,5] y) 
+NBITS = """net (float[N,3] x) => (float[N,5] y)
 { a = MatMul(x, w1) b = com.microsoft.MatMulNBits<K=16, N=4, bits=4, block_size=16>(a, q, scale)
   y = Gemm<transB=1>(b, w2) }"""
 
