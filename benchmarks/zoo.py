@@ -23,6 +23,7 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -141,9 +142,9 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     yield ", ".join(f"{outcomes[verdict]} {verdict}" for verdict in VERDICTS)
     yield from _trained([row for row in runnable if row["trained"]])
     for key, what, unit in (("seconds", "slowest", "s"), ("peak_mib", "largest memory", "MiB")):
-        yield _record(rows, lambda row, key=key: row[key], what, unit)
+        yield _record(rows, itemgetter(key), what, unit)
     known = [row for row in rows if row["analysis_seconds"] is not None]
-    yield _record(known, lambda row: row["analysis_seconds"], "longest analysis", "CPU s")
+    yield _record(known, itemgetter("analysis_seconds"), "longest analysis", "CPU s")
     yield _record(
         [row for row in known if row["nodes"] >= LARGE],
         lambda row: row["analysis_seconds"] / row["nodes"] * 5000,

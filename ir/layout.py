@@ -52,8 +52,11 @@ class Layout:
                 self.sizes, self.source, self.current = saved
                 return False
             result.append(taken)
+        if flat:
+            self.sizes, self.source, self.current = saved
+            return False
         self.current = result
-        return not flat
+        return True
 
     def _take(self, flat: list[int], size: int) -> list[int] | None:
         """Take atoms of product ``size`` from the front of ``flat``, splitting the last one where needed."""

@@ -73,7 +73,8 @@ def _load_file(path: Path) -> Module:
         refuse_foreign_format(content, path)
         split = _split(content, path)
         module = _from_proto(_parse(split.skeleton, path), files, content=content, split=split)
-    module.source = Source(name=str(path), path=path, sha256=digest, size=len(content) + files.size)
+    size = len(content) + files.size
+    module.source = Source(name=str(path), path=path, sha256=digest, size=size, data=files.paths)
     return module
 
 

@@ -134,10 +134,16 @@ class Op:
             return
         sizes = np.array([cut.size(("out", 0), axis) for axis in axes], np.int64)
         dynamic = np.isin(axes, list(site.facts.dynamic.get(output, ())))
+        old = np.array(site.output_shape(), np.int64)
+        at = self.shape_axes(site)
         written = site.number(position)
         if written is not None:
-            cut.set_input(position, np.where(dynamic, written, sizes))
+            cut.set_input(position, np.where(dynamic[at], written, sizes[at]))
         elif not dynamic.any():
-            cut.set_input(position, sizes)
+            cut.set_input(position, sizes[at])
         else:
-            cut.patch_input(position, sizes, dynamic, np.array(site.output_shape(), np.int64))
+            cut.patch_input(position, sizes[at], dynamic[at], old[at])
+
+    def shape_axes(self, site: Site) -> list[int]:
+        """The axis of output 0 that every entry of the shape operand is about."""
+        return list(range(len(site.output_shape())))

@@ -219,7 +219,7 @@ def _expand(operand: Operand | None, shape: tuple[int, ...] | None) -> Operand |
 
 def _expansions(name: str, sizes: Mapping[str, int]) -> list[str]:
     if not name.startswith("*"):
-        return [name] if name in sizes else []
+        return [name] if name in sizes else []  # the node may lack the operand that has it
     return [factor for factor in sizes if re.fullmatch(re.escape(name[1:]) + r"\d+", factor)]
 
 

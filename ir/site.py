@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -91,6 +92,11 @@ class Site:
     def int_attribute(self, name: str, default: int) -> int:
         """An integer attribute or its default."""
         return int(self.node.attributes[name].as_int()) if name in self.node.attributes else default
+
+    def integer_list(self, name: str, default: Iterable[int]) -> list[int]:
+        """An attribute that is a list of integers, or its default."""
+        attribute = self.node.attributes.get(name)
+        return [int(i) for i in (default if attribute is None else attribute.as_ints())]
 
     def text_attribute(self, name: str, default: str) -> str:
         """A string attribute or its default."""

@@ -14,6 +14,7 @@ import onnx_ir
 
 from prunec.ir.facts import Facts
 from prunec.ir.tensors import byte_size
+from prunec.passes.coupling.collect import nested_nodes
 from prunec.passes.coupling.groups import Coupling, is_parameter
 from prunec.passes.literals import COMPUTED
 
@@ -91,13 +92,15 @@ def measure(model: onnx_ir.Model, coupling: Coupling) -> Cost:
 
 
 def weights_of(node: onnx_ir.Node, facts: Facts) -> Iterator[onnx_ir.Value]:
-    """The constants that a node reads as they are or after some ops (dequantised, transposed).
+    """The constants that a node, or a graph inside it, reads as they are or after some ops (dequantised,
+    transposed).
 
     A node that computes from constants alone has none: they are its readers'.
     """
     if all(v in facts.constant and not v.is_graph_output() for v in node.outputs):
         return
-    pending = list(dict.fromkeys(v for v in node.inputs if v is not None))
+    read = (v for reader in (node, *nested_nodes(node)) for v in reader.inputs)
+    pending = list(dict.fromkeys(v for v in read if v is not None))
     for value in pending:
         maker = value.producer()
         if is_parameter(value, facts):

@@ -142,9 +142,9 @@ class Cutter:
             self._cut_constant(self._as_initializer(value), operands)
 
     def _as_initializer(self, value: onnx_ir.Value) -> onnx_ir.Value:
-        """The value itself, or an initializer in place of a ``Constant`` node."""
+        """The value itself, or an initializer in place of a ``Constant`` node that is no graph output."""
         producer = value.producer()
-        if producer is None:
+        if producer is None or value.is_graph_output():
             return value
         tensor = constant_tensor(producer)
         assert tensor is not None
@@ -162,7 +162,7 @@ class Cutter:
         for operand in operands:
             cuts[tuple((a, kept.tobytes()) for a, kept in self.cut_axes(operand).items())].append(operand)
         uses = sum(len(value.uses()) if operand.use is None else 1 for operand in operands)
-        in_place = len(cuts) == 1 and uses == len(value.uses())
+        in_place = len(cuts) == 1 and uses == len(value.uses()) and not value.is_graph_output()
         made: dict[bytes, onnx_ir.Value] = {}  # zero biases stay one tensor wherever they have one size
         for alike in cuts.values():
             tensor = self._cut_tensor(value, self.cut_axes(alike[0]))
@@ -179,7 +179,7 @@ class Cutter:
                 operand.use[0].replace_input_with(operand.use[1], made[content])
 
     def _cut_tensor(self, value: onnx_ir.Value, axes: Mapping[int, Index]) -> onnx_ir.TensorProtocol:
-        tensor = value.const_value
+        tensor = onnx_ir.convenience.get_const_tensor(value)
         assert tensor is not None
         array = tensor.numpy()
         for axis, kept in axes.items():
@@ -275,7 +275,9 @@ class NodeCut:
         source = self.node.inputs[position]
         assert source is not None
         name = f"{self.node.outputs[0].name}_shape"
-        shrinks = dynamic & (sizes != old)
+        walked = self.cutter.coupling.facts.numbers.get(source)
+        follows = False if walked is None else walked < 0  # -1: the runtime works it out from the others
+        shrinks = dynamic & (sizes != old) & ~np.asarray(follows)
         if shrinks.any():  # a product of a dynamic and a static size: scale by the share that stays
             up, down = (
                 self.cutter.new_constant(f"{name}_{k}", np.where(shrinks, v, 1))

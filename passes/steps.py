@@ -62,8 +62,8 @@ def components_of(step: Step, coupling: Coupling) -> Bools:
     for cut in (cut for group in step.groups for cut in group.tensors):
         labels = _labels(cut, operands, coupling)
         removed[labels[list(cut.removed)]] = True
-    for cut in (cut for group in step.groups for cut in group.tensors):
-        _check_complete(step, cut, removed[_labels(cut, operands, coupling)])
+    for cut, named in _named(step).items():
+        _check_complete(cut, named, removed[_labels(cut, operands, coupling)])
     if (removed & ~coupling.components.free).any():
         component = int(np.flatnonzero(removed & ~coupling.components.free)[0])
         reason = coupling.components.reasons[component]
@@ -110,15 +110,18 @@ def _labels(
     return labels
 
 
-def _check_complete(step: Step, cut: TensorCut, removed: Bools) -> None:
+def _named(step: Step) -> dict[TensorCut, set[int]]:
+    """Per tensor axis that a step cuts (as its first cut there) the indices that any of its groups names."""
+    first: dict[tuple[str, int, tuple[str, ...]], TensorCut] = {}
+    named: dict[TensorCut, set[int]] = {}
+    for cut in (cut for group in step.groups for cut in group.tensors):
+        key = first.setdefault((cut.name, cut.axis, cut.uses), cut)
+        named.setdefault(key, set()).update(cut.removed)
+    return named
+
+
+def _check_complete(cut: TensorCut, named: set[int], removed: Bools) -> None:
     """Every slot that goes on this axis must be named by some group of the step."""
-    named = {
-        i
-        for group in step.groups
-        for other in group.tensors
-        if (other.name, other.axis, other.uses) == (cut.name, cut.axis, cut.uses)
-        for i in other.removed
-    }
     extra = sorted(set(np.flatnonzero(removed).tolist()) - named)
     if extra:
         raise UserError(

@@ -274,4 +274,4 @@ def _op_name(node: onnx_ir.Node) -> str:
 def _kind(group: Group) -> str:
     """The reason without the names of places; an op's name stays."""
     assert group.frozen is not None
-    return re.sub(r"(?<!op )`[^`]*`", "``", group.frozen.text)
+    return re.sub(r"(op )?`[^`]*`", lambda match: match[0] if match[1] else "``", group.frozen.text)

@@ -258,6 +258,17 @@ net (float[N,3,4,4] x) => (float[N,5,8,8] y) <float[12,3,1,1] w1, float[5,3,1,1]
     "tile": """
 net (float[N,3,8] x) => (float[N,5,8] y) <float[4,3,1] w1, float[5,8,1] w2, int64[3] r = {1, 2, 1}>
 { a = Conv(x, w1) b = Tile(a, r) y = Conv(b, w2) }""",
+    "weights made from a shape": """
+net (float[N,3,8] x) => (float[N,5,8] y)
+<float[4,3,1] w1, float[4] b1, int64[3] s = {6, 4, 1}, int64[1] c = {6}, float[5,6,1] w3, float[6] m, float[6] var>
+{
+    a = Conv(x, w1, b1)
+    w2 = ConstantOfShape<value = float[1] {0.5}>(s)
+    b = Conv(a, w2)
+    g = ConstantOfShape<value = float[1] {2.0}>(c)
+    n = BatchNormalization(b, g, g, m, var)
+    y = Conv(n, w3)
+}""",
     "weight in a Constant node": """
 net (float[N,3] x) => (float[N,5] y) <float[4,5] w2>
 { w = Constant<value = float[3,4] {1,2,3,4, 5,6,7,8, 9,10,11,12}>() a = MatMul(x, w) y = MatMul(a, w2) }""",

@@ -75,7 +75,7 @@ class Saboteur(Pass):
         outcome = PruneChannels(ratio=self.ratio, round_to=1, criterion="l1").run(module, context)
         assert outcome.changed
         self.fault(before, module)
-        return replace(outcome, predicted=None) if self.blind else outcome
+        return replace(outcome, predicted={}) if self.blind else outcome
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 import tomllib
@@ -48,9 +49,8 @@ def imports(tree: ast.AST) -> Iterator[str]:
         elif isinstance(node, ast.ImportFrom):
             assert not node.level, "a relative import"
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and " " not in node.value:
-            if node.value.startswith("prunec.") and node.value.count(".") >= 2:
-                yield node.value.partition(":")[0]
+        elif isinstance(node, ast.Constant) and re.fullmatch(r"prunec\.\w+\.[\w.:]+", str(node.value)):
+            yield str(node.value).partition(":")[0]
 
 
 def test_dependencies_point_one_way() -> None:

@@ -153,7 +153,7 @@ def register_ops() -> None:
     register(
         "BatchNormalization",
         Einsum(
-            text="n c *s, c, c, c, c -> n c *s",
+            text="n c *s, c, c, c, c -> n c *s, c, c, c, c",
             roles={1: "scale", 2: "bias", 3: "statistic", 4: "statistic"},
             zeroed=frozenset({1, 2}),
         ),

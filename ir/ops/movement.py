@@ -110,21 +110,22 @@ class Slice(Movement):
 def as_slice(vector: Index) -> slice | None:
     """The slice that takes exactly these slots in this order, or None where there is none.
 
-    >>> as_slice(np.array([2, 4, 6]))
-    slice(2, 8, 2)
+    >>> as_slice(np.array([2, 4, 6])), as_slice(np.array([2, 1, 0]))
+    (slice(2, 8, 2), slice(2, None, -1))
     """
     if not len(vector):
         return None
     step = int(vector[1] - vector[0]) if len(vector) > 1 else 1
     if step == 0 or np.any(np.diff(vector) != step):
         return None
-    return slice(int(vector[0]), int(vector[-1]) + step, step)
+    end = int(vector[-1]) + step
+    return slice(int(vector[0]), end if end >= 0 else None, step)
 
 
 def set_slice(site: Site, cut: Cut, windows: Mapping[int, slice]) -> None:
     """Write starts, ends, axes and steps back in the form that the node has."""
     far = -(2**31)
-    ends = [w.stop if w.stop is not None and (w.step > 0 or w.stop >= 0) else far for w in windows.values()]
+    ends = [far if w.stop is None else w.stop for w in windows.values()]
     columns = {"starts": [w.start for w in windows.values()], "ends": ends, "axes": list(windows)}
     if "starts" in site.node.attributes:
         cut.set_attributes(columns)
@@ -284,9 +285,9 @@ class Gather(Op):
         inner = factors((1,) * len(shape) + picked)[len(shape) :]
         table = tuple(() if a == axis else t for a, t in enumerate(data))
         why = (
-            "single slices of it are picked by index"
+            f"{site.node.op_type} picks single slices of it by index"
             if constant
-            else "its slots are looked up by computed indices"
+            else f"{site.node.op_type} looks it up by indices that are computed at run time"
         )
         return Rule(
             inputs=(table, None if constant else inner),

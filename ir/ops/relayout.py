@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from prunec.ir.layout import Layout
-from prunec.ir.op import Op
+from prunec.ir.op import Cut, Op
 from prunec.ir.ops.elementwise import factors, sizes
 from prunec.ir.registry import register
 from prunec.ir.rule import Pin, Rule, RuleError
@@ -25,10 +27,29 @@ class Relayout(Op):
 
     def rule(self, site: Site) -> Rule:
         """The atoms of the input regrouped into the axes of the output."""
+        if 0 in site.shape(0):
+            raise RuleError("the tensor is empty")
         layout = Layout.of(site.shape(0))
         if not self.apply(site, layout):
             raise RuleError(f"{site.shape(0)} and {site.output_shape()} regroup elements across axes")
         return layout.rule(extra_inputs=len(site.node.inputs) - 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Squeeze(Relayout):
+    """Axes of size 1 taken out: those that are named, or all."""
+
+    def rewrite(self, site: Site, cut: Cut) -> None:
+        """Where no axes are named, name them: an axis that shrinks to size 1 must not go as well."""
+        shape = site.shape(0)
+        shrinks = any(cut.kept(("in", 0), axis) is not None for axis in range(len(shape)))
+        if not shrinks or "axes" in site.node.attributes or site.input(1) is not None:
+            return
+        axes = [axis for axis, size in enumerate(shape) if size == 1]
+        if site.opset < 13:
+            cut.set_attributes({"axes": axes})
+        else:
+            cut.set_input(1, np.array(axes, np.int64))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +80,11 @@ class Expand(Op):
             sizes=sizes(result, output),
         )
 
+    def shape_axes(self, site: Site) -> list[int]:
+        """The last axes: the shape broadcasts as well, and may be shorter than the result."""
+        rank = len(site.output_shape())
+        return list(range(rank - site.shape(1)[0], rank))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConstantOfShape(Op):
@@ -80,7 +106,10 @@ class Resize(Op):
         shape, result = site.shape(0), site.output_shape()
         data = factors(shape)
         why = f"a spatial axis of {site.node.op_type}"
-        resized = {axis for axis in range(len(shape)) if axis >= 2 or shape[axis] != result[axis]}
+        scaled = self._scaled_axes(site)
+        resized = {
+            axis for axis in range(len(shape)) if axis >= 2 or axis in scaled or shape[axis] != result[axis]
+        }
         pins = [Pin(operand=(side, 0), axis=axis, reason=why) for axis in resized for side in ("in", "out")]
         return Rule(
             inputs=(data, *[None] * (len(site.node.inputs) - 1)),
@@ -89,6 +118,18 @@ class Resize(Op):
             pins=tuple(pins),
         )
 
+    def shape_axes(self, site: Site) -> list[int]:
+        """Those that `axes` names, all of them where it is absent."""
+        rank = len(site.shape(0))
+        return [axis % rank for axis in site.integer_list("axes", range(rank))]
+
+    def _scaled_axes(self, site: Site) -> set[int]:
+        """The axes with another scale than 1; a small one may leave the size as it is."""
+        scales = None if site.node.op_type == "Upsample" else site.number(2)
+        if scales is None or not scales.size:
+            return set()
+        return {axis for axis, scale in zip(self.shape_axes(site), scales, strict=True) if scale != 1}
+
 
 def register_ops() -> None:
     """Register the family's ops."""
@@ -96,7 +137,8 @@ def register_ops() -> None:
     register("Expand", Expand(zeroed=everywhere, shape_input=1))
     register("ConstantOfShape", ConstantOfShape(shape_input=0))
     register("Reshape", Relayout(zeroed=everywhere, shape_input=1))
-    register("Flatten Squeeze Unsqueeze", Relayout(zeroed=everywhere))
+    register("Flatten Unsqueeze", Relayout(zeroed=everywhere))
+    register("Squeeze", Squeeze(zeroed=everywhere))
     register("Transpose", Transpose(zeroed=everywhere))
     register("Resize", Resize(shape_input=3))
     register("Upsample", Resize())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Set
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -245,8 +244,8 @@ class _Collector:
                 index = permutation(term, other_term, rule.sizes)
                 self.out.ties.append(IndexTie(axis, index, other, np.arange(len(index)), node))
             representatives.append((axis, term))
-        held = factors.keys() | rule.fixed.keys() | rule.reduced
-        entangled = [r for r in representatives if _is_entangled(r[1], representatives, held)]
+        told_apart = {*factors, *rule.fixed, *rule.reduced}
+        entangled = [r for r in representatives if _is_entangled(r[1], representatives, told_apart)]
         for name in (f for _, term in entangled for f in term):
             if name not in factors:
                 factors[name] = self.out.table.add(rule.sizes[name])
@@ -273,7 +272,7 @@ class _Collector:
     def _chain(self, node: onnx_ir.Node) -> Chain | None:
         """The shortest chain of relayouts from ``node`` on that only permutes slots within axes, or None."""
         shape = self.facts.shape(node.inputs[0])
-        if shape is None:
+        if shape is None or 0 in shape:
             return None
         layout, nodes = Layout.of(shape), [node]
         while self._follow(nodes[-1], layout):
@@ -303,9 +302,13 @@ class _Collector:
         self._add_rule(last, chain.rule, numbers)
 
 
-def _is_entangled(term: tuple[str, ...], terms: list[tuple[int, tuple[str, ...]]], held: Set[str]) -> bool:
-    """Whether any factor of a product axis also stands elsewhere, or must stay or is reduced over by itself."""
-    return any(f in held or sum(f in other for _, other in terms) > 1 for f in term)
+def _is_entangled(
+    term: tuple[str, ...], terms: list[tuple[int, tuple[str, ...]]], told_apart: set[str]
+) -> bool:
+    """Whether a node tells the factors of a product axis apart: one of them stands elsewhere as well, is
+    fixed, or is reduced over (the channels of one group of a GroupNorm). Otherwise any slot can go.
+    """
+    return any(f in told_apart or sum(f in other for _, other in terms) > 1 for f in term)
 
 
 def is_stored(value: onnx_ir.Value, facts: Facts) -> bool:

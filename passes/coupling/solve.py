@@ -24,6 +24,7 @@ from prunec.passes.coupling.products import Product, Term
 
 Bools = NDArray[np.bool_]
 
+_BY_WAY = ", by way of "
 _ONLY_SLOT = Reason(text="the only slot of an axis of size 1", rank=6)
 
 
@@ -54,28 +55,54 @@ def solve(relations: Relations, unit: Unit = "head") -> Components:
     pending = list(relations.products)
     while pending:
         decided = _decide_round(relations, _components(relations), pending, unit)
-        pending = [p for p in pending if not any(p is d for d in decided)]
+        pending = [product for i, product in enumerate(pending) if i not in decided]
     return _components(relations)
 
 
 def _decide_round(
     relations: Relations, state: Components, pending: Sequence[Product], unit: Unit
-) -> list[Product]:
-    """Decide every product that has one choice left; where there is none, all with heads; else the first."""
+) -> set[int]:
+    """Decide every product that has one choice left; where there is none, all with heads; else the first ones
+    that cannot touch each other. Returns their positions.
+    """
     live = [{f: _live(relations, state, p, f) for f in p.factors} for p in pending]
-    decided = []
-    for product, counts in zip(pending, live, strict=True):
-        choices = _choices(product, counts)
-        if len(choices) <= 1:
-            _carry(relations, state, product, next(iter(choices), frozenset()))
-            decided.append(product)
+    choices = [_choices(product, counts) for product, counts in zip(pending, live, strict=True)]
+    decided = {i for i, sets in enumerate(choices) if len(sets) <= 1}
+    for i in sorted(decided):
+        _carry(relations, state, pending[i], next(iter(choices[i]), frozenset()))
     if decided:
         return decided
-    heads = [_heads(relations, product) for product in pending]
-    chosen = [i for i, names in enumerate(heads) if names] or [0]
-    for i in chosen:
+    parallel = {relations.table.find(axis) for axis in relations.parallel}
+    heads = [{f for f, axis in p.factors.items() if relations.table.find(axis) in parallel} for p in pending]
+    chosen = {i for i, names in enumerate(heads) if names} or _apart(relations, state, pending)
+    for i in sorted(chosen):
         _carry(relations, state, pending[i], _preferred(pending[i], live[i], heads[i], unit))
-    return [pending[i] for i in chosen]
+    return chosen
+
+
+def _apart(relations: Relations, state: Components, products: Sequence[Product]) -> set[int]:
+    """Products, the first ones first, no two of which touch one component.
+
+    What a decision ties and pins are components that its product touches, so that these do not see each
+    other's. Deciding them in one round keeps the number of rounds small where hundreds of products follow
+    each other (a chain of grouped convolutions).
+    """
+    taken = np.zeros(len(state.free), bool)
+    chosen = set()
+    for i, product in enumerate(products):
+        axes = [*(axis for axis, _ in product.axes), *product.factors.values()]
+        labels = [_labels(relations, state, axis) for axis in axes]
+        touched = np.concatenate([found[state.free[found]] for found in labels if found is not None])
+        if not taken[touched].any():
+            taken[touched] = True
+            chosen.add(i)
+    return chosen
+
+
+def _labels(relations: Relations, state: Components, axis: int) -> Index | None:
+    """Component of every slot of an axis, None for one that is pinned as a whole."""
+    start = state.start.get(relations.table.find(axis))
+    return None if start is None else state.labels[start : start + relations.table.sizes[axis]]
 
 
 def _choices(product: Product, live: Mapping[str, int]) -> set[frozenset[str]]:
@@ -84,12 +111,6 @@ def _choices(product: Product, live: Mapping[str, int]) -> set[frozenset[str]]:
         frozenset()
     }
     return {s for s in sets if not any(s < other for other in sets)}
-
-
-def _heads(relations: Relations, product: Product) -> set[str]:
-    """The factors of a product that some contraction computes side by side."""
-    parallel = {relations.table.find(axis) for axis in relations.parallel}
-    return {f for f, axis in product.factors.items() if relations.table.find(axis) in parallel}
 
 
 def _preferred(product: Product, live: Mapping[str, int], heads: set[str], unit: Unit) -> frozenset[str]:
@@ -115,11 +136,8 @@ def _live(relations: Relations, state: Components, product: Product, factor: str
 
 
 def _pinned_slots(relations: Relations, state: Components, axis: int) -> Bools:
-    root, size = relations.table.find(axis), relations.table.sizes[axis]
-    start = state.start.get(root)
-    if start is None:
-        return np.ones(size, bool)
-    return ~state.free[state.labels[start : start + size]]
+    labels = _labels(relations, state, axis)
+    return np.ones(relations.table.sizes[axis], bool) if labels is None else ~state.free[labels]
 
 
 def _carry(relations: Relations, state: Components, product: Product, carriers: frozenset[str]) -> None:
@@ -136,7 +154,7 @@ def _carry(relations: Relations, state: Components, product: Product, carriers: 
         )
     for factor, axis in product.factors.items():
         if factor not in carriers:
-            text = f"the other factor of its product carries the cut at `{cause}`"
+            text = f"`{cause}` makes it a part of a larger axis, whose other part is cut instead"
             table.pin(axis, Reason(text=product.fixed.get(factor) or text, rank=6, node=cause))
 
 
@@ -148,7 +166,9 @@ def _blocked_by(relations: Relations, state: Components, product: Product, term:
     if not known:
         return Reason(text=f"no factor of it can be cut at `{cause}`", rank=6, node=cause)
     plainest = min(known, key=lambda reason: reason.rank)
-    return Reason(text=f"{plainest.text}, by way of `{cause}`", rank=6, node=cause)
+    if _BY_WAY in plainest.text:  # the product nearest to the cause is enough
+        return plainest
+    return Reason(text=f"{plainest.text}{_BY_WAY}`{cause}`", rank=6, node=cause)
 
 
 def _pin_of(relations: Relations, state: Components, axis: int) -> Reason | None:
@@ -156,10 +176,9 @@ def _pin_of(relations: Relations, state: Components, axis: int) -> Reason | None
     root = relations.table.find(axis)
     if root in relations.table.pinned:
         return relations.table.pinned[root]
-    start = state.start.get(root)
-    if start is None:
+    labels = _labels(relations, state, axis)
+    if labels is None:
         return _ONLY_SLOT
-    labels = state.labels[start : start + relations.table.sizes[axis]]
     reasons = [state.reasons[label] for label in labels.tolist() if label in state.reasons]
     return min(reasons, key=lambda reason: reason.rank) if len(reasons) == len(labels) else None
 

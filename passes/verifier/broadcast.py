@@ -9,14 +9,21 @@ from __future__ import annotations
 import onnx_ir
 
 from prunec.ir.diagnostics import Place, VerificationError
-from prunec.ir.facts import Facts, infer_facts
+from prunec.ir.facts import Facts
 from prunec.ir.module import Module
 from prunec.ir.ops.elementwise import Elementwise
 from prunec.ir.registry import find_op
 
 
-def check_broadcasts(pass_name: str, before: Module, after: Module, facts: Facts) -> int:
+def check_broadcasts(pass_name: str, before: Module, after: Module, facts: Facts, old_facts: Facts) -> int:
     """Compare the broadcasting of every elementwise op of ``after`` with that of the same op of ``before``.
+
+    Args:
+        pass_name: the pass, for messages.
+        before: the module before the pass.
+        after: the module after it.
+        facts: facts of ``after``.
+        old_facts: facts of ``before``.
 
     Returns:
         How many ops were compared.
@@ -24,7 +31,6 @@ def check_broadcasts(pass_name: str, before: Module, after: Module, facts: Facts
     Raises:
         VerificationError: an op broadcasts on an axis on which it did not.
     """
-    old_facts = infer_facts(before.model)
     old = {n.outputs[0].name: broadcast_axes(n, old_facts) for n in before.graph if _is_elementwise(n)}
     compared = 0
     for node in after.graph:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir
 
+from prunec.ir.facts import Facts
 from prunec.ir.module import Module, opset_of
 from prunec.ir.op import Op
 from prunec.ir.rule import Index, Rule
@@ -42,18 +43,21 @@ class Reference:
     kept: Mapping[str, Mapping[int, Index]]
 
 
-def make_reference(module: Module, step: Step, options: CouplingOptions | None = None) -> Reference:
+def make_reference(
+    module: Module, step: Step, options: CouplingOptions | None = None, facts: Facts | None = None
+) -> Reference:
     """Turn a module into the masked reference of a step.
 
     Args:
         module: the module before the step; it is changed in place.
         step: what was removed.
         options: of the dependency analysis that the step was made with.
+        facts: facts of the module, where they are at hand already.
 
     Raises:
         UserError: the step does not fit the module.
     """
-    coupling = analyse(module.model, options=options)
+    coupling = analyse(module.model, facts, options=options)
     builder = _Builder(module.model, coupling, components_of(step, coupling))
     kept = builder.kept_slots()
     return Reference(equivalence=builder.build(), kept=kept)
@@ -72,6 +76,9 @@ class _Builder:
         for operand in list(relations.table.operands):
             if is_parameter(operand.value, self.coupling.facts):
                 self._zero(operand)
+        for node, rule in list(relations.rules.items()):
+            if not any(rule.inputs):
+                self._zero_made(node, rule)
         restricted = [
             self._restrict(node, relations.ops[node], rule) for node, rule in list(relations.rules.items())
         ]
@@ -116,6 +123,28 @@ class _Builder:
         constant = self._constant(onnx_ir.Tensor(array, dtype=tensor.dtype))
         for node, position in zeroed:
             node.replace_input_with(position, constant)
+
+    def _zero_made(self, node: onnx_ir.Node, rule: Rule) -> None:
+        """Weights that a node makes out of nothing (``ConstantOfShape``) are zeroed behind it."""
+        ops = self.coupling.relations.ops
+        for position, result in enumerate(node.outputs):
+            zeroed = [u for u in result.uses() if u.node not in ops or u.idx in ops[u.node].zeroed]
+            current = result
+            for axis in range(len(rule.outputs[position] or ())):
+                kept = self._mask(self.coupling.relations.numbers[node, "out", position] + axis)
+                current = current if kept is None else self._masked(current, result, axis, kept)
+            for use in zeroed:
+                use.node.replace_input_with(use.idx, current)
+
+    def _masked(self, value: onnx_ir.Value, like: onnx_ir.Value, axis: int, kept: Bools) -> onnx_ir.Value:
+        """The value with zeros in the slots of an axis that go; ``like`` has its rank and type."""
+        shape = [1] * len(self.coupling.facts.shapes[like])
+        shape[axis] = len(kept)
+        dtype = onnx_ir.DataType(self.coupling.facts.types.get(like, onnx_ir.DataType.FLOAT))
+        mask = self._constant(onnx_ir.Tensor(kept.reshape(shape).astype(dtype.numpy()), dtype=dtype))
+        masked = self._insert(value.producer(), "Mul", [value, mask], {}, before=False)
+        self.coupling.facts.constant.update({masked} if like in self.coupling.facts.constant else ())
+        return masked
 
     def _constant(self, tensor: onnx_ir.TensorProtocol) -> onnx_ir.Value:
         self.count += 1
@@ -173,11 +202,7 @@ class _Builder:
             {"axis": axis},
             before=False,
         )
-        shape = [1] * len(self.coupling.facts.shapes[result])
-        shape[axis] = len(kept)
-        dtype = onnx_ir.DataType(self.coupling.facts.types.get(result, onnx_ir.DataType.FLOAT))
-        mask = self._constant(onnx_ir.Tensor(kept.reshape(shape).astype(dtype.numpy()), dtype=dtype))
-        masked = self._insert(spread.producer(), "Mul", [spread, mask], {}, before=False)
+        masked = self._masked(spread, result, axis, kept)
         for use in users:
             use.node.replace_input_with(use.idx, masked)
 

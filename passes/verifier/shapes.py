@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import onnx
 
 from prunec.ir.diagnostics import VerificationError
-from prunec.ir.facts import Facts, infer_facts
+from prunec.ir.facts import Facts
 from prunec.ir.module import Module
 from prunec.ir.proto import weights_of, without_weights
 from prunec.ir.wire import SMALLEST_WEIGHT
@@ -38,10 +38,9 @@ def check_shapes(
     return compared
 
 
-def unchanged_shapes(before: Module) -> dict[str, tuple[int, ...]]:
+def unchanged_shapes(before: Facts) -> dict[str, tuple[int, ...]]:
     """What a pass that removes nothing promises: every computed value that is left has the shape it had."""
-    shapes = infer_facts(before.model).shapes
-    return {v.name: shape for v, shape in shapes.items() if v.name and not v.is_initializer()}
+    return {v.name: shape for v, shape in before.shapes.items() if v.name and not v.is_initializer()}
 
 
 def _compare(pass_name: str, facts: Facts, predicted: Mapping[str, tuple[int, ...]]) -> int:

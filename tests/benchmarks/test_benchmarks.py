@@ -14,6 +14,7 @@ import onnx
 import pytest
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
+PAGES = (FOLDER / "README.md", FOLDER.parent / "docs" / "coverage.md")
 SCRIPTS = sorted(path for path in FOLDER.glob("*.py") if "def main()" in path.read_text())
 NET = """
 <ir_version: 9, opset_import: ["" : 17]>
@@ -69,26 +70,47 @@ def test_analysis_sets_the_peer_beside_it(models: Path, tmp_path: Path) -> None:
     run("analysis.py", models, "--runs", 1, "--check", code=1)
 
 
-def test_equivalence(models: Path, tmp_path: Path) -> None:
-    (row,) = rows("equivalence.py", models, "--check", out=tmp_path / "out.json")
-    assert (row["verdict"], row["kept"]) == ("masked", 0.5)
-    assert row["error"] < 1e-5 < row["change"]
+def test_zoo(models: Path, tmp_path: Path) -> None:
+    (row,) = rows("zoo.py", models, out=tmp_path / "out.json")
+    assert (row["nodes"], row["verdict"], row["groups"], row["proven"]) == (3, "ok", 1, "masked")
+    assert (row["kept_shares"], row["prunable"], row["prunable_shares"]) == (
+        "0.50 / 0.50 / 1.00",
+        1,
+        "0.50 / 0.50 / 1.00",
+    )
+    assert row["error"] < 1e-5 < row["runs"]["0.5"]["change"]
+    assert row["why"] == "50%: graph input `x`; 50%: graph output `y`"
 
 
-def test_equivalence_tells_bad_models_from_failures(models: Path, tmp_path: Path) -> None:
-    (models / "bad.onnx").write_bytes(b"not a model")
-    (listed, _) = rows("equivalence.py", models, out=tmp_path / "out.json")
-    assert listed["verdict"] == "exit 2"
-    assert listed["reason"] == "this is a text file, not a binary ONNX file"
-    run("equivalence.py", models, "--check", code=1)
-    (models / "INDEX.json").write_text(json.dumps([{"name": "bad", "ort_run": "no"}]))
-    (listed, _) = rows("equivalence.py", models, "--check", out=tmp_path / "out.json")
-    assert listed["verdict"] == "refused, as listed"
+def test_zoo_tells_bad_models_from_failures(models: Path, tmp_path: Path) -> None:
+    broken = (models / "net.onnx").read_bytes().replace(b"Relu", b"Rehu")
+    (models / "bad.onnx").write_bytes(broken)
+    (models / "text.onnx").write_text("not a model")
+    bad, _, text = rows("zoo.py", models, out=tmp_path / "out.json")
+    assert [bad["verdict"], text["verdict"]] == ["refused by ONNX Runtime"] * 2
+    assert "Rehu" in bad["why"]
+    assert text["why"] == "this is a text file, not a binary ONNX file"
 
 
-def test_equivalence_stops_what_takes_too_long(models: Path, tmp_path: Path) -> None:
-    (row,) = rows("equivalence.py", models, "--seconds", 0.05, out=tmp_path / "out.json")
-    assert row["verdict"] == "time limit"
+def test_zoo_fails_where_a_model_that_runs_does_not_compile(models: Path, tmp_path: Path) -> None:
+    index = [{"name": "net", "ort_run": "ok", "weights": "trained"}]
+    (models / "INDEX.json").write_text(json.dumps(index))
+    printed = run("zoo.py", models).stdout
+    assert "1 of the 1 models that ONNX Runtime runs compile" in printed
+    assert "1 of 1 trained models lose at least 30% of their prunable parameters at ratio 0.5" in printed
+    for option, limit, verdict in (("--seconds", 0.05, "timeout"), ("--gibibytes", 0.01, "memory")):
+        out = tmp_path / f"{verdict}.json"
+        assert "0 of the 1 models" in run("zoo.py", models, option, limit, "--json", out, code=1).stdout
+        (row,) = json.loads(out.read_text())["rows"]
+        assert row["verdict"] == verdict
+
+
+def test_zoo_writes_its_table_into_a_page(models: Path, tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("<!-- results: out.json -->\n<!-- end -->\n")
+    run("zoo.py", models, "--json", tmp_path / "out.json", "--markdown", page)
+    assert "| net | 3 | ok |" in page.read_text()
+    assert "give --json FILE too" in run("zoo.py", models, "--markdown", page, code=2).stderr
 
 
 def test_compile(models: Path, tmp_path: Path) -> None:
@@ -145,13 +167,16 @@ def test_tables_of_a_page_are_written_anew(models: Path, tmp_path: Path) -> None
     assert run("report.py", "--markdown", tmp_path / "a.json").stdout.strip() in page.read_text()
 
 
-def test_results_in_the_readme_are_those_that_are_stored(tmp_path: Path) -> None:
-    page = FOLDER / "README.md"
-    copy = tmp_path / "README.md"
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_results_on_a_page_are_those_that_are_stored(page: Path, tmp_path: Path) -> None:
+    copy = tmp_path / page.parent.name / page.name
+    copy.parent.mkdir()
     copy.write_text(page.read_text())
-    (tmp_path / "results").symlink_to(FOLDER / "results")
+    (tmp_path / "benchmarks").mkdir(exist_ok=True)
+    (tmp_path / "benchmarks" / "results").symlink_to(FOLDER / "results")
     run("report.py", "--readme", copy)
     assert copy.read_text() == page.read_text()
+    assert "<!-- results: " in page.read_text()
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)

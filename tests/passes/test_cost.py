@@ -112,3 +112,12 @@ def test_the_cost_falls_with_the_channels() -> None:
     }
     assert result.cost_after.parameters == sum(map(prod, kept.values())) + 2
     assert result.cost_after.macs == sum(map(prod, kept.values())) * 64
+
+
+def test_weights_that_only_a_nested_graph_reads_count() -> None:
+    text = "net (float[N,4] x, bool go) => (float[N,5] y) <float[4,5] w, float[5] b> { y = If (go) < "
+    text += "then_branch = yes () => (float[N,5] t) { t = Gemm(x, w, b) }, "
+    text += "else_branch = no () => (float[N,5] e) { e = MatMul(x, w) } > }"
+    cost = cost_of(graph(text))
+    assert (cost.parameters, cost.macs) == (25, 0)
+    assert [(layer.op_type, layer.weight) for layer in cost.layers] == [("If", ("w", (4, 5)))]

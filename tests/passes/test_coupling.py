@@ -82,7 +82,7 @@ TWO = "<float[4,3,1] w1, float[5,4,1] w2>"
         (f"net (float[N,3,8] x) => (float[N,5,8] y, int64[N,1,8] i) {TWO} "
          "{ a = Conv(x, w1) i = ArgMax<axis=1>(a) y = Conv(a, w2) }", "ArgMax ranks its slots"),
         (f"net (float[N,3,8] x, int64[4] i) => (float[N,5,8] y) {TWO} "
-         "{ a = Conv(x, w1) b = Gather<axis=1>(a, i) y = Conv(b, w2) }", "its slots are looked up by computed indices"),
+         "{ a = Conv(x, w1) b = Gather<axis=1>(a, i) y = Conv(b, w2) }", "Gather looks it up by indices that are computed at run time"),
         ("net (float[N,3,8] x) => (float[N,5,8] y) <float[4,3,1] w1, float[5,6,1] w2, int64[6] p = {0,1,0,0,1,0}> "
          "{ a = Conv(x, w1) b = Pad(a, p) y = Conv(b, w2) }", "an axis that Pad pads"),
         ("net (float[2,3,8] x) => (float[4,5,4] y) <float[12,3,1] w1, float[5,12,1] w2, int64[3] s = {3, 8, 8}, "

@@ -16,6 +16,7 @@ from prunec.ir.diagnostics import UserError
 from prunec.ir.module import Module
 from prunec.passes.analyses import Analyses
 from prunec.passes.base import Context, Contract, Outcome, Pass
+from prunec.passes.coupling.options import CouplingOptions
 from prunec.passes.prune_channels import PruneChannels
 
 PRUNE = "prune-channels{ratio=0.5 round-to=1}"
@@ -32,8 +33,10 @@ class Touch(Pass):
 
     def run(self, module: Module, context: Context) -> Outcome:
         a = context.analyses
-        self.seen.append((id(a.facts()), id(a.coupling()), id(a.cost()), id(a.coupling("head-dim"))))
-        held.extend([a.facts(), a.coupling(), a.cost(), a.coupling("head-dim")])
+        self.seen.append(
+            (id(a.facts()), id(a.coupling()), id(a.cost()), id(a.coupling(CouplingOptions(unit="head-dim"))))
+        )
+        held.extend([a.facts(), a.coupling(), a.cost(), a.coupling(CouplingOptions(unit="head-dim"))])
         return Outcome(changed=self.says, preserved=self.kept)
 
 
@@ -75,8 +78,8 @@ def test_analyses_are_kept_where_a_pass_preserved_them(kept: set[str], says: boo
 def test_an_analysis_is_made_once() -> None:
     analyses = Analyses(coupled("heads"))
     assert analyses.facts() is analyses.facts()
-    assert analyses.coupling() is analyses.coupling("head")
-    assert analyses.coupling() is not analyses.coupling("head-dim")
+    assert analyses.coupling() is analyses.coupling(CouplingOptions())
+    assert analyses.coupling() is not analyses.coupling(CouplingOptions(unit="head-dim"))
     assert analyses.coupling().facts is analyses.facts()
 
 

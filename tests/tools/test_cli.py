@@ -32,6 +32,7 @@ class FakeCost:
 @dataclass(frozen=True)
 class FakeSource:
     size: int
+    data: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
