@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
-from conformance.network import Draw, Network, case
+from conformance.network import Draw, Network, add, case
 
 
 def _one(d: Draw, *, operands: str = "", more: str = "", unequal: bool = False) -> Network:
@@ -223,20 +225,22 @@ def attention_of_the_standard_on_split_heads(d: Draw) -> Network:
     )
 
 
-@case
-def rotary_embedding(d: Draw) -> Network:
-    """Of both domains, on merged and on split heads."""
+ROTATIONS = {
+    "standard": "r = RotaryEmbedding<num_heads={h}>(q, cos, sin, i)",
+    "contrib": "r = com.microsoft.RotaryEmbedding<num_heads={h}>(q, i, cos, sin)",
+    "contrib without heads": "r = com.microsoft.RotaryEmbedding(q, i, cos, sin)",
+    "split heads": "t = Reshape(q, parts) u = Transpose<perm=[0,2,1,3]>(t) v = RotaryEmbedding(u, cos, sin, i)"
+    " w = Transpose<perm=[0,2,1,3]>(v) r = Reshape(w, join)",
+}
+"""RotaryEmbedding of both domains, on merged and on split heads."""
+
+
+def _rotary(d: Draw, rotation: str) -> Network:
     h, size, s = d.even(2, 4), d.one(4, 8), d.size(3, 5)
-    rotation = d.one(
-        f"r = RotaryEmbedding<num_heads={h}>(q, cos, sin, i)",
-        f"r = com.microsoft.RotaryEmbedding<num_heads={h}>(q, i, cos, sin)",
-        "r = com.microsoft.RotaryEmbedding(q, i, cos, sin)",
-        "t = Reshape(q, parts) u = Transpose<perm=[0,2,1,3]>(t) v = RotaryEmbedding(u, cos, sin, i)"
-        " w = Transpose<perm=[0,2,1,3]>(v) r = Reshape(w, join)",
-    )
+    after = {"num_heads": h // 2}
     return Network(
         text=f"""(float[2,{s},3] x) => (float[2,{s},5] y) {{
-            q = MatMul(x, wq) {rotation}
+            q = MatMul(x, wq) {rotation.format(h=h)}
             c = com.microsoft.MultiHeadAttention<num_heads={h}>(r, r, r) y = MatMul(c, w2) }}""",
         weights=f"float[3,{h * size}] wq, float[9,{size // 2}] cos, float[9,{size // 2}] sin, "
         f"float[{h * size},5] w2",
@@ -247,6 +251,9 @@ def rotary_embedding(d: Draw) -> Network:
         },
         opset=23,
         cut="wq w2",
-        attributes={"c": {"num_heads": h // 2}}
-        | ({"r": {"num_heads": h // 2}} if rotation.startswith("r") and "num_heads" in rotation else {}),
+        attributes={"c": after} | ({"r": after} if "num_heads" in rotation else {}),
     )
+
+
+for _name, _rotation in ROTATIONS.items():
+    add(f"rotary embedding, {_name}", partial(_rotary, rotation=_rotation))

@@ -30,8 +30,15 @@ LAYERS = {
 
 
 def _network(d: Draw, *, opset: int, layers: str, nodes: str, more: str, after: str) -> Network:
-    c, length = d.even(4, 8), d.even(4, 6)
-    sizes = {"C": c, "L": length, "H": c // 2, "D": 2 * c, "M": length - 1, "S": length * length}
+    c, length = (d.one(8, 16) if "$B" in more else d.even(4, 8)), d.even(4, 6)
+    sizes = {
+        "C": c,
+        "L": length,
+        "H": c // 2,
+        "D": 2 * c,
+        "Q": 4 * c,
+        "B": c // 4,
+    }
     text, weights = LAYERS[layers]
     weights = f"{weights}, {more}"
     refused = after.removeprefix("refused: ") if after.startswith("refused") else ""

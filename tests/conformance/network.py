@@ -24,7 +24,7 @@ class Network:
     Attributes:
         text: inputs, outputs and nodes: ``(float[2,3] x) => (float[2,5] y) { y = MatMul(x, w) }``.
         weights: the constants as ``float[4,3] w, uint8[4] q``, filled at random (see ``constant``) where they
-            are not given as ``int64[2] axes={0;1}``.
+            are not given, as ``int64[2] axes={0;1}`` or ``int64[4] i={range}``.
         arrays: further constants with their contents.
         opset: version of the default domain.
         cut: names of the constants that must lose slots.
@@ -53,9 +53,13 @@ class Network:
             shape = tuple(int(n) for n in axes.split(",") if n)
             made[name] = constant(kind, shape, name, seed)
             if given:
-                made[name] = (
-                    np.array([float(n) for n in given.split(";")]).reshape(shape).astype(made[name].dtype)
+                array = (
+                    np.arange(shape[0])
+                    if given == "range"
+                    else np.array([float(n) for n in given.split(";")])
                 )
+                array = np.full(shape, array.item()) if array.size == 1 else array.reshape(shape)
+                made[name] = array.astype(made[name].dtype)
         return graph(f"net {self.text}", opset=self.opset, **made, **self.arrays)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx_ir
 import pytest
 from conformance import CASES, Draw, Network
 from core_graphs import node_of, outputs, reasons, weights
@@ -10,6 +11,7 @@ from core_graphs import node_of, outputs, reasons, weights
 import prunec
 from prunec.ir.module import Module
 from prunec.ir.probes import probe_feeds
+from prunec.ir.registry import OPS, find_op
 
 SEEDS = range(4)
 
@@ -39,3 +41,23 @@ def test_half_of_everything_goes(name: str, seed: int) -> None:
     for value, array in outputs(result.module, probe_feeds(result.module)).items():
         assert np.isfinite(array).all(), value
         assert np.ptp(array) > 1e-3, f"{value} is constant"
+
+
+WITHOUT_KERNEL = {
+    ("com.microsoft", "BiasAdd"),
+    ("com.microsoft", "BiasSplitGelu"),
+    ("com.microsoft", "GroupNorm"),
+    ("com.microsoft", "SkipGroupNorm"),
+}
+"""Ops that ONNX Runtime runs on a GPU only; their rules are in ``op_rules.txt``."""
+
+MAKE_NOTHING_TO_CUT = {"Bernoulli", "DFT", "EyeLike", "Multinomial", "RandomNormal", "RandomUniform", "STFT"}
+"""Refused ops that do not fit between two layers."""
+
+
+def test_every_registered_op_is_in_a_network() -> None:
+    assert find_op(onnx_ir.node("Relu", [])) is not None  # fills the registry
+    networks = (CASES[name](Draw(seed, name)).build(seed) for name in CASES for seed in SEEDS)
+    seen = {(node.domain, node.op_type) for module in networks for node in module.graph}
+    expected = {key for key in OPS if key[0] in ("", "com.microsoft")}
+    assert expected - seen == WITHOUT_KERNEL | {("", name) for name in MAKE_NOTHING_TO_CUT}
