@@ -44,6 +44,11 @@ class DataFiles:
         """Bytes of all data files together."""
         return sum(len(content) for content in self._maps.values())
 
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """Real paths of all data files."""
+        return tuple(self._maps)
+
     def tensor(self, tensor: onnx_ir.ExternalTensor) -> onnx_ir.TensorProtocol:
         """The same tensor as a view of its mapped file; nothing is read.
 

@@ -73,7 +73,8 @@ def _load_file(path: Path) -> Module:
         refuse_foreign_format(content, path)
         split = _split(content, path)
         module = _from_proto(_parse(split.skeleton, path), files, content=content, split=split)
-    module.source = Source(name=str(path), path=path, sha256=digest, size=len(content) + files.size)
+    size = len(content) + files.size
+    module.source = Source(name=str(path), path=path, sha256=digest, size=size, data=files.paths)
     return module
 
 
@@ -95,7 +96,9 @@ def _open(path: Path) -> Bytes:
 def _closest_file(path: Path) -> str:
     try:
         there = sorted(
-            entry.name for entry in path.parent.iterdir() if entry.name.endswith((".onnx", *TEXT_SUFFIXES))
+            entry.name
+            for entry in path.parent.iterdir()
+            if entry.name.endswith((".onnx", *TEXT_SUFFIXES)) and entry.is_file()
         )
     except OSError:
         return f"there is no folder {path.parent} either"
@@ -110,7 +113,7 @@ def _split(content: Bytes, path: Path) -> Split:
             _refuse(path, f"this is not an ONNX file: {error}", ["export the model to ONNX first"])
         _refuse(
             path,
-            f"the file is cut off: it has {len(content):,} bytes, {error.missing:,} more are missing",
+            f"the file is cut off: it has {len(content):,} bytes, at least {error.missing:,} more are missing",
             ["the download or copy did not finish (or this is not an ONNX file); repeat it"],
         )
 

@@ -17,12 +17,14 @@ class Source:
         path: the file, or None for a model made in memory.
         sha256: hash of the main file's bytes (None for a model made in memory).
         size: bytes of the main file and its external data together (None for a model made in memory).
+        data: real paths of the files that hold its external data.
     """
 
     name: str = "<memory>"
     path: Path | None = None
     sha256: str | None = None
     size: int | None = None
+    data: tuple[Path, ...] = ()
 
 
 @dataclass(slots=True)

@@ -8,16 +8,16 @@ one. A crash at any point leaves a model that loads: the old one or the new one.
 
 from __future__ import annotations
 
-import contextlib
 import os
-import secrets
-from collections.abc import Callable, Iterator
+import re
+from itertools import count
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, NoReturn
 
 import onnx
 import onnx_ir
 
+from prunec.ir.atomic import real_target, replace_file
 from prunec.ir.diagnostics import Place, UserError
 from prunec.ir.external import buffer_of, map_file
 from prunec.ir.formats import TEXT_SUFFIXES
@@ -54,15 +54,15 @@ def save(module: Module, path: str | os.PathLike[str], *, external_data: bool | 
             source.
         path: the file; a name that ends in ``.onnxtxt`` or ``.onnx.txt`` gives ONNX text with the weights in
             it, any other binary ONNX.
-        external_data: whether weights go to a file of their own, ``NAME.data`` (``NAME.2.data`` while the
-            model being replaced still uses that one). None means where the source had them there, or where
-            they are more than one ONNX file can hold.
+        external_data: whether weights go to a file of their own, ``NAME.data`` (``NAME.2.data`` and so on
+            while the model being replaced still uses that one, or where it belongs to something else). None
+            means where the source had them there, or where they are more than one ONNX file can hold.
 
     Raises:
         UserError: the folder does not exist or cannot be written, the disk is full, or the weights do not fit
             into the form that was asked for.
     """
-    target = Path(path)
+    target = real_target(Path(path))
     if target.is_dir():
         _refuse(
             target,
@@ -78,7 +78,7 @@ def save(module: Module, path: str | os.PathLike[str], *, external_data: bool | 
             _save_external(module, target)
         else:
             pieces = to_pieces(module)
-            _replace(target, lambda stream: stream.writelines(pieces))
+            replace_file(target, lambda stream: stream.writelines(pieces))
     except OSError as error:
         raise UserError(
             f"cannot write the file: {error.strerror or error}", place=Place(file=str(target))
@@ -116,7 +116,7 @@ def _save_text(module: Module, target: Path, external_data: bool | None) -> None
             "save as .onnx",
         )
     content = onnx.printer.to_text(to_proto(module)).encode()
-    _replace(target, lambda stream: stream.writelines([content]))
+    replace_file(target, lambda stream: stream.writelines([content]))
 
 
 def _save_external(module: Module, target: Path) -> None:
@@ -129,10 +129,22 @@ def _save_external(module: Module, target: Path) -> None:
         end = offsets[name] + tensor.nbytes
     placed = {name: (data.name, offset) for name, offset in offsets.items()}
     content = without_weights(module.model, placed).SerializeToString()
-    _replace(data, lambda stream: _write_weights(stream, weights, offsets))
-    _replace(target, lambda stream: stream.writelines([content]))
-    for name in before & {_data_name(target, 1), _data_name(target, 2)} - {data.name}:
-        target.with_name(name).unlink(missing_ok=True)
+    replace_file(data, lambda stream: _write_weights(stream, weights, offsets))
+    replace_file(target, lambda stream: stream.writelines([content]))
+    for name in before - {data.name}:
+        old = target.with_name(name)
+        if re.fullmatch(rf"{re.escape(target.name)}(\.\d+)?\.data", name) and not _reads(module, target, old):
+            old.unlink(missing_ok=True)
+
+
+def _reads(module: Module, target: Path, data: Path) -> bool:
+    """Whether a model that stays as it is has its weights in a file: the source, unless it is replaced."""
+    source = module.source
+    return (
+        source.path is not None
+        and source.path.resolve() != target.resolve()
+        and data.resolve() in source.data
+    )
 
 
 def _data_name(target: Path, number: int) -> str:
@@ -140,9 +152,9 @@ def _data_name(target: Path, number: int) -> str:
 
 
 def _free_data_name(target: Path, used: set[str]) -> Path:
-    """``NAME.data``, or the next name that the model being replaced does not use."""
-    number = next(number for number in (1, 2, 3) if _data_name(target, number) not in used)
-    return target.with_name(_data_name(target, number))
+    """``NAME.data``, or the next name that neither the model being replaced uses nor another file has."""
+    names = (target.with_name(_data_name(target, number)) for number in count(1))
+    return next(path for path in names if path.name not in used and not path.exists())
 
 
 def _data_files_of(target: Path) -> set[str]:
@@ -163,37 +175,6 @@ def _write_weights(
     for name, tensor in weights.items():
         stream.write(b"\0" * (offsets[name] - stream.tell()))
         stream.write(bytes_of(tensor))
-
-
-def _replace(target: Path, write: Callable[[IO[bytes]], None]) -> None:
-    """Write a file under a temporary name in the same folder, flush it to the disk, and rename it."""
-    with _temporary(target) as temporary:
-        with temporary.open("xb") as stream:
-            write(stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(target)
-    _flush_folder(target.parent)
-
-
-@contextlib.contextmanager
-def _temporary(target: Path) -> Iterator[Path]:
-    """A fresh name beside ``target``; whatever is left under it at the end is removed."""
-    path = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        yield path
-    finally:
-        path.unlink(missing_ok=True)
-
-
-def _flush_folder(folder: Path) -> None:
-    """Make a rename last through a power cut; systems that cannot open folders do it by themselves."""
-    with contextlib.suppress(PermissionError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def _refuse(path: Path, message: str, help: str) -> NoReturn:

@@ -10,12 +10,13 @@ eq. 4); ``random`` is the baseline that every criterion has to beat.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 import numpy as np
 import onnx_ir
 from numpy.typing import NDArray
 
+from prunec.ir.diagnostics import UserError
 from prunec.ir.module import opset_of
 from prunec.ir.site import Site
 from prunec.passes.coupling.groups import Coupling, Group, Member
@@ -39,11 +40,32 @@ class Importance:
         self._norms: dict[tuple[onnx_ir.Value, int, int], Floats] = {}
 
     def score(self, group: Group) -> Floats:
-        """Importance of every unit of a group, not normalised; larger means keep."""
+        """Importance of every unit of a group, not normalised; larger means keep.
+
+        Raises:
+            UserError: a weight that counts is NaN or infinite.
+        """
         if self.criterion == "random":
             return self.rng.random(group.units)
-        if self.criterion == "fpgm":
-            return self._distance(group)
+        scores = self._distance(group) if self.criterion == "fpgm" else self._sum(group)
+        if not np.isfinite(scores).all():
+            self._refuse(group)
+        return scores
+
+    def _refuse(self, group: Group) -> NoReturn:
+        """Say which weights cannot be judged, and how many of their elements are to blame."""
+        names = {member.name: self._array(member) for member in self._judged(group)}
+        counts = {name: int(np.count_nonzero(~np.isfinite(array))) for name, array in names.items()}
+        broken = [f"`{name}` holds {count:,} NaN or infinite" for name, count in counts.items() if count]
+        raise UserError(
+            f"the importance of group {group.id} is not a number: {'; '.join(broken) or 'its weights overflow'}",
+            help=[
+                "these weights are broken: look at the training or the export",
+                f"to prune the rest: prune-channels{{ignore={next(iter(names))}}}",
+            ],
+        )
+
+    def _sum(self, group: Group) -> Floats:
         power = 2 if self.criterion == "l2" else 1
         total = np.zeros(group.units)
         for member in self._judged(group):
@@ -83,8 +105,12 @@ class Importance:
         if key not in self._norms:
             array = self._array(member)
             others = tuple(a for a in range(array.ndim) if a != member.axis)
-            squares = np.square(array) if power == 2 else np.abs(array)
-            self._norms[key] = squares.sum(axis=others, dtype=np.float64)
+            with np.errstate(over="ignore"):
+                squares = np.square(array) if power == 2 else np.abs(array)
+            sums = squares.sum(axis=others, dtype=np.float64)
+            if power == 2 and not np.isfinite(sums).all():  # beyond 1e19 the square is no float32 any more
+                sums = np.square(array, dtype=np.float64).sum(axis=others)
+            self._norms[key] = sums
         return self._norms[key]
 
     def _sum_by_unit(self, member: Member, values: Floats, units: int) -> Floats:

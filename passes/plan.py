@@ -18,13 +18,12 @@ every group has a line of its own, so that plans compare line by line::
 from __future__ import annotations
 
 import json
-import os
-import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from prunec.ir.atomic import real_target, replace_file
 from prunec.ir.diagnostics import Place, UserError
 
 SCHEMA = "prunec.plan/1"
@@ -147,7 +146,8 @@ class Plan:
             UserError: the file cannot be written.
         """
         try:
-            _write_atomically(Path(path), self.to_json())
+            content = self.to_json().encode()
+            replace_file(real_target(Path(path)), lambda stream: stream.write(content))
         except OSError as error:
             reason = (error.strerror or str(error)).lower()
             raise UserError(f"cannot write the plan: {reason}", place=Place(file=str(path))) from error
@@ -185,15 +185,3 @@ def _tensor_data(tensor: TensorCut) -> dict[str, Any]:
 
 def _dump(data: object) -> str:
     return json.dumps(data, ensure_ascii=False, separators=(",", ":"))
-
-
-def _write_atomically(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        with temporary.open("x", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -50,7 +50,9 @@ class PruneChannels(Pass):
     round_to: int = option(8, help="keep a multiple of this many channels (1: any number)", check=at_least(1))
     min_channels: int = option(1, help="channels that every group keeps at least", check=at_least(1))
     max_ratio: Ratio = option(
-        Ratio(0.9), help="share of one group that may go at most", check=within(0, 1, closed="both")
+        Ratio(0.9),
+        help="share of one group that may go at most (`ratio`, if that is more and `scope=local`)",
+        check=within(0, 1, closed="both"),
     )
     ignore: tuple[str, ...] = option(
         (), help="leave groups alone that touch nodes or tensors of these names (globs)"

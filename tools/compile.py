@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -67,19 +68,22 @@ def compile_model(
     replayed = None if replay is None else Plan.load(replay)
     pipeline = _pipeline(passes, replay, replayed)
     target = default_output(Path(model)) if output is None else Path(output)
+    outputs = [target, *([Path(plan)] if plan else [])]
     if Path(model).exists():  # if not, loading it says so, and names the closest file
         inputs = [model, *([passes] if passes else []), *([replay] if replay else [])]
-        check_outputs(inputs=list(map(Path, inputs)), outputs=[target, *([Path(plan)] if plan else [])])
+        check_outputs(inputs=list(map(Path, inputs)), outputs=outputs)
     with show_progress(verbose=verbose) as progress:
         progress(f"loading {model}")
         module = prunec.load(model)
+        check_outputs(inputs=module.source.data, outputs=outputs)
         result = prunec.run(module, pipeline, verify=verify, seed=seed, replay=replayed, progress=progress)
         progress(f"writing {target}")
         result.save(target)
         if plan is not None:
             result.plan.save(plan)
         size_after = prunec.load(target).source.size
-    _report(result, target, size_after=size_after, verify=verify, show_remarks=remarks)
+    pruning = {p.name for item in pipeline for p in item.expand() if p.contract == "masked"}
+    _report(result, target, size_after=size_after, verify=verify, show_remarks=remarks, pruning=pruning)
 
 
 def _pipeline(passes: str | None, replay: str | None, plan: Plan | None) -> Pipeline:
@@ -96,7 +100,13 @@ def _pipeline(passes: str | None, replay: str | None, plan: Plan | None) -> Pipe
 
 
 def _report(
-    result: Result, target: Path, *, size_after: int | None, verify: bool, show_remarks: bool
+    result: Result,
+    target: Path,
+    *,
+    size_after: int | None,
+    verify: bool,
+    show_remarks: bool,
+    pruning: Collection[str],
 ) -> None:
     """Say what was done, on stderr."""
     from rich.console import Console
@@ -107,6 +117,11 @@ def _report(
         for remark in result.remarks:
             click.echo(str(remark), err=True)
     summary = Summary.of(
-        result, output=str(target), size_after=size_after, verify=verify, remarks_shown=show_remarks
+        result,
+        output=str(target),
+        size_after=size_after,
+        verify=verify,
+        remarks_shown=show_remarks,
+        pruning=pruning,
     )
     Console(stderr=True, highlight=False).print(render_summary(summary), crop=False)

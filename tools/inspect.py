@@ -64,7 +64,9 @@ def inspect_model(
     files = [Path(file) for file in (dot, graphml) if file is not None]
     if files and Path(model).exists():
         check_outputs(inputs=[Path(model)], outputs=files)
-    view = _Inspection(prunec.load(model), unit)
+    module = prunec.load(model)
+    check_outputs(inputs=module.source.data, outputs=files)
+    view = _Inspection(module, unit)
     parts = [
         *([view.groups()] if groups else []),
         *([view.layers()] if layers else []),

@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from prunec.ir.atomic import real_target
 from prunec.ir.diagnostics import Place, UserError
 
 MODEL_SUFFIXES = (".onnx.txt", ".onnxtxt", ".onnx")
@@ -34,6 +35,7 @@ def check_outputs(*, inputs: Sequence[Path], outputs: Sequence[Path]) -> None:
 def _check_writable(output: Path) -> None:
     folder = output.parent
     try:
+        folder = real_target(output).parent
         if output.is_dir():
             _refuse(output, "this output is a folder", [f"give a file name such as {output / 'model.onnx'}"])
         if not folder.is_dir():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -27,6 +27,8 @@ class Summary:
         checked: what was proved, one line for each transform that changed something.
         worst_error: largest relative error of all transforms, None where nothing was compared.
         remarks: number of remarks of each kind that have not been shown.
+        pruned: whether anything was removed, or nothing was meant to be.
+        why_not: the first reasons that pruning passes gave.
     """
 
     output: str
@@ -37,10 +39,19 @@ class Summary:
     checked: tuple[str, ...] = ()
     worst_error: float | None = None
     remarks: Mapping[str, int]
+    pruned: bool = True
+    why_not: tuple[str, ...] = ()
 
     @classmethod
     def of(
-        cls, result: Result, *, output: str, size_after: int | None, verify: bool, remarks_shown: bool
+        cls,
+        result: Result,
+        *,
+        output: str,
+        size_after: int | None,
+        verify: bool,
+        remarks_shown: bool,
+        pruning: Collection[str] = (),
     ) -> Summary:
         """The facts of a finished run.
 
@@ -50,7 +61,9 @@ class Summary:
             size_after: bytes of its files.
             verify: whether verification was on.
             remarks_shown: whether the user has seen the remarks already.
+            pruning: names of the passes of the pipeline that are to remove something.
         """
+        missed = [r for r in result.remarks if r.kind == "missed" and r.origin in pruning]
         hidden = [] if remarks_shown else [remark.kind for remark in result.remarks]
         return cls(
             output=output,
@@ -61,6 +74,8 @@ class Summary:
             checked=tuple(map(str, result.verdicts)),
             worst_error=max((verdict.error for verdict in result.verdicts), default=None),
             remarks={kind: hidden.count(kind) for kind in sorted(set(hidden))},
+            pruned=not pruning or bool(result.plan.steps),
+            why_not=tuple(dict.fromkeys(f"{r.message} ({r.reason})" for r in missed)),
         )
 
 
@@ -80,6 +95,12 @@ def render_summary(summary: Summary) -> RenderableType:
 def _lines(summary: Summary) -> list[str]:
     nothing = "nothing to verify: no pass changed the model" if summary.verify else "not verified"
     lines = [f"verified: {check}" for check in summary.checked] or [nothing]
+    if not summary.pruned:
+        more = len(summary.why_not) - 1
+        why = "".join(f": {text}" for text in summary.why_not[:1]) + (
+            f", and {more} more" if more > 0 else ""
+        )
+        lines.insert(0, f"nothing was removed{why}")
     if summary.worst_error is not None and len(summary.checked) > 1:
         lines.append(f"worst relative error: {summary.worst_error:.1e}")
     if summary.remarks:

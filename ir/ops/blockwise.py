@@ -60,7 +60,7 @@ class Blockwise(Einsum):
         return positions if positions * blocks == size else None
 
     def real(self, site: Site, position: int) -> Array | None:
-        """``(q - zero point) * scale`` for the table, as ``[n, blocks, positions]``."""
+        """``(q - zero point) * scale`` for the table, as ``[..., bytes, numbers in a byte]``."""
         table, scales = site.constant(self.table), site.constant(self.scale)
         if position != self.table or table is None or table.dtype != np.uint8 or scales is None:
             return None
@@ -69,7 +69,7 @@ class Blockwise(Einsum):
         points = self._points(site, bits, scales.shape)
         numbers = unpack(table.reshape(*scales.shape, -1), bits).astype(np.float32)
         values: Array = (numbers - points[..., None]) * scales[..., None]
-        return values
+        return values.reshape(*table.shape, -1)
 
     def _points(self, site: Site, bits: int, shape: tuple[int, ...]) -> Array:
         points = site.constant(self.scale + 1)

@@ -244,6 +244,18 @@ def test_saving_over_its_own_source_keeps_the_weights(tmp_path: Path) -> None:
     assert len(list(tmp_path.glob("*.data"))) == 1
 
 
+def test_data_files_of_others_are_left_alone(tmp_path: Path) -> None:
+    module = load(rich())
+    (tmp_path / "net.onnx.data").write_text("somebody's")
+    save(module, tmp_path / "net.onnx", external_data=True)
+    assert (tmp_path / "net.onnx.data").read_text() == "somebody's"
+    assert (tmp_path / "net.onnx.2.data").exists()
+    # two models over one data file: replacing one of them by a copy of the other keeps the file for that one
+    os.link(tmp_path / "net.onnx", tmp_path / "twin.onnx")
+    save(load(tmp_path / "twin.onnx"), tmp_path / "net.onnx")
+    assert differences(to_proto(load(tmp_path / "twin.onnx")), to_proto(module)) == []
+
+
 def test_saving_does_not_change_the_module(tmp_path: Path) -> None:
     module = load(rich())
     tensors = {name: value.const_value for name, value in module.graph.initializers.items()}

@@ -7,6 +7,7 @@ import pytest
 from core_graphs import coupling_of, graph, weights
 from coupling_graphs import GRAPHS, coupled
 
+from prunec.ir.diagnostics import UserError
 from prunec.ir.module import Module
 from prunec.passes.coupling.groups import Group, Member
 from prunec.passes.importance import Criterion, Importance
@@ -160,3 +161,22 @@ def test_packed_weights_count_with_what_they_stand_for() -> None:
         8 * np.abs(deviations).sum(axis=1) * scale[:, 0] + scale[:, 0]
     )  # the scales themselves count too
     np.testing.assert_allclose(scores(module, "l1"), [expected], rtol=1e-6)
+
+
+@pytest.mark.parametrize("criterion", ["l1", "l2", "fpgm"])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_weights_that_are_no_numbers_are_refused_by_name(criterion: Criterion, value: float) -> None:
+    arrays = {"w": np.ones((4, 8), np.float32), "v": np.ones((8, 4), np.float32)}
+    arrays["w"][1, 2:4] = value
+    text = "net (float[2,4] x) => (float[2,4] y) { h = MatMul(x, w) y = MatMul(h, v) }"
+    coupling = coupling_of(graph(text, **arrays))
+    with np.errstate(all="ignore"), pytest.raises(UserError, match="`w` holds 2 NaN or infinite"):
+        Importance(coupling, criterion).score(coupling.prunable[0])
+
+
+def test_squares_beyond_float32_still_rank() -> None:
+    arrays = {"w": np.full((4, 8), 1e30, np.float32), "v": np.ones((8, 4), np.float32)}
+    arrays["w"][:, 3] = 1e25
+    text = "net (float[2,4] x) => (float[2,4] y) { h = MatMul(x, w) y = MatMul(h, v) }"
+    coupling = coupling_of(graph(text, **arrays))
+    assert np.argmin(Importance(coupling, "l2").score(coupling.prunable[0])) == 3

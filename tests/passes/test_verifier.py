@@ -19,7 +19,7 @@ from prunec.ir.module import Module
 from prunec.ir.registry import OPS, find_op
 from prunec.ir.rule import Rule
 from prunec.passes.verifier.broadcast import broadcast_axes
-from prunec.passes.verifier.compare import coarsest_type, relative_error
+from prunec.passes.verifier.compare import _check, coarsest_type, relative_error
 from prunec.passes.verifier.shapes import strict_inference_error
 
 
@@ -182,7 +182,7 @@ def test_a_step_that_says_something_else_is_refused(monkeypatch: pytest.MonkeyPa
     [
         (change("w1", lambda w: w * np.float32(1.001)), "V013"),
         (bypass("r"), "V013"),
-        (change("b1", lambda b: b[:3]), "V011"),
+        (change("b1", lambda b: b[:3]), "V015"),
     ],
 )
 def test_a_rewrite_that_changes_what_is_computed_is_refused(fault: Fault, code: str) -> None:
@@ -372,3 +372,22 @@ def test_the_verify_pass_refuses_inconsistent_shapes() -> None:
     with pytest.raises(VerificationError, match="shape inference rejects the graph") as caught:
         prunec.run(module, "verify")
     assert caught.value.code == "V010"
+
+
+def test_a_weight_that_a_constant_node_holds_is_no_result() -> None:
+    """Where a dead ReLU ends the graph, intermediate values are compared; a folded weight is none of them."""
+    text = """net (float[2,1,4,4] x) => (float[2,2,4,4] y)
+        <float[2] g, float[2] b, float[2] m, float[2] var, float big = {1000.0}> {
+        w = Constant <value = float[2,1,1,1] {3.0, 5.0}> () s = Neg (x) c = Conv (s, w)
+        n = BatchNormalization (c, g, b, m, var) d = Sub (n, big) y = Relu (d) }"""
+    result = prunec.run(graph(text), "fold-norm")
+    assert result.changed and "intermediate values" in str(result.verdicts[0])
+
+
+@pytest.mark.parametrize(("error", "help"), [(1.2e-4, "can be rounding"), (1e-3, "this is a bug in prunec")])
+def test_an_error_just_above_the_tolerance_may_be_rounding(error: float, help: str) -> None:
+    values = {"y": np.float32([1, 0.5])}
+    module = graph("net (float[2] x) => (float[2] y) { y = Relu (x) }")
+    with pytest.raises(VerificationError) as caught:
+        _check("p", values, {"y": values["y"] * np.float32(1 + error)}, module, "output")
+    assert help in caught.value.render()

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import stat
 from pathlib import Path
 
 import numpy as np
@@ -63,3 +65,42 @@ def test_a_plan_for_another_model_is_the_users_mistake(
     assert command.run(["net.onnx", "--replay", "plan.json", "-o", "again.onnx"]) == 2
     assert "other.weight" in capsys.readouterr().err
     assert not Path("again.onnx").exists()
+
+
+def test_external_weights_of_the_input_are_never_overwritten(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = onnx.load("net.onnx")
+    onnx.save(model, "big.onnx", save_as_external_data=True, location="small.onnx.data", size_threshold=0)
+    weights = Path("small.onnx.data").read_bytes()
+    base = ["big.onnx", "-p", "prune-channels"]
+    assert command.run([*base, "-o", "small.onnx"]) == 0
+    assert Path("small.onnx.data").read_bytes() == weights
+    onnx.checker.check_model("small.onnx", full_check=True)
+    capsys.readouterr()
+    for option in ("-o", "--plan"):
+        assert command.run([*base, option, "small.onnx.data"]) == 2
+        assert "small.onnx.data: this output would overwrite an input" in capsys.readouterr().err
+    assert Path("small.onnx.data").read_bytes() == weights
+
+
+def test_an_output_that_is_no_file_is_refused_before_any_work(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    os.mkfifo("pipe")
+    for arguments in (["net.onnx", "-p", "verify", "-o", "pipe"], ["inspect", "net.onnx", "--dot", "pipe"]):
+        assert command.run(arguments) == 2
+        assert "error: pipe: this is a device or a pipe, not a file\n" in capsys.readouterr().err
+    assert stat.S_ISFIFO(Path("pipe").stat().st_mode)
+
+
+def test_where_nothing_is_removed_the_summary_says_so_and_why(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command.run(["net.onnx", "-p", "prune-channels{ignore=c1}", "-o", "same.onnx"]) == 0
+    shown = capsys.readouterr().err
+    why = "nothing can be pruned in this model (no group passes the filters `ignore` and `only`)"
+    assert f"nothing was removed: {why}\n" in shown and shown.endswith("wrote same.onnx\n")
+    assert command.run(["net.onnx", "-p", "prune-channels", "-o", "small.onnx"]) == 0
+    assert command.run(["net.onnx", "-p", "verify", "-o", "same.onnx"]) == 0
+    assert "nothing was removed" not in capsys.readouterr().err
