@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import prod
 
 from prunec.ir.rule import Rule
 
@@ -114,8 +113,3 @@ class Layout:
 
 def _name(position: int) -> str:
     return chr(ord("a") + position) if position < 26 else f"f{position}"
-
-
-def linear_stride(sizes: Sequence[int], position: int) -> int:
-    """How many slots of a product axis one step of the factor at ``position`` covers."""
-    return prod(sizes[position + 1 :])

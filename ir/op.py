@@ -44,9 +44,9 @@ class Cut(Protocol):
     def set_numbers(self, values: Mapping[str, int]) -> None:
         """Replace integer attributes."""
 
-    def gather(self, vectors: Mapping[int, Index]) -> None:
-        """Replace the node by gathers from its first input: per axis the slots of the cut input to take, in
-        order.
+    def gather(self, vectors: Mapping[int, Index], *, instead: bool) -> None:
+        """Gather from the first input, ``instead`` of the node or in front of it: per axis the slots of the cut
+        input to take, in order.
         """
 
 

@@ -209,22 +209,26 @@ class Cutter:
 
     def gather(self, node: onnx_ir.Node, source: onnx_ir.Value, vectors: Mapping[int, Index]) -> None:
         """Replace a node by gathers from ``source``, one an axis; the name of its output stays."""
-        result, current = node.outputs[0], source
-        gathers = []
-        for axis, vector in vectors.items():
-            index = self.new_constant(f"{result.name}_index", vector.astype(np.int64))
-            gathers.append(
-                onnx_ir.node(
-                    "Gather", [current, index], {"axis": axis}, name=self.fresh(f"{node.name}_gather")
-                )
-            )
-            current = gathers[-1].outputs[0]
-            current.name, current.type = self.fresh(f"{result.name}_gathered"), result.type
-        self.model.graph.insert_before(node, gathers)
+        result = node.outputs[0]
+        current = self.gathered(node, source, vectors)
         name = result.name
         onnx_ir.convenience.replace_all_uses_with(result, current, replace_graph_outputs=True)
         result.name = self.fresh(f"{name}_replaced")
         current.name, current.shape = name, result.shape
+
+    def gathered(
+        self, node: onnx_ir.Node, source: onnx_ir.Value, vectors: Mapping[int, Index]
+    ) -> onnx_ir.Value:
+        """What gathers from ``source``, one an axis, make; they are inserted before ``node``."""
+        result, current = node.outputs[0], source
+        for axis, vector in vectors.items():
+            index = self.new_constant(f"{result.name}_index", vector.astype(np.int64))
+            name = self.fresh(f"{node.name}_gather")
+            gather = onnx_ir.node("Gather", [current, index], {"axis": axis}, name=name)
+            self.model.graph.insert_before(node, [gather])
+            current = gather.outputs[0]
+            current.name, current.type = self.fresh(f"{result.name}_gathered"), result.type
+        return current
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,8 +315,11 @@ class NodeCut:
         for name, value in values.items():
             self.node.attributes[name] = onnx_ir.AttrInt64(name, value)
 
-    def gather(self, vectors: Mapping[int, Index]) -> None:
-        """Replace the node by gathers from its first input."""
+    def gather(self, vectors: Mapping[int, Index], *, instead: bool) -> None:
+        """Gather from the first input, in the place of the node or in front of it."""
         source = self.node.inputs[0]
         assert source is not None
-        self.cutter.gather(self.node, source, vectors)
+        if instead:
+            self.cutter.gather(self.node, source, vectors)
+        else:
+            self.node.replace_input_with(0, self.cutter.gathered(self.node, source, vectors))

@@ -102,9 +102,11 @@ class Slice(Movement):
             return
         new = {axis: windows[axis] if v is None else as_slice(v) for axis, v in vectors.items()}
         if None in new.values():
-            cut.gather({axis: vector for axis, vector in vectors.items() if vector is not None})
-            return
-        set_slice(site, cut, {axis: window for axis, window in new.items() if window is not None})
+            gathered = {axis: vector for axis, vector in vectors.items() if vector is not None}
+            cut.gather(gathered, instead=len(gathered) == len(windows))
+            new = {axis: window for axis, window in windows.items() if axis not in gathered}
+        if new:
+            set_slice(site, cut, {axis: window for axis, window in new.items() if window is not None})
 
 
 def as_slice(vector: Index) -> slice | None:

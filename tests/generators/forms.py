@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import prod
 from typing import Any
 
@@ -54,9 +54,15 @@ def split(b: Builder, x: Value, sizes: Sequence[int], axis: int, kind: str = "")
 
 def slice_axis(b: Builder, x: Value, axis: int, start: int, end: int, step: int = 1) -> Value:
     """``x[..., start:end:step, ...]`` on one axis."""
-    bounds = [[start], [end], _maybe_negative(b, [axis], len(x.shape)), [step]]
+    return slice_axes(b, x, {axis: (start, end, step)})
+
+
+def slice_axes(b: Builder, x: Value, windows: Mapping[int, tuple[int, int, int]]) -> Value:
+    """``x[..., start:end:step, ...]`` on several axes at once."""
+    starts, ends, steps = zip(*windows.values(), strict=True)
+    bounds = [starts, ends, _maybe_negative(b, list(windows), len(x.shape)), steps]
     operands = [b.const(np.array(item, np.int64)) for item in bounds]
-    return b.op("Slice", x, *(operands[:3] if step == 1 and b.chance(0.5) else operands))
+    return b.op("Slice", x, *(operands[:3] if set(steps) == {1} and b.chance(0.5) else operands))
 
 
 def pad(b: Builder, x: Value, axis: int, before: int, after: int, mode: str = "constant") -> Value:

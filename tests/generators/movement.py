@@ -6,7 +6,18 @@ from collections.abc import Callable
 
 import numpy as np
 from generators.builder import BATCH, Builder, Value
-from generators.forms import pad, reduce, reshape, shape_of, slice_axis, split, squeeze, transpose, unsqueeze
+from generators.forms import (
+    pad,
+    reduce,
+    reshape,
+    shape_of,
+    slice_axes,
+    slice_axis,
+    split,
+    squeeze,
+    transpose,
+    unsqueeze,
+)
 from generators.registry import block
 from generators.sources import convert, linear, with_multiple
 
@@ -66,11 +77,14 @@ def split_gate(b: Builder) -> None:
 
 @block("slice")
 def slice_block(b: Builder) -> None:
-    """Some channels: a range, every second one, or all in reverse."""
+    """Some channels: a range, every second one, or all in reverse; at times some positions too, backwards."""
     x = with_multiple(b, b.pick(), 4)
     c, far = x.channels, 2**31 - 1
     ranges = [(1, c, 1), (0, -1, 1), (0, far, 2), (1, c, 2), (-1, -far, -1), (c // 2, far, 1), (-2, -far, -2)]
-    b.keep(slice_axis(b, x, x.axis, *b.choose(ranges)))
+    windows = {x.axis: b.choose(ranges)}
+    if x.space and x.shape[x.space[0]] > 2 and b.chance(0.3):
+        windows = {x.space[0]: (-1, -3, -1), **windows}
+    b.keep(slice_axes(b, x, windows))
 
 
 @block("gather")

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prunec.ir.layout import Layout, linear_stride
+from prunec.ir.layout import Layout
 from prunec.ir.rule import Rule
 
 
@@ -90,10 +90,6 @@ def test_more_than_26_atoms_have_names() -> None:
     rule = follow((2,) * 30).rule()
     assert len(set(rule.sizes)) == 30
     assert rule.outputs == rule.inputs
-
-
-def test_linear_stride() -> None:
-    assert [linear_stride([4, 3, 5], i) for i in range(3)] == [15, 5, 1]
 
 
 @st.composite

@@ -39,6 +39,11 @@ CUT: dict[str, Module] = {
         more=f"int64[1] s = {{3}}, int64[1] e = {{{FAR}}}, int64[1] x2 = {{1}}, int64[1] p = {{-1}}",
         columns=4,
     ),
+    "channels that are no slice any more beside a backward slice": between(
+        "b = Slice(a, s, e, x2, p)",
+        more="int64[2] s = {-1, 1}, int64[2] e = {-3, 8}, int64[2] x2 = {2, 1}, int64[2] p = {-1, 1}",
+        columns=7,
+    ),
     "group norm with a scale per channel": between(
         "b = GroupNormalization<num_groups=2>(a, s, t)", opset=21, more="float[8] s, float[8] t"
     ),
