@@ -146,9 +146,11 @@ def publish(report: Report, options: argparse.Namespace) -> None:
 
 
 def refresh(page: Path) -> None:
-    """Write the tables of a page anew, from the results beside it."""
+    """Write the tables of a page anew, from the results beside it; one without results stays as it is."""
 
     def table(match: re.Match[str]) -> str:
+        if not (page.parent / match[2]).exists():
+            return match[0]
         return f"{match[1]}\n{Report.load(page.parent / match[2]).markdown()}\n{match[3]}"
 
     page.write_text(_PLACE.sub(table, page.read_text()))

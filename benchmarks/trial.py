@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import suppress
 from pathlib import Path
 from time import perf_counter, process_time
 from typing import TYPE_CHECKING, Any
@@ -65,35 +66,51 @@ def _proofs(before: Module, result: Result) -> dict[str, Any]:
         "proven": " + ".join(dict.fromkeys(verdict.equivalence for verdict in proofs)),
         "error": max(verdict.error for verdict in result.verdicts),
         "witnesses": last.witnesses,
-        "change": _change(before, result.module, last.batch),
+        "change": _change(before, result.module),
     }
     if row["change"] <= row["error"] and not row["witnesses"]:
         row["verdict"] = "vacuous"
     return row
 
 
-def _change(before: Module, after: Module, batch: int) -> float:
+def _change(before: Module, after: Module) -> float:
     """Largest relative difference of an output that the cut makes."""
-    from prunec.ir.execute import Runner, probe_feeds
+    from prunec.ir.execute import Runner
     from prunec.passes.verifier.compare import relative_error
 
-    feeds = probe_feeds(before, batch=batch)
-    expected, actual = Runner(before).run(feeds), Runner(after).run(feeds)
+    feeds, expected = _first_run(before)
+    actual = Runner(after).run(feeds)
     return max(relative_error(actual[name], array) for name, array in expected.items())
 
 
+def _first_run(module: Module) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Inputs and outputs at the first of the verifier's sizes that a model accepts."""
+    from prunec.ir.diagnostics import PrunecError
+    from prunec.ir.execute import Runner, probe_feeds
+    from prunec.ir.sizes import symbol_sizes
+    from prunec.passes.verifier.compare import PROBE_SIZES
+
+    runner = Runner(module)
+    for batch, spatial, other in PROBE_SIZES:
+        sizes = symbol_sizes(module.graph, batch=batch, spatial=spatial, other=other)
+        feeds = probe_feeds(module, sizes=sizes)
+        with suppress(PrunecError):
+            return feeds, runner.run(feeds)
+    raise SystemExit("the verifier ran a model that accepts none of its sizes")
+
+
 def _kept(module: Module, result: Result, pipeline: str) -> dict[str, Any]:
-    """Shares of the parameters, and of those that a group can remove, that are left."""
+    """What is left of the parameters that pruning found, and of those that a group can remove."""
     survey = _before_pruning(module, pipeline)
     before, after = survey.cost.parameters, result.cost_after.parameters
     row: dict[str, Any] = {
-        "parameters": result.cost_before.parameters,
+        "parameters": before,
         "parameters_after": after,
         "groups": len(survey.groups),
         "pinned": [_pinned(pinned, before) for pinned in _main_reasons(survey)],
     }
-    if result.cost_before.parameters:
-        row["kept"] = after / result.cost_before.parameters
+    if before:
+        row["kept"] = after / before
     if survey.prunable:
         row["prunable"] = survey.prunable / before
         row["prunable_kept"] = 1 - (before - after) / survey.prunable

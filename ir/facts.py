@@ -93,6 +93,8 @@ def infer_facts(model: onnx_ir.Model) -> Facts:
     Shapes that inference cannot tell (custom ops, data-dependent sizes) come from running the model once on
     probe inputs, and are missing where that fails too.
     """
+    from prunec.ir.dependence import mark_dependent
+
     facts = _Walk(model, symbol_sizes(model.graph, other=8)).run()
     if _missing(model.graph, facts):  # sequences of 8 do not suit every model; 1 mostly does
         facts = min(
@@ -103,6 +105,7 @@ def infer_facts(model: onnx_ir.Model) -> Facts:
         # Sizes that nothing divides: padding to a multiple of 32 is 0 for both 64 and 96, yet no constant.
         odd = _Walk(model, symbol_sizes(model.graph, batch=3, spatial=67, other=13)).run(probe=False)
         _mark_dynamic(facts, odd, complete=False)
+        mark_dependent(model.graph, facts)
     return facts
 
 

@@ -96,7 +96,9 @@ def _open(path: Path) -> Bytes:
 def _closest_file(path: Path) -> str:
     try:
         there = sorted(
-            entry.name for entry in path.parent.iterdir() if entry.name.endswith((".onnx", *TEXT_SUFFIXES))
+            entry.name
+            for entry in path.parent.iterdir()
+            if entry.name.endswith((".onnx", *TEXT_SUFFIXES)) and entry.is_file()
         )
     except OSError:
         return f"there is no folder {path.parent} either"
@@ -111,7 +113,7 @@ def _split(content: Bytes, path: Path) -> Split:
             _refuse(path, f"this is not an ONNX file: {error}", ["export the model to ONNX first"])
         _refuse(
             path,
-            f"the file is cut off: it has {len(content):,} bytes, {error.missing:,} more are missing",
+            f"the file is cut off: it has {len(content):,} bytes, at least {error.missing:,} more are missing",
             ["the download or copy did not finish (or this is not an ONNX file); repeat it"],
         )
 

@@ -192,7 +192,7 @@ def _check_acyclic(nodes: Sequence[onnx.NodeProto], scope: Scope) -> None:
         graphlib.TopologicalSorter(before).prepare()
     except graphlib.CycleError as error:
         cycle = list(dict.fromkeys(error.args[1]))
-        path = " -> ".join(label_of(nodes[index]) for index in cycle[:6])
+        path = " -> ".join(label_of(nodes[index]) for index in error.args[1][:7])
         scope.fail(
             f"{len(cycle)} nodes depend on each other in a cycle: {path}", node=label_of(nodes[cycle[0]])
         )

@@ -70,6 +70,7 @@ class NormFolder:
         kind = _kind(node)
         if kind is None or not self._wanted(node, kind):
             return
+        name = label(node)  # before its output takes another name
         try:
             done = self._fold(node, kind)
         except CannotFold as error:
@@ -80,10 +81,10 @@ class NormFolder:
         self.statistics[f"{kind} found"] += 1
         if done:
             self.statistics[f"{kind} folded"] += 1
-            self._remarks.passed("fold-norm", f"`{label(node)}` is folded into {done}", node=label(node))
+            self._remarks.passed("fold-norm", f"`{name}` is folded into {done}", node=name)
         else:
             self._remarks.analysis(
-                "fold-norm", f"`{label(node)}` has nothing to fold: gamma is 1, beta 0", node=label(node)
+                "fold-norm", f"`{name}` has nothing to fold: gamma is 1, beta 0", node=name
             )
 
     def _fold(self, node: onnx_ir.Node, kind: Kind) -> str | None:
@@ -184,7 +185,10 @@ class NormFolder:
         return done
 
     def _fold_ahead(self, norm: onnx_ir.Node, axis: int, affine: Affine) -> str:
-        """Fold ``affine`` into every layer behind ``norm``: all of them or, on CannotFold, none."""
+        """Fold ``affine`` into every layer behind ``norm``: all of them or, on CannotFold, none.
+
+        The values on the way lack ``affine`` then and take other names: a name means what it meant or is gone.
+        """
         feeds = consumers_of(norm, axis, affine, self._constants)
         names = ", ".join(f"`{label(linear.node)}`" for linear, _ in feeds)
         rewrites = [
@@ -193,6 +197,8 @@ class NormFolder:
         ]
         for rewrite in rewrites:
             rewrite.apply(self._constants)
+        for value in _between(norm, {linear.node for linear, _ in feeds}):
+            value.name = self._constants.fresh(f"{value.name}_unscaled")
         return f"{names} behind it"
 
     def _remove(self, node: onnx_ir.Node) -> None:
@@ -201,6 +207,15 @@ class NormFolder:
             raise ValueError(f"{node.name} is in no graph")
         graph.remove(node, safe=True)
         self._constants.discard(*inputs)
+
+
+def _between(norm: onnx_ir.Node, ends: set[onnx_ir.Node]) -> list[onnx_ir.Value]:
+    """The output of ``norm``, and what is made of it on the way to the nodes ``ends``."""
+    found = [norm.outputs[0]]
+    for value in found:  # grows while it is read
+        readers = dict.fromkeys(use.node for use in value.uses())
+        found += [node.outputs[0] for node in readers if node not in ends and node.outputs[0] not in found]
+    return found
 
 
 def _kind(node: onnx_ir.Node) -> Kind | None:

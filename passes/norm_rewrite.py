@@ -44,9 +44,11 @@ class Rewrite:
         return cls(linear=linear, kernel=kernel, bias=bias)
 
     def apply(self, constants: Constants) -> None:
-        """Change the graph."""
-        node, slot = self.linear.node, self.linear.bias
+        """Change the graph; what stands between a layer and its Add takes another name, as it changes too."""
+        node, slot, inner = self.linear.node, self.linear.bias, self.linear.node.outputs[0]
         name = bias_name(node)  # before the weight takes another name
+        if inner is not self.linear.output:
+            inner.name = constants.fresh(f"{inner.name}_no_bias")
         if self.kernel is not None:
             constants.replace(node, 1, self.kernel)
         if self.bias is None:

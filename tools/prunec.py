@@ -17,6 +17,7 @@ Nothing heavy is imported here: ``prunec --help`` and every mistake in a pipelin
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import sys
@@ -183,18 +184,23 @@ def run(arguments: Sequence[str]) -> int:
     except (click.Abort, KeyboardInterrupt):
         return _failed("error: interrupted", INTERRUPT_EXIT_CODE, debug=debug)
     except BrokenPipeError:
-        # The reader of our output went away; the flush at exit must not complain about it either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return PIPE_EXIT_CODE
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            return _bug(error, debug=debug)
+        _drop_output()
+        return _failed(f"error: cannot write the output: {os.strerror(error.errno).lower()}", 2, debug=debug)
     except Exception as error:  # noqa: BLE001  (the last resort: whatever gets here is a bug of ours)
-        detail = (str(error).splitlines() or [""])[0]
-        message = f"error: internal error: {type(error).__name__}: {detail}; please report"
-        return _failed(message, BUG_EXIT_CODE, debug=debug)
+        return _bug(error, debug=debug)
 
 
 def main() -> None:
-    """Entry point of the console script."""
-    sys.exit(run(sys.argv[1:]))
+    """Entry point of the console script; a stream that the caller closed is as good as none."""
+    with Path(os.devnull).open("w", encoding="utf-8") as nowhere:
+        sys.stdout = sys.stdout or nowhere
+        sys.stderr = sys.stderr or nowhere
+        sys.exit(run(sys.argv[1:]))
 
 
 def _invoke(arguments: Sequence[str]) -> int:
@@ -205,6 +211,17 @@ def _invoke(arguments: Sequence[str]) -> int:
         cli.invoke(context)
     sys.stdout.flush()
     return 0
+
+
+def _drop_output() -> None:
+    """Send what is still buffered nowhere: the flush at exit must not complain about it once more."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _bug(error: Exception, *, debug: bool) -> int:
+    detail = (str(error).splitlines() or [""])[0]
+    message = f"error: internal error: {type(error).__name__}: {detail}; please report"
+    return _failed(message, BUG_EXIT_CODE, debug=debug)
 
 
 def _failed(message: str, code: int, *, debug: bool) -> int:

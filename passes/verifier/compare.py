@@ -247,11 +247,16 @@ def _take(array: Array, slots: Mapping[int, Index]) -> Array:
 
 
 def _is_weak(array: Array) -> bool:
-    """Whether an output varies so little that equality is no evidence."""
-    if array.dtype.kind not in "f" or array.size < 2:
+    """Whether an output says so little that equality is no evidence: it is empty, has nothing finite, hardly
+    varies, or holds decisions (an ArgMax) and no numbers.
+    """
+    if array.dtype.kind in "iub" or not array.size:
+        return True
+    if array.dtype.kind != "f":
         return False
     numbers = array.astype(np.float64)
-    return bool(np.isfinite(numbers).all() and np.ptp(numbers) < FLOOR)
+    numbers = numbers[np.isfinite(numbers)]
+    return not numbers.size or (array.size > 1 and float(np.ptp(numbers)) < FLOOR)
 
 
 def relative_error(actual: Array, expected: Array) -> float:

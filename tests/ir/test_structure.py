@@ -47,7 +47,7 @@ def _map_output(proto: onnx.ModelProto) -> None:
             "initializer `w` is defined more than once",
         ),
         (lambda p: p.graph.input.append(p.graph.input[0]), "graph input `x` is defined more than once"),
-        (_cycle, "2 nodes depend on each other in a cycle"),
+        (_cycle, "2 nodes depend on each other in a cycle: mm -> act -> mm"),
         (_subgraph_reads_nothing, "`Relu` reads `nowhere`"),
         (
             lambda p: p.graph.output.add(name="nowhere"),

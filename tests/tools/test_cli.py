@@ -439,6 +439,30 @@ def test_a_closed_pipe_is_no_error() -> None:
     assert (found.returncode, found.stderr) == (command.PIPE_EXIT_CODE, "")
 
 
+def test_a_full_disk_behind_the_output_is_no_bug_of_ours() -> None:
+    code = (
+        "import errno, os, sys; from prunec.tools import prunec\n"
+        "def full(arguments): raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))\n"
+        "prunec._invoke = full; sys.exit(prunec.run(['passes']))"
+    )
+    paths = [str(Path(path).resolve()) for path in sys.path if path]
+    found = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+        capture_output=True,
+        text=True,
+    )
+    assert (found.returncode, found.stdout) == (2, "")
+    assert found.stderr == "error: cannot write the output: no space left on device\n"
+
+
+@pytest.mark.parametrize("stream", [1, 2])
+def test_a_stream_that_the_caller_closed_is_no_error(stream: int) -> None:
+    example = Path(__file__).parents[2] / "examples" / "digits.onnx"
+    found = prunec_process("inspect", str(example), preexec_fn=lambda: os.close(stream))
+    assert (found.returncode, found.stderr) == (0, "")
+
+
 @pytest.mark.parametrize("arguments", [["--help"], ["passes"], ["net.onnx", "-p", "prune{"], ["x", "--foo"]])
 def test_nothing_heavy_is_imported_before_there_is_work(arguments: list[str]) -> None:
     heavy = ["numpy", "onnx", "onnx_ir", "onnxruntime", "scipy", "torch", "rich", "networkx"]
