@@ -31,6 +31,9 @@ Array = NDArray[Any]
 #: Arrays larger than this are data, not shape arithmetic.
 SMALL = 4096
 
+#: Sizes of a sequence to try until all shapes are known (filters over audio need hundreds), each with two to compare.
+LENGTHS = ((8, 12, 13), (1, 12, 13), (512, 768, 781))
+
 #: Common ops of shape arithmetic that make nothing large of a few small inputs, whatever those hold.
 _BOUNDED = frozenset(
     {"Add", "And", "Cast", "Ceil", "Concat", "Div", "Equal", "Floor", "Gather", "Greater", "Identity", "Less"}
@@ -95,23 +98,35 @@ def infer_facts(model: onnx_ir.Model) -> Facts:
     """
     from prunec.ir.dependence import mark_dependent
 
-    facts = _Walk(model, symbol_sizes(model.graph, other=8)).run()
-    if _missing(model.graph, facts):  # sequences of 8 do not suit every model; 1 mostly does
-        facts = min(
-            facts, _Walk(model, symbol_sizes(model.graph)).run(), key=lambda f: _missing(model.graph, f)
-        )
-    if symbol_sizes(model.graph):
-        _mark_dynamic(facts, _Walk(model, symbol_sizes(model.graph, batch=2, spatial=96, other=12)).run())
+    graph = model.graph
+    facts, (second, odd) = _first_walk(model)
+    if symbol_sizes(graph):
+        _mark_dynamic(facts, _Walk(model, symbol_sizes(graph, batch=2, spatial=96, other=second)).run())
         # Sizes that nothing divides: padding to a multiple of 32 is 0 for both 64 and 96, yet no constant.
-        odd = _Walk(model, symbol_sizes(model.graph, batch=3, spatial=67, other=13)).run(probe=False)
-        _mark_dynamic(facts, odd, complete=False)
-        mark_dependent(model.graph, facts)
+        other = _Walk(model, symbol_sizes(graph, batch=3, spatial=67, other=odd)).run(probe=False)
+        _mark_dynamic(facts, other, complete=False)
+        mark_dependent(graph, facts)
     return facts
 
 
+def _first_walk(model: onnx_ir.Model) -> tuple[Facts, tuple[int, int]]:
+    """The walk that tells most shapes, and the two lengths to compare it with."""
+    found: list[tuple[Facts, tuple[int, int]]] = []
+    tried: list[SymbolSizes] = []
+    for length, second, odd in LENGTHS:
+        sizes = symbol_sizes(model.graph, other=length)
+        if sizes not in tried:
+            tried.append(sizes)
+            found.append((_Walk(model, sizes).run(), (second, odd)))
+        if not _missing(model.graph, found[-1][0]):
+            break
+    return min(found, key=lambda pair: _missing(model.graph, pair[0]))
+
+
 def _missing(graph: onnx_ir.Graph, facts: Facts) -> int:
-    """How many values have no known shape."""
-    return sum(1 for node in graph for o in node.outputs if o.name and o not in facts.shapes)
+    """How many values have no known shape, or one of no elements, as from a kernel longer than its input."""
+    computed = (o for node in graph for o in node.outputs if o.name and o not in facts.constant)
+    return sum(min(facts.shapes.get(o, (0,)), default=1) <= 0 for o in computed)
 
 
 def _mark_dynamic(facts: Facts, other: Facts, *, complete: bool = True) -> None:

@@ -13,6 +13,7 @@ def register_all() -> None:
         elementwise,
         indexing,
         movement,
+        qlinear,
         quantised,
         recurrent,
         relayout,
@@ -20,5 +21,5 @@ def register_all() -> None:
     )
 
     core = (einsum, elementwise, movement, relayout, indexing, vision)
-    for family in (*core, attention, recurrent, quantised, blockwise, contrib):
+    for family in (*core, attention, recurrent, quantised, qlinear, blockwise, contrib):
         family.register_ops()

@@ -74,6 +74,28 @@ class Movement(Op):
 class Slice(Movement):
     """``y = x[start:end:step]`` per axis, from attributes (opset 1) or inputs."""
 
+    def rule(self, site: Site) -> Rule:
+        """As movement; an axis whose window is only known at run time keeps its slots."""
+        if (axes := self._unknown(site)) is None:
+            return Movement.rule(self, site)
+        data = factors(site.shape(0))
+        rest = tuple(() if axis in axes else term for axis, term in enumerate(data))
+        why = f"{site.node.op_type} takes a part of it that is only known at run time"
+        return Rule(
+            inputs=(data, *[None] * (len(site.node.inputs) - 1)),
+            outputs=(rest,),
+            sizes=sizes(site.shape(0), data),
+            pins=tuple(
+                Pin(operand=(s, 0), axis=axis, reason=why) for axis in sorted(axes) for s in ("in", "out")
+            ),
+        )
+
+    def _unknown(self, site: Site) -> set[int] | None:
+        """The sliced axes, where they are known and their windows are not."""
+        if site.input(3) is None or all(site.number(i) is not None for i in (1, 2)):
+            return None
+        return {axis % len(site.shape(0)) for axis in site.integers(3) or ()}
+
     def vectors(self, site: Site, output: int) -> Mapping[int, Index]:
         """The sliced index vectors."""
         del output
@@ -96,6 +118,8 @@ class Slice(Movement):
         """New starts, ends and steps; a slice whose remaining slots are not evenly spaced cannot be one any
         more.
         """
+        if self._unknown(site) is not None:
+            return
         windows = self._windows(site)
         vectors = {axis: self.new_vector(site, cut, 0, axis) for axis in windows}
         if all(vector is None for vector in vectors.values()):

@@ -61,6 +61,7 @@ def register_ops() -> None:
     grid = Einsum(text="n c *s, n *t x -> n c *t", fixed="*s *t x", why=position)
     for domain in ("", _CONTRIB):
         register("GridSample", grid, domain=domain)
+    register("Crop", Einsum(text="n c *s -> n c *t", fixed="*s *t"))
     regions = Einsum(text="n c *s, r x, r -> r c *t", fixed="n r *s *t x", why="a region or position")
     register("RoiAlign MaxRoiPool", regions)
     deform = DeformConv(

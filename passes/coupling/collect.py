@@ -150,6 +150,7 @@ class _Collector:
         numbers = {(side, i): self._operand(node, side, i) for side, i in sorted(taking_part)}
         self.out.numbers.update({(node, side, i): first for (side, i), first in numbers.items()})
         self._add_rule(node, rule, numbers)
+        self._pin_bystanders(node, rule)
         self._note_contraction(node, op, rule)
 
     def _unknown(self, node: onnx_ir.Node) -> onnx_ir.Value | None:
@@ -183,6 +184,16 @@ class _Collector:
                     first = self._operand(node, side, position)
                     for axis in range(len(shape)):
                         self.out.table.pin(first + axis, reason)
+
+    def _pin_bystanders(self, node: onnx_ir.Node, rule: Rule) -> None:
+        """Computed tensors (and weights of several users) that a rule leaves out keep their shape."""
+        text = f"an operand of {node.op_type} that must keep its shape"
+        for value, operand in zip(node.inputs, rule.inputs, strict=False):
+            shape = self.facts.shape(value)
+            if value is None or operand is not None or shape is None:
+                continue
+            if not is_stored(value, self.facts) or (len(shape) > 1 and len(value.uses()) > 1):
+                self._pin_value(value, Reason(text=text, rank=3, node=node.name))
 
     def _pin_captures(self, node: onnx_ir.Node) -> None:
         """Values of this graph that a nested graph reads keep their shape."""

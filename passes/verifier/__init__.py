@@ -32,6 +32,8 @@ class Verdict:
         error: largest difference of an output, relative to the largest magnitude of that output.
         batch: batch size of the probe inputs.
         witnesses: intermediate values that were compared too, because an output is nearly constant.
+        rounded: both models were run as they are; False where they agree with the rounding of activations to
+            integers left out (a last digit of a float decides there about a whole step).
     """
 
     pass_name: str
@@ -41,6 +43,7 @@ class Verdict:
     error: float
     batch: int
     witnesses: int = 0
+    rounded: bool = True
 
     def __str__(self) -> str:
         against = {
@@ -50,10 +53,11 @@ class Verdict:
                 "the model before it with the removed slices set to zero and statistics over the kept ones"
             ),
         }[self.equivalence]
+        without = "" if self.rounded else ", rounding to integers left out"
         also = f" and {self.witnesses} intermediate values" if self.witnesses else ""
         return (
             f"{self.pass_name}: {self.values} shapes and {self.broadcasts} broadcasts hold; outputs{also} "
-            f"equal {against} (relative error {self.error:.1e}, batch {self.batch})"
+            f"equal {against} (relative error {self.error:.1e}, batch {self.batch}{without})"
         )
 
 
@@ -106,4 +110,5 @@ def verify(
         error=comparison.error,
         batch=comparison.batch,
         witnesses=comparison.witnesses,
+        rounded=comparison.rounded,
     )

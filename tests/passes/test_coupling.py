@@ -11,6 +11,7 @@ import pytest
 from core_graphs import coupling_of, graph, prunable, reasons, units
 from coupling_graphs import GRAPHS, coupled
 
+import prunec
 from prunec.ir.facts import infer_facts
 from prunec.ir.module import Module
 from prunec.passes.coupling.axes import AxisTable, Operand, Reason
@@ -94,6 +95,14 @@ def test_what_pins_a_channel_says_so(text: str, reason: str) -> None:
     module = graph(text)
     assert reason in reasons(module)
     assert not any("@w1:0" in line for line in prunable(module))
+
+
+def test_filters_longer_than_a_short_sequence_are_no_obstacle() -> None:
+    text = "net (float[N,L] x) => (float[N,5,M] y) <float[4,1,64] w1, float[5,4,1] w2, int64[1] one = {1}> "
+    text += "{ u = Unsqueeze(x, one) a = Conv<strides=[16]>(u, w1) y = Conv(a, w2) }"
+    assert prunable(graph(text)) == ["g1 size=4 {@w1:0, @w2:1}"]
+    (verdict,) = prunec.run(graph(text), "prune-channels{round-to=1}").verdicts
+    assert verdict.equivalence == "masked"
 
 
 BRANCH = """net (float[N,3,8] x, bool go) => (float[N,5,8] y) <float[4,3,1] w1, float[6,4,1] w2, float[5,6,1] w3>

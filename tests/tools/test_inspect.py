@@ -155,12 +155,12 @@ def test_weights_behind_dequantisation_belong_to_their_reader(
 
 def test_nothing_to_prune_says_why(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = """# WEIGHTS: w
-    net (float[2,4] x) => (float[2,3] y) <float[4,4] w, bool[4] c = {1,1,1,0}>
-    { h = MatMul(x, w) y = Compress<axis = 1>(h, c) }"""
+    net (float[4,4] x) => (float y) <float[4,4] w>
+    { h = MatMul(x, w) y = Det(h) }"""
     onnx.save(parse_model(text), tmp_path / "net.onnx")
     shown = inspect(capsys, str(tmp_path / "net.onnx"))
-    assert "ops without a rule, which pin what they touch: Compress (1)" in shown
-    assert "Nothing can be pruned" in shown and "op `Compress` has no rule" in shown
+    assert "ops without a rule, which pin what they touch: Det (1)" in shown
+    assert "Nothing can be pruned" in shown and "op `Det` has no rule" in shown
 
 
 @pytest.mark.parametrize(
