@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import platform
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -176,7 +177,9 @@ def test_results_on_a_page_are_those_that_are_stored(page: Path, tmp_path: Path)
     (tmp_path / "benchmarks" / "results").symlink_to(FOLDER / "results")
     run("report.py", "--readme", copy)
     assert copy.read_text() == page.read_text()
-    assert "<!-- results: " in page.read_text()
+    named = re.findall(r"<!-- results: (\S+) -->", page.read_text())
+    assert named
+    assert all((page.parent / name).is_file() for name in named)
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
