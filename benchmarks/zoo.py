@@ -148,7 +148,7 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     yield _record(
         [row for row in known if row["nodes"] >= LARGE],
         lambda row: row["analysis_seconds"] / row["nodes"] * 5000,
-        f"analysis per 5,000 nodes, graphs of {LARGE:,} nodes or more: at most",
+        f"analysis per 5,000 nodes, graphs of {LARGE:,} nodes or more, at most",
         "CPU s",
     )
 
@@ -169,7 +169,7 @@ def _record(
     if not rows:
         return f"{what}: -"
     row = max(rows, key=value)
-    return f"{what}: {value(row):.3g} {unit} ({row['model']})"
+    return f"{what}: {value(row):,.{0 if unit == 'MiB' else 2}f} {unit} ({row['model']})"
 
 
 def listed_facts(file: ModelFile) -> Mapping[str, Any]:
