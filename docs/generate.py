@@ -18,8 +18,8 @@ from pathlib import Path
 from prunec.ir import registry
 from prunec.ir.op import Op
 from prunec.passes.base import Pass
-from prunec.passes.options import OptionField, fields_of
 from prunec.passes.registry import BUILT_IN, load_pass
+from prunec.passes.text.options import OptionField, fields_of
 
 HERE = Path(__file__).parent
 

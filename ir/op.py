@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from math import prod
@@ -51,7 +52,7 @@ class Cut(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Op:
+class Op(ABC):
     """Base of all op families.
 
     Attributes:
@@ -78,13 +79,13 @@ class Op:
     attributes: Mapping[str, str] = field(default_factory=dict)
     shape_input: int | None = None
 
+    @abstractmethod
     def rule(self, site: Site) -> Rule:
         """How the axes of the node's operands are coupled.
 
         Raises:
             RuleError: the node does not have the form that the family describes, or a shape is unknown.
         """
-        raise NotImplementedError(type(self).__name__)
 
     def role(self, position: int) -> Role:
         """What a constant at an input position is to the op."""

@@ -35,7 +35,7 @@ class FoldNorm(Pass):
 
     def run(self, module: Module, context: Context) -> Outcome:
         """Fold every norm that the options allow and that can be folded."""
-        from prunec.passes.norm_folder import NormFolder
+        from prunec.passes.folding.folder import NormFolder
 
         folder = NormFolder(module.model, self, context.remarks)
         changed = folder.run()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from prunec.ir.diagnostics import RemarkLog, UserError
 from prunec.passes.base import Context, Outcome, Pass
 from prunec.passes.plan import Plan, Step
-from prunec.passes.positions import Positions
+from prunec.passes.plan.positions import Positions
 
 if TYPE_CHECKING:
     from prunec.ir.module import Module

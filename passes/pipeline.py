@@ -21,10 +21,10 @@ from typing import Literal
 
 from prunec.ir.diagnostics import Place, UserError
 from prunec.passes.base import Pass
-from prunec.passes.options import build, check_options, format_options
 from prunec.passes.registry import DEFAULT_REGISTRY, Registry
-from prunec.passes.source_text import SourceText
-from prunec.passes.syntax import NESTING_LIMIT, Element, parse_elements
+from prunec.passes.text.options import build, check_options, format_options
+from prunec.passes.text.source import SourceText
+from prunec.passes.text.syntax import NESTING_LIMIT, Element, parse_elements
 
 FILE_LIMIT = 1 << 20
 """Bytes; a longer file is not a pipeline but, most likely, the model."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from prunec.passes.base import Context, Contract, Outcome, Pass, option
 from prunec.passes.checks import at_least, within
-from prunec.passes.option_types import Ratio
+from prunec.passes.text.option_types import Ratio
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from prunec.ir.module import Module
     from prunec.passes.coupling.groups import Coupling, Group
     from prunec.passes.coupling.options import CouplingOptions
-    from prunec.passes.selection import Policy
+    from prunec.passes.pruning.selection import Policy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,9 +66,9 @@ class PruneChannels(Pass):
 
     def run(self, module: Module, context: Context) -> Outcome:
         """Choose units (or take them from the plan being replayed) and cut them out."""
-        from prunec.passes.cutting import Cutter
-        from prunec.passes.selection import removed_components, select
-        from prunec.passes.steps import components_of, make_step
+        from prunec.passes.plan.steps import components_of, make_step
+        from prunec.passes.pruning.cutting import Cutter
+        from prunec.passes.pruning.selection import removed_components, select
 
         coupling = context.analyses.coupling(self._options())
         groups = self._groups(coupling, context)
@@ -112,7 +112,7 @@ class PruneChannels(Pass):
         return CouplingOptions(unit=self.unit, allow_io=self.allow_io)
 
     def _policy(self) -> Policy:
-        from prunec.passes.selection import Policy
+        from prunec.passes.pruning.selection import Policy
 
         return Policy(
             ratio=self.ratio,
@@ -124,7 +124,7 @@ class PruneChannels(Pass):
 
     def _groups(self, coupling: Coupling, context: Context) -> list[Group]:
         """The groups that the name filters let through; says why where there is none."""
-        from prunec.passes.filters import GroupFilter
+        from prunec.passes.pruning.filters import GroupFilter
 
         accept = GroupFilter(
             coupling, ignore=self.ignore, only=self.only, exclude_outputs_of=self.exclude_outputs_of
@@ -141,7 +141,7 @@ class PruneChannels(Pass):
         return groups
 
     def _scores(self, coupling: Coupling, groups: list[Group], context: Context) -> list[NDArray[np.float64]]:
-        from prunec.passes.importance import Importance
+        from prunec.passes.pruning.importance import Importance
 
         importance = Importance(coupling, self.criterion, context.seed)
         return [importance.score(group) for group in groups]

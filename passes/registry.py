@@ -17,7 +17,7 @@ from functools import cache
 
 from prunec.ir.diagnostics import UserError, nearest
 from prunec.passes.base import Pass
-from prunec.passes.source_text import shown
+from prunec.passes.text.source import shown
 
 ENTRY_POINT_GROUP = "prunec.passes"
 

@@ -34,4 +34,4 @@ class Repeat(Pass):
 
     def run(self, module: Module, context: Context) -> Outcome:
         """Not called: whoever runs passes runs those that :meth:`expand` gives."""
-        raise NotImplementedError("run the passes of `expand()` instead")
+        raise TypeError("`repeat` does nothing by itself: run the passes of `expand()`")

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from prunec.ir.diagnostics import UserError
 from prunec.passes.base import Context, Outcome, Pass, option
-from prunec.passes.options import NM, Check, Ratio, at_least, within
 from prunec.passes.pipeline import Pipeline
 from prunec.passes.registry import Registry
+from prunec.passes.text.options import NM, Check, Ratio, at_least, within
 
 if TYPE_CHECKING:
     from prunec.ir.module import Module

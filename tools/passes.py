@@ -11,8 +11,8 @@ import click
 
 from prunec.ir.diagnostics import UserError
 from prunec.passes.base import Pass
-from prunec.passes.options import OptionField, fields_of
 from prunec.passes.registry import load_pass, pass_names
+from prunec.passes.text.options import OptionField, fields_of
 
 CONTRACTS = {
     "same": "verified: computes what its input computed",

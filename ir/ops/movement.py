@@ -9,6 +9,7 @@ comes back unchanged are plain factors. Reshapes and transposes, which mix axes,
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -31,9 +32,9 @@ class Movement(Op):
     position.
     """
 
+    @abstractmethod
     def vectors(self, site: Site, output: int) -> Mapping[int, Index]:
         """Index vectors of the axes on which the op moves something; the other axes pass through."""
-        raise NotImplementedError(type(self).__name__)
 
     def rule(self, site: Site) -> Rule:
         """Factors for the axes that pass through, index maps for the others."""

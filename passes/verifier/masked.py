@@ -26,7 +26,7 @@ from prunec.passes.coupling.groups import Coupling, is_parameter
 from prunec.passes.coupling.options import CouplingOptions
 from prunec.passes.coupling.solve import Bools
 from prunec.passes.plan import Equivalence, Step
-from prunec.passes.steps import components_of
+from prunec.passes.plan.steps import components_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -157,7 +157,7 @@ def test_without_a_fault_nothing_is_refused() -> None:
 
 
 def test_a_step_that_says_something_else_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    from prunec.passes import steps
+    from prunec.passes.plan import steps
 
     honest = steps.make_step
 

@@ -17,8 +17,8 @@ from onnx import ModelProto
 import prunec
 from prunec.ir.module import Module
 from prunec.passes.coupling.groups import Coupling
-from prunec.passes.importance import Importance
-from prunec.passes.selection import Policy, Scope, _apportion, removed_components, select
+from prunec.passes.pruning.importance import Importance
+from prunec.passes.pruning.selection import Policy, Scope, _apportion, removed_components, select
 
 
 def policy(

@@ -16,8 +16,8 @@ from prunec.ir.diagnostics import PrunecError, UserError
 from prunec.ir.module import Module
 from prunec.passes.manager import Result
 from prunec.passes.plan import GroupCut, Plan, Step, TensorCut
-from prunec.passes.selection import removed_components
-from prunec.passes.steps import components_of, make_step
+from prunec.passes.plan.steps import components_of, make_step
+from prunec.passes.pruning.selection import removed_components
 
 TWICE = "prune-channels{ratio=0.3 round-to=1}, prune-channels{ratio=0.4 round-to=1 criterion=random}"
 

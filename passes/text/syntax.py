@@ -20,7 +20,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from prunec.ir.diagnostics import UserError
-from prunec.passes.source_text import SourceText, Token, quoted_if_needed, shown
+from prunec.passes.text.source import SourceText, Token, quoted_if_needed, shown
 
 NESTING_LIMIT = 32
 

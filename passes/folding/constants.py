@@ -8,7 +8,7 @@ import numpy as np
 import onnx_ir
 from numpy.typing import NDArray
 
-from prunec.passes.norm_algebra import CannotFold, FloatArray
+from prunec.passes.folding.algebra import CannotFold, FloatArray
 
 _FOLDABLE = frozenset(
     {

@@ -26,7 +26,7 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
 
 from prunec.passes.checks import Check, within
-from prunec.passes.source_text import Token, quoted_if_needed
+from prunec.passes.text.source import Token, quoted_if_needed
 
 _INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")

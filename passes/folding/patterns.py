@@ -13,9 +13,9 @@ from typing import NamedTuple
 import numpy as np
 import onnx_ir
 
-from prunec.passes.norm_algebra import Affine, CannotFold, FloatArray, elementwise_affine
-from prunec.passes.norm_constants import Constants
-from prunec.passes.norm_layers import CONVOLUTIONS, LINEAR, Linear, label, linear_layer, rank_of
+from prunec.passes.folding.algebra import Affine, CannotFold, FloatArray, elementwise_affine
+from prunec.passes.folding.constants import Constants
+from prunec.passes.folding.layers import CONVOLUTIONS, LINEAR, Linear, label, linear_layer, rank_of
 
 
 class Feed(NamedTuple):

@@ -15,7 +15,7 @@ from prunec.ir.diagnostics import UserError, nearest
 from prunec.passes.coupling.axes import Operand
 from prunec.passes.coupling.groups import Coupling, Group, Member
 from prunec.passes.coupling.solve import Bools
-from prunec.passes.plan import GroupCut, Step, TensorCut
+from prunec.passes.plan.schema import GroupCut, Step, TensorCut
 
 Units = NDArray[np.int64]
 

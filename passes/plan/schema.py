@@ -118,7 +118,7 @@ class Plan:
         Raises:
             UserError: something is missing, unknown, of a wrong type or out of range; the message says where.
         """
-        from prunec.passes.plan_reader import read_plan
+        from prunec.passes.plan.reader import read_plan
 
         return read_plan(text, file)
 

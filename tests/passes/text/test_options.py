@@ -7,8 +7,8 @@ import pytest
 from sample_passes import SAMPLES, Idle, Needy, Odd, Prune, Repeat
 
 from prunec.ir.diagnostics import UserError
-from prunec.passes.options import NM, Check, at_least, check_options, fields_of, format_options, within
 from prunec.passes.pipeline import Pipeline, parse_pipeline
+from prunec.passes.text.options import NM, Check, at_least, check_options, fields_of, format_options, within
 
 
 def parsed(text: str) -> object:

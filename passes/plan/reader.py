@@ -9,8 +9,8 @@ from itertools import pairwise
 from typing import Any, cast, get_args
 
 from prunec.ir.diagnostics import Place, UserError, nearest
-from prunec.passes.plan import SCHEMA, Equivalence, GroupCut, Plan, Step, TensorCut
-from prunec.passes.source_text import shown
+from prunec.passes.plan.schema import SCHEMA, Equivalence, GroupCut, Plan, Step, TensorCut
+from prunec.passes.text.source import shown
 
 
 def read_plan(text: str, file: str) -> Plan:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from prunec.ir.diagnostics import UserError
 from prunec.passes.plan import GroupCut, Step, TensorCut
-from prunec.passes.positions import Positions
+from prunec.passes.plan.positions import Positions
 
 
 def step(*removed: int, name: str = "w", uses: tuple[str, ...] = ()) -> Step:

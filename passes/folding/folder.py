@@ -10,11 +10,11 @@ import numpy as np
 import onnx_ir
 
 from prunec.ir.diagnostics import RemarkLog
-from prunec.passes.norm_algebra import Affine, CannotFold, batch_norm_affine
-from prunec.passes.norm_constants import Constants
-from prunec.passes.norm_layers import Linear, label, rank_of
-from prunec.passes.norm_patterns import consumers_of, elementwise_norm, producer_of
-from prunec.passes.norm_rewrite import Rewrite
+from prunec.passes.folding.algebra import Affine, CannotFold, batch_norm_affine
+from prunec.passes.folding.constants import Constants
+from prunec.passes.folding.layers import Linear, label, rank_of
+from prunec.passes.folding.patterns import consumers_of, elementwise_norm, producer_of
+from prunec.passes.folding.rewrite import Rewrite
 
 if TYPE_CHECKING:
     from prunec.passes.fold_norm import FoldNorm

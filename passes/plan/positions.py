@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prunec.ir.diagnostics import UserError
-from prunec.passes.plan import GroupCut, Step, TensorCut
+from prunec.passes.plan.schema import GroupCut, Step, TensorCut
 
 Index = NDArray[np.int64]
 Key = tuple[str, int, tuple[str, ...]]

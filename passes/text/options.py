@@ -14,9 +14,9 @@ from typing import Any, get_type_hints
 from prunec.ir.diagnostics import UserError, nearest
 from prunec.passes.base import Pass
 from prunec.passes.checks import Check, at_least, within
-from prunec.passes.option_types import NM, OptionType, Ratio, option_type
-from prunec.passes.source_text import SourceText, Token, shown
-from prunec.passes.syntax import RawOption
+from prunec.passes.text.option_types import NM, OptionType, Ratio, option_type
+from prunec.passes.text.source import SourceText, Token, shown
+from prunec.passes.text.syntax import RawOption
 
 __all__ = [
     "NM",

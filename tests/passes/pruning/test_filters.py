@@ -8,7 +8,7 @@ from coupling_graphs import GRAPHS, coupled
 
 from prunec.ir.diagnostics import RemarkLog
 from prunec.ir.module import Module
-from prunec.passes.filters import GroupFilter
+from prunec.passes.pruning.filters import GroupFilter
 
 
 def accepted(module: Module, **patterns: tuple[str, ...]) -> list[str]:

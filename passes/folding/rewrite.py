@@ -8,9 +8,9 @@ import numpy as np
 import onnx_ir
 from numpy.typing import NDArray
 
-from prunec.passes.norm_algebra import LinearWeights, cast_back
-from prunec.passes.norm_constants import Constants
-from prunec.passes.norm_layers import Linear, label
+from prunec.passes.folding.algebra import LinearWeights, cast_back
+from prunec.passes.folding.constants import Constants
+from prunec.passes.folding.layers import Linear, label
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

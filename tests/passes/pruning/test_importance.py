@@ -10,7 +10,7 @@ from coupling_graphs import GRAPHS, coupled
 from prunec.ir.diagnostics import UserError
 from prunec.ir.module import Module
 from prunec.passes.coupling.groups import Group, Member
-from prunec.passes.importance import Criterion, Importance
+from prunec.passes.pruning.importance import Criterion, Importance
 
 SCALES = {
     ("BatchNormalization", 1),

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 
 import onnx_ir
 
-from prunec.passes.norm_algebra import CannotFold, FloatArray, LinearWeights
-from prunec.passes.norm_constants import Constants
+from prunec.passes.folding.algebra import CannotFold, FloatArray, LinearWeights
+from prunec.passes.folding.constants import Constants
 
 CONVOLUTIONS = ("Conv", "ConvTranspose")
 LINEAR = (*CONVOLUTIONS, "Gemm", "MatMul")
