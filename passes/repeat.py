@@ -34,4 +34,5 @@ class Repeat(Pass):
 
     def run(self, module: Module, context: Context) -> Outcome:
         """Not called: whoever runs passes runs those that :meth:`expand` gives."""
+        del module, context
         raise TypeError("`repeat` does nothing by itself: run the passes of `expand()`")

@@ -258,8 +258,6 @@ def test_roles_of_constants(name: str, roles: list[str]) -> None:
     assert [OPS["", name].role(position) for position in range(len(roles))] == roles
 
 
-def test_a_movement_family_without_vectors_is_unfinished() -> None:
-    module = module_of(17, "float[2,6] x", "Relu(x)")
-    site = Site(node_of(module, "y"), infer_facts(module.model), 17)
-    with pytest.raises(NotImplementedError, match="Movement"):
-        Movement().vectors(site, 0)
+def test_a_family_without_a_rule_cannot_be_made() -> None:
+    with pytest.raises(TypeError, match="vectors"):
+        Movement()  # type: ignore[abstract]
