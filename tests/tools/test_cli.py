@@ -211,6 +211,7 @@ def test_output_mistakes_are_found_before_any_work(
     Path("passes.txt").write_text("idle")
     Path("link.onnx").symlink_to("net.onnx")
     PLAN.save("plan.json")
+    Path("kept.onnx").touch(mode=0o444)
     base = ["net.onnx", "-p", "passes.txt"]
     overwrite = "this output would overwrite an input\n  = help: give another name with -o\n"
     cases = {
@@ -230,6 +231,13 @@ def test_output_mistakes_are_found_before_any_work(
             "error: new/plan.json: folder 'new' does not exist\n  = help: mkdir -p 'new'\n"
         ),
         ("-o", "x.onnx", "--plan", "x.onnx"): "error: x.onnx: two outputs have this name\n",
+        ("-o", "-"): (
+            "error: -: a model is not written to standard output\n  = help: give a file name with -o\n"
+        ),
+        ("-o", "kept.onnx"): (
+            "error: kept.onnx: this output exists and is read-only\n"
+            "  = help: give another name, or make it writable\n"
+        ),
     }
     for arguments, expected in cases.items():
         assert error_of(capsys, *base, *arguments) == expected
@@ -270,6 +278,15 @@ def test_a_folder_that_cannot_be_written_is_found_before_any_work(
             ["net.onnx", "-p", "passes.txt"],
             "error: passes.txt: no such file\n"
             "  = help: give the path of a pipeline file, or passes as text such as 'fold-norm, verify'\n",
+        ),
+        (
+            ["net.onnx", "-p", "idle.passes"],
+            "error: idle.passes: no such file\n"
+            "  = help: give the path of a pipeline file, or passes as text such as 'fold-norm, verify'\n",
+        ),
+        (
+            ["", "-p", "idle"],
+            "error: the name of the model is empty\n  = help: give the path of a model\n",
         ),
         (["missing.onnx", "-p", "idle"], "error: missing.onnx: no such file\n"),
         (["missing/net.onnx", "-p", "idle"], "error: missing/net.onnx: no such file\n"),
