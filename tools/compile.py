@@ -36,6 +36,17 @@ class CompileCommand(click.Command):
 @click.argument("model")
 @click.option("-p", "--passes", metavar="PASSES", help="Pipeline: a file, or passes as text.")
 @click.option("-o", "--output", metavar="OUT", help="Model to write.  [default: MODEL.pruned.onnx]")
+@click.option(
+    "--emit",
+    default="onnx",
+    metavar="TARGET",
+    help="What to write: onnx, ort or trt, with options in braces; `prunec targets` explains.  [default: onnx]",
+)
+@click.option(
+    "--require-sparse",
+    metavar="SHARE",
+    help="With --emit trt: fail unless this share of the eligible layers uses sparse kernels.",
+)
 @click.option("--plan", metavar="FILE", help="Also write what was removed, as JSON.")
 @click.option("--replay", metavar="PLAN", help="Remove what an earlier plan removed.")
 @click.option(
@@ -55,6 +66,8 @@ def compile_model(
     model: str,
     passes: str | None,
     output: str | None,
+    emit: str,
+    require_sparse: str | None,
     plan: str | None,
     replay: str | None,
     verify: bool,
