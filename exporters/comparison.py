@@ -42,7 +42,9 @@ def check_outputs(
         VerificationError: an output is missing, or differs by more.
     """
     if missing := expected.keys() - actual.keys():
-        raise VerificationError(f"{what} has no output `{min(missing)}`", notes=[f"it has: {', '.join(actual)}"])
+        raise VerificationError(
+            f"{what} has no output `{min(missing)}`", notes=[f"it has: {', '.join(actual)}"]
+        )
     errors = {name: relative_error(actual[name], expected[name]) for name in expected}
     name = max(errors, key=lambda key: errors[key], default="")
     if errors and not errors[name] <= tolerance:

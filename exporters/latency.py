@@ -180,7 +180,9 @@ def _runner(module: Module, threads: int) -> Runner:
     return Runner(module, optimize=True, threads=threads, blame="user")
 
 
-def _take_turns(calls: tuple[Callable[[], object], Callable[[], object]], runs: int) -> tuple[Seconds, Seconds]:
+def _take_turns(
+    calls: tuple[Callable[[], object], Callable[[], object]], runs: int
+) -> tuple[Seconds, Seconds]:
     """Seconds of every run; each pair swaps the order of the pair before it."""
     seconds = np.empty((2, WARM_UP + runs))
     for turn in range(WARM_UP + runs):

@@ -64,12 +64,16 @@ class OnnxRuntime(Target):
     )
     fp16: bool = option(True, help="let TensorRT compute in float16, which its sparse kernels need")
     cache: bool = option(True, help="keep built engines in the folder OUT.cache")
-    threads: int = option(0, help="threads of one op on the CPU; 0: as many as there are cores", check=at_least(0))
+    threads: int = option(
+        0, help="threads of one op on the CPU; 0: as many as there are cores", check=at_least(0)
+    )
 
     def check(self) -> None:
         """See that the providers name at least one, each once."""
         if not self.providers or len(set(self.providers)) < len(self.providers):
-            raise UserError(f"option 'providers' names each provider once, got {','.join(self.providers) or 'none'}")
+            raise UserError(
+                f"option 'providers' names each provider once, got {','.join(self.providers) or 'none'}"
+            )
 
     def files(self, path: Path) -> tuple[Path, ...]:
         """The model and the recipe."""
@@ -155,7 +159,9 @@ def _write_recipe(content: Mapping[str, Any], path: Path) -> None:
     from prunec.ir.atomic import real_target, replace_file
 
     try:
-        replace_file(real_target(path), lambda stream: stream.write(f"{json.dumps(content, indent=2)}\n".encode()))
+        replace_file(
+            real_target(path), lambda stream: stream.write(f"{json.dumps(content, indent=2)}\n".encode())
+        )
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise UserError(f"cannot write the recipe: {reason}", place=Place(file=str(path))) from error
@@ -196,5 +202,9 @@ def _sparse_weights(module: Module) -> Iterator[str]:
     from prunec.ir.sparsity import zero_share
 
     for name, tensor in weights_of(module.model).items():
-        if len(tensor.shape) >= 2 and tensor.dtype.is_floating_point() and zero_share(tensor.numpy()) >= MANY_ZEROS:
+        if (
+            len(tensor.shape) >= 2
+            and tensor.dtype.is_floating_point()
+            and zero_share(tensor.numpy()) >= MANY_ZEROS
+        ):
             yield name

@@ -98,7 +98,9 @@ def _located(options: Mapping[str, str], folder: Path) -> dict[str, str]:
     return {key: str(folder / value) if key.endswith("_path") else value for key, value in options.items()}
 
 
-def _read_recipe(recipe: str | os.PathLike[str] | Mapping[str, Any], folder: Path) -> tuple[Mapping[str, Any], Path]:
+def _read_recipe(
+    recipe: str | os.PathLike[str] | Mapping[str, Any], folder: Path
+) -> tuple[Mapping[str, Any], Path]:
     if isinstance(recipe, Mapping):
         content: Any = recipe
         place = None
@@ -108,7 +110,9 @@ def _read_recipe(recipe: str | os.PathLike[str] | Mapping[str, Any], folder: Pat
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
         except OSError as error:
-            raise UserError(f"cannot read the recipe: {(error.strerror or str(error)).lower()}", place=place) from error
+            raise UserError(
+                f"cannot read the recipe: {(error.strerror or str(error)).lower()}", place=place
+            ) from error
         except ValueError as error:
             raise UserError(f"the recipe is no JSON: {error}", place=place) from error
     problem = _problem(content)

@@ -67,7 +67,9 @@ class Registry:
     def _plugin(self, name: str) -> str:
         targets = _plugin_targets(self.group).get(name, ()) if self.plugins else ()
         if len(targets) > 1:
-            raise UserError(f"{self.base.noun} '{name}' is offered {len(targets)} times: {', '.join(targets)}")
+            raise UserError(
+                f"{self.base.noun} '{name}' is offered {len(targets)} times: {', '.join(targets)}"
+            )
         if not targets:
             likely = nearest(name, self.names())
             meant = f" (did you mean '{likely}'?)" if likely else ""

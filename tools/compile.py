@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 import click
 
 import prunec
+from prunec.exporters.target import Export, ExportContext
 from prunec.ir.diagnostics import Place, UserError
 from prunec.passes.pipeline import Pipeline, parse_pipeline, read_pipeline
 from prunec.passes.plan import Plan
+from prunec.tools.emit import read_target
 from prunec.tools.outputs import check_outputs, default_output
 from prunec.tools.progress import show_progress
 
@@ -35,7 +37,12 @@ class CompileCommand(click.Command):
 @click.command("compile", cls=CompileCommand, context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("model")
 @click.option("-p", "--passes", metavar="PASSES", help="Pipeline: a file, or passes as text.")
-@click.option("-o", "--output", metavar="OUT", help="Model to write.  [default: MODEL.pruned.onnx]")
+@click.option(
+    "-o",
+    "--output",
+    metavar="OUT",
+    help="File to write.  [default: MODEL.pruned.onnx, or as the target has it]",
+)
 @click.option(
     "--emit",
     default="onnx",
@@ -83,8 +90,9 @@ def compile_model(
     pipeline = _pipeline(passes, replay, replayed)
     if not model:
         raise UserError("the name of the model is empty", help=["give the path of a model"])
-    target = default_output(Path(model)) if output is None else Path(output)
-    outputs = [target, *([Path(plan)] if plan else [])]
+    target = read_target(emit, require_sparse=require_sparse)
+    path = default_output(Path(model), target.suffix) if output is None else Path(output)
+    outputs = [*target.files(path), *([Path(plan)] if plan else [])]
     if Path(model).exists():  # if not, loading it says so, and names the closest file
         inputs = [model, *([passes] if passes else []), *([replay] if replay else [])]
         check_outputs(inputs=list(map(Path, inputs)), outputs=outputs)
@@ -96,13 +104,13 @@ def compile_model(
             result = prunec.run(
                 module, pipeline, verify=verify, seed=seed, replay=replayed, progress=progress
             )
-        progress(f"writing {target}")
-        result.save(target)
+        progress(f"writing {path}")
+        context = ExportContext(remarks=result.remarks, progress=progress, verify=verify, seed=seed)
+        export = target.write(result.module, path, context)
         if plan is not None:
             result.plan.save(plan)
-        size_after = prunec.load(target).source.size
     pruning = {p.name for item in pipeline for p in item.expand() if p.contract == "masked"}
-    _report(result, target, size_after=size_after, verify=verify, show_remarks=remarks, pruning=pruning)
+    _report(result, export, verify=verify, show_remarks=remarks, pruning=pruning)
 
 
 @contextlib.contextmanager
@@ -131,9 +139,8 @@ def _pipeline(passes: str | None, replay: str | None, plan: Plan | None) -> Pipe
 
 def _report(
     result: Result,
-    target: Path,
+    export: Export,
     *,
-    size_after: int | None,
     verify: bool,
     show_remarks: bool,
     pruning: Collection[str],
@@ -148,8 +155,7 @@ def _report(
             click.echo(str(remark), err=True)
     summary = Summary.of(
         result,
-        output=str(target),
-        size_after=size_after,
+        export=export,
         verify=verify,
         remarks_shown=show_remarks,
         pruning=pruning,

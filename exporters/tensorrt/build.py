@@ -130,7 +130,9 @@ class Builder:
             return UserError(f"{self.api} cannot parse the model", place=Place(file=self.file))
         first = errors[0]
         node, op = first.node_name() or f"number {first.node()}", first.node_operator() or "unknown op"
-        others = dict.fromkeys(f"`{e.node_name()}` ({e.node_operator()}): {_clean(e.desc())}" for e in errors[1:])
+        others = dict.fromkeys(
+            f"`{e.node_name()}` ({e.node_operator()}): {_clean(e.desc())}" for e in errors[1:]
+        )
         return UserError(
             f"{self.api} cannot parse this {op}: {_clean(first.desc())}",
             place=Place(file=self.file, node=node),

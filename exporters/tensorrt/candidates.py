@@ -72,9 +72,15 @@ def _weights(node: onnx_ir.Node, op: Op, rule: Rule, facts: Facts) -> Iterator[t
             for term in operand or () for f in term}  # fmt: skip
     for position, operand in enumerate(rule.inputs):
         value = node.inputs[position]
-        if value is None or value not in facts.constant or onnx_ir.convenience.get_const_tensor(value) is None:
+        if (
+            value is None
+            or value not in facts.constant
+            or onnx_ir.convenience.get_const_tensor(value) is None
+        ):
             continue
-        channels = [axis for axis, term in enumerate(operand or ()) if term and set(term) <= rule.reduced & data]
+        channels = [
+            axis for axis, term in enumerate(operand or ()) if term and set(term) <= rule.reduced & data
+        ]
         if channels and op.role(position) in ("weight", "operand"):
             yield position, channels[0]
 

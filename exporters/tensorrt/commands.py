@@ -13,7 +13,13 @@ KINDS = ("min", "opt", "max")
 
 
 def reproduce(
-    api: Api, *, model: Path, engine: Path, profiles: Sequence[Profile], sparse: bool, timing_cache: Path | None = None
+    api: Api,
+    *,
+    model: Path,
+    engine: Path,
+    profiles: Sequence[Profile],
+    sparse: bool,
+    timing_cache: Path | None = None,
 ) -> str:
     """The commands as a text for a shell, with a line above each that says what it does.
 
@@ -26,25 +32,47 @@ def reproduce(
         timing_cache: file with timings of kernels.
     """
     rebuilt = engine.with_name(f"{engine.name}.rebuilt")
-    trtexec = _trtexec(api, model=model, engine=rebuilt, profiles=profiles, sparse=sparse, timing_cache=timing_cache)
+    trtexec = _trtexec(
+        api, model=model, engine=rebuilt, profiles=profiles, sparse=sparse, timing_cache=timing_cache
+    )
     polygraphy = _polygraphy(model=model, profiles=profiles, sparse=sparse)
     sections = (
         (f"build the engine again ({api}; it lists the layers with sparse kernels)", trtexec),
         ("the same with Polygraphy", ["polygraphy", "convert", *polygraphy, "-o", str(rebuilt)]),
-        ("compare the engine's outputs with ONNX Runtime's", ["polygraphy", "run", *polygraphy, "--trt", "--onnxrt"]),
+        (
+            "compare the engine's outputs with ONNX Runtime's",
+            ["polygraphy", "run", *polygraphy, "--trt", "--onnxrt"],
+        ),
         (
             "list the engine's layers and their kernels",
-            ["polygraphy", "inspect", "model", str(engine), "--model-type", "engine", "--show", "layers", "attrs"],
+            [
+                "polygraphy",
+                "inspect",
+                "model",
+                str(engine),
+                "--model-type",
+                "engine",
+                "--show",
+                "layers",
+                "attrs",
+            ],
         ),
     )
     environment = "POLYGRAPHY_USE_TENSORRT_RTX=1 " if api.is_rtx else ""
     return "\n".join(
-        f"# {title}\n{environment if words[0] == 'polygraphy' else ''}{shlex.join(words)}\n" for title, words in sections
+        f"# {title}\n{environment if words[0] == 'polygraphy' else ''}{shlex.join(words)}\n"
+        for title, words in sections
     )
 
 
 def _trtexec(
-    api: Api, *, model: Path, engine: Path, profiles: Sequence[Profile], sparse: bool, timing_cache: Path | None
+    api: Api,
+    *,
+    model: Path,
+    engine: Path,
+    profiles: Sequence[Profile],
+    sparse: bool,
+    timing_cache: Path | None,
 ) -> list[str]:
     words = ["tensorrt_rtx" if api.is_rtx else "trtexec", f"--onnx={model}", f"--saveEngine={engine}"]
     words += [] if api.is_rtx else ["--stronglyTyped"]
@@ -60,7 +88,10 @@ def _polygraphy(*, model: Path, profiles: Sequence[Profile], sparse: bool) -> li
     words = [str(model), "--strongly-typed", *(["--sparse-weights"] if sparse else [])]
     for index, kind in enumerate(KINDS):
         if profiles:
-            words += [f"--trt-{kind}-shapes", *(f"{p.name}:[{_joined(p.shapes[index], ',')}]" for p in profiles)]
+            words += [
+                f"--trt-{kind}-shapes",
+                *(f"{p.name}:[{_joined(p.shapes[index], ',')}]" for p in profiles),
+            ]
     return [*words, "--profiling-verbosity", "detailed"]
 
 

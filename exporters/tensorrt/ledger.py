@@ -117,7 +117,10 @@ class Ledger:
         why.update(reason for entry in self.entries for reason in entry.layer.reasons if not eligible)
         raise GateError(
             f"{message}; at least {100 * share:g} % are required",
-            notes=[f"{count} {'layer' if count == 1 else 'layers'}: {reason}" for reason, count in why.most_common(5)],
+            notes=[
+                f"{count} {'layer' if count == 1 else 'layers'}: {reason}"
+                for reason, count in why.most_common(5)
+            ],
             help=["the ledger says it for every layer; no engine was written"],
         )
 
@@ -145,7 +148,9 @@ def make_ledger(
     for engine_layer in engine_layers:
         for name in engine_layer.onnx_layers(known):
             computed_by.setdefault(name, []).append(engine_layer)
-    judge = _Judge(log=log, known=known, runs_elsewhere=runs_elsewhere, sparse=sum(_may_pick(c) for c in layers))
+    judge = _Judge(
+        log=log, known=known, runs_elsewhere=runs_elsewhere, sparse=sum(_may_pick(c) for c in layers)
+    )
     entries = tuple(judge.entry(layer, computed_by.get(layer.name, [])) for layer in layers)
     return Ledger(entries=entries, log=log)
 
@@ -186,7 +191,10 @@ class _Judge:
             return "no", "the engine names a dense kernel"
         if self.runs_elsewhere:
             return "unknown", "kernels are chosen by the machine that runs the engine"
-        return "unknown", "it is in a region of another compiler" if found else "no layer of the engine names it"
+        return (
+            "unknown",
+            "it is in a region of another compiler" if found else "no layer of the engine names it",
+        )
 
     def _by_log(self, layer: Candidate) -> tuple[Picked, str] | None:
         picked, eligible = self.log.picked, self.log.eligible

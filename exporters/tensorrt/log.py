@@ -21,7 +21,9 @@ from prunec.exporters.tensorrt.layers import EngineLayer
 
 _ELIGIBLE = (
     re.compile(r"\(Sparsity\) Layers eligible for sparse math:(?P<names>.*)"),
-    re.compile(r"\(Sparsity\) Found (?P<count>\d+) layer\(s\) eligible to use sparse tactics[.:]?(?P<names>.*)"),
+    re.compile(
+        r"\(Sparsity\) Found (?P<count>\d+) layer\(s\) eligible to use sparse tactics[.:]?(?P<names>.*)"
+    ),
 )
 _PICKED = (
     re.compile(r"\(Sparsity\) TRT inference plan picked sparse implementation for layers:(?P<names>.*)"),
@@ -29,7 +31,8 @@ _PICKED = (
 )
 _LAYER = re.compile(
     r"^Name: (?P<name>.*?), LayerType: (?P<kind>\w+),.*?"
-    r"(?:, TacticName: (?P<tactic>[^,]*))?(?:, TacticValue: [^,]*)?(?:, StreamId: \d+)?(?:, Metadata: (?P<metadata>.*))?$"
+    r"(?:, TacticName: (?P<tactic>[^,]*))?(?:, TacticValue: [^,]*)?"
+    r"(?:, StreamId: \d+)?(?:, Metadata: (?P<metadata>.*))?$"
 )
 
 

@@ -41,7 +41,9 @@ def convert(proto: onnx.ModelProto, precision: Precision) -> tuple[onnx.ModelPro
     opset = next((entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx")), 1)
     if precision == "bf16" and opset < OLDEST_BFLOAT16_OPSET:
         message = f"opset {opset} has no bfloat16; {OLDEST_BFLOAT16_OPSET} is the first that has"
-        raise UserError(message, help=["convert with onnx.version_converter.convert_version, or use precision=fp16"])
+        raise UserError(
+            message, help=["convert with onnx.version_converter.convert_version, or use precision=fp16"]
+        )
     converted = _to_float16(proto)
     if precision == "bf16":
         _to_bfloat16(converted, weights)

@@ -67,7 +67,9 @@ def parse_profile(text: str) -> Profile:
     except ValueError as error:
         raise UserError(f"'{text}' is no profile: a size is missing", help=help) from error
     if len({len(shape) for shape in shapes}) > 1:
-        raise UserError(f"the shapes of profile '{text}' have {' and '.join(map(str, map(len, shapes)))} axes")
+        raise UserError(
+            f"the shapes of profile '{text}' have {' and '.join(map(str, map(len, shapes)))} axes"
+        )
     if not all(0 < a <= b <= c for a, b, c in zip(*shapes, strict=True)):
         raise UserError(f"the shapes of profile '{text}' do not go from small to large on every axis")
     return Profile(name=match["name"], min=shapes[0], opt=shapes[1], max=shapes[2])
@@ -94,7 +96,9 @@ def choose_profiles(
         _check_fit(profile, inputs)
     defaults = {profile.name: profile for profile in _defaults(graph)}
     missing = [name for name in defaults if name not in profiles]
-    chosen = tuple(profiles.get(name, defaults.get(name)) for name in inputs if name in {*profiles, *defaults})
+    chosen = tuple(
+        profiles.get(name, defaults.get(name)) for name in inputs if name in {*profiles, *defaults}
+    )
     lines = tuple(f"no profile is given for input `{name}`: {defaults[name]}" for name in missing)
     return tuple(profile for profile in chosen if profile is not None), lines
 
@@ -108,7 +112,8 @@ def _defaults(graph: onnx_ir.Graph) -> Iterator[Profile]:
     for value in open_inputs(graph):
         if value.shape is None:
             raise UserError(
-                f"the rank of graph input `{value.name}` is unknown", help=["export the model again with typed inputs"]
+                f"the rank of graph input `{value.name}` is unknown",
+                help=["export the model again with typed inputs"],
             )
         if any(not isinstance(size, int) for size in value.shape):
             name = str(value.name)

@@ -58,7 +58,9 @@ class EngineRunner:
         is_input = {name: self._engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT for name in names}
         for name in (name for name in names if is_input[name]):
             if not self._context.set_input_shape(name, feeds[name].shape):
-                raise self._failure(f"the engine does not take input `{name}` of shape {list(feeds[name].shape)}")
+                raise self._failure(
+                    f"the engine does not take input `{name}` of shape {list(feeds[name].shape)}"
+                )
             self._upload(name, feeds[name])
         self._results = {name: self._output(name) for name in names if not is_input[name]}
         self._inspector = self._engine.create_engine_inspector()
@@ -103,4 +105,6 @@ class EngineRunner:
         return DTYPES[kind]
 
     def _failure(self, message: str) -> PassFailure:
-        return PassFailure(message, notes=[text.strip() for text in self._log.texts("ERROR", "INTERNAL_ERROR")[:3]])
+        return PassFailure(
+            message, notes=[text.strip() for text in self._log.texts("ERROR", "INTERNAL_ERROR")[:3]]
+        )

@@ -86,7 +86,10 @@ class BuildSession:
         profiles, defaults = choose_profiles(self.module.graph, self.target.profile)
         for line in defaults:
             self.context.remarks.missed(
-                "trt", line, reason="an engine needs a range for dynamic axes", help="give profile=NAME:MIN:OPT:MAX"
+                "trt",
+                line,
+                reason="an engine needs a range for dynamic axes",
+                help="give profile=NAME:MIN:OPT:MAX",
             )
         return profiles
 
@@ -95,7 +98,9 @@ class BuildSession:
         for action in prepared.actions:
             remarks.passed("trt", action)
         if self.target.timing_cache and api.is_rtx:
-            remarks.missed("trt", "no timing cache is used", reason="TensorRT-RTX times no kernels when it builds")
+            remarks.missed(
+                "trt", "no timing cache is used", reason="TensorRT-RTX times no kernels when it builds"
+            )
 
     def _builder(self, api: Api, profiles: tuple[Profile, ...]) -> Builder:
         target = self.target
@@ -170,7 +175,11 @@ class BuildSession:
                 "sha256": hashlib.sha256(engine.content).hexdigest(),
             },
             "source": {"name": self.module.source.name, "sha256": self.module.source.sha256},
-            "runtime": {"package": api.package, "version": api.version, "gpu": None if gpu is None else str(gpu)},
+            "runtime": {
+                "package": api.package,
+                "version": api.version,
+                "gpu": None if gpu is None else str(gpu),
+            },
             "build": {
                 "precision": self.target.precision,
                 "sparse": self.target.sparse,

@@ -38,13 +38,17 @@ class TensorRT(Target):
     )
     sparse: bool = option(True, help="allow kernels for 2:4 sparse weights")
     require_sparse: Ratio | None = option(
-        None, help="share of the eligible layers that must use sparse kernels, else exit 3", check=within(0, 1)
+        None,
+        help="share of the eligible layers that must use sparse kernels, else exit 3",
+        check=within(0, 1),
     )
     require_gpu: bool = option(False, help="fail where there is no GPU to run the engine on")
     workspace: int | None = option(None, help="most scratch memory of a kernel, in MiB", check=at_least(1))
     level: int | None = option(None, help="0 builds fast, 5 makes the fastest engine", check=within(0, 5))
     timing_cache: str = option("", help="file with timings of kernels, read and written", metavar="FILE")
-    runs: int = option(50, help="timed runs of the dense and of the sparse engine, on a GPU", check=at_least(2))
+    runs: int = option(
+        50, help="timed runs of the dense and of the sparse engine, on a GPU", check=at_least(2)
+    )
 
     def check(self) -> None:
         """See that the packages are there, and the GPU where one is required."""
@@ -58,9 +62,14 @@ class TensorRT(Target):
         check_graphsurgeon()
         gpu, reason = find_gpu()
         if gpu is None and self.require_gpu:
-            raise UserError(f"a GPU is required: {reason}", help=["leave out require-gpu to build without running"])
+            raise UserError(
+                f"a GPU is required: {reason}", help=["leave out require-gpu to build without running"]
+            )
         if gpu is None and not api.is_rtx:
-            help = ["pip install tensorrt-rtx-cu13, which builds without one", "or build on the machine that has it"]
+            help = [
+                "pip install tensorrt-rtx-cu13, which builds without one",
+                "or build on the machine that has it",
+            ]
             raise UserError(f"{api} builds engines only where there is a GPU: {reason}", help=help)
 
     def files(self, path: Path) -> tuple[Path, ...]:
