@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import onnx_ir
+
 from prunec.ir.facts import infer_facts
 from prunec.ir.module import Module
 from prunec.passes.sparsity.layer import SparseLayer
@@ -46,6 +48,7 @@ class Candidate:
 def find_candidates(module: Module) -> tuple[Candidate, ...]:
     """The contractions of a model's main graph that have a weight, in graph order."""
     found = find_layers(module.model, infer_facts(module.model))
+    rows: list[tuple[onnx_ir.Node, SparseLayer | None, str, str]]
     rows = [(node, layer, "", "") for layer in found.layers for node, _ in layer.uses]
     rows += [(skipped.node, None, skipped.weight, skipped.reason) for skipped in found.skipped]
     order = {node: index for index, node in enumerate(module.graph)}
