@@ -183,13 +183,12 @@ def render_sparsity(survey: Survey) -> RenderableType:
 
 
 def _sparsity_line(survey: Survey) -> str:
-    """How much of the work lies in layers that are 2:4 and that gain by it."""
-    has, gains = (
-        sum(layer.cost.macs for layer in survey.layers if _sparse_word(layer) in words)
-        for words in (("has",), ("has", "gains"))
-    )
+    """How much of the work lies in layers that are 2:4, and in those that gain by it."""
+    rows = [(row.cost.macs, row) for row in survey.layers if row.eligibility is not None]
+    has = sum(macs for macs, row in rows if _sparse_word(row) == "has")
+    gains = sum(macs for macs, row in rows if row.eligibility is not None and row.eligibility.profitable)
     macs = survey.cost.macs
-    return f"2:4 sparsity: {percent(has, macs)} of the MACs have it, {percent(gains, macs)} have it or would gain"
+    return f"2:4 sparsity: {percent(has, macs)} of the MACs have it, {percent(gains, macs)} are where it pays"
 
 
 def _channels(found: Eligibility) -> tuple[str, str]:

@@ -74,6 +74,9 @@ class LayerChoice:
 
     def _is_misfit(self, layer: SparseLayer, remarks: RemarkLog) -> bool:
         reason = self.pattern.misfit(layer.shape)
+        if reason is None and not np.isfinite(layer.weights()).all():
+            self._leave(layer, "its weights are not all finite", remarks)
+            return True
         if reason is None:
             return False
         if self.strict:

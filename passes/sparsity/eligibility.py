@@ -23,6 +23,7 @@ from prunec.ir.registry import find_op
 from prunec.ir.rule import RuleError
 from prunec.ir.site import Site
 from prunec.passes.sparsity.layer import SparseLayer, SparseLayers
+from prunec.passes.sparsity.patterns import no_multiple
 
 OPS = frozenset({"Conv", "Gemm", "MatMul"})
 """Ops of the default domain for which TensorRT has sparse kernels."""
@@ -113,8 +114,9 @@ class _Assessor:
     facts: Facts
 
     def layer(self, node: onnx_ir.Node, layer: SparseLayer) -> Eligibility:
-        _, outputs, _, inputs = layer.shape
-        reasons = (*self._form(node, layer), *misalignment(inputs, outputs))
+        groups, outputs, _, inputs = layer.shape
+        aligned = () if groups > 1 else misalignment(inputs, outputs)
+        reasons = (*self._form(node, layer), *aligned)
         return Eligibility(
             node=node,
             layer=layer,
@@ -173,10 +175,9 @@ def _is_quantised(value: onnx_ir.Value) -> bool:
 def misalignment(inputs: int, outputs: int) -> Iterator[str]:
     """Why so many channels do not fill the tiles of sparse tensor cores; nothing where they do."""
     if inputs % INPUT_ALIGNMENT:
-        divisor = 4 if inputs % 4 else INPUT_ALIGNMENT
-        yield f"{inputs} input channels are no multiple of {divisor}"
+        yield no_multiple(inputs, "input", 4 if inputs % 4 else INPUT_ALIGNMENT)
     if outputs % OUTPUT_ALIGNMENT:
-        yield f"{outputs} output channels are no multiple of {OUTPUT_ALIGNMENT}"
+        yield no_multiple(outputs, "output", OUTPUT_ALIGNMENT)
 
 
 def lost(rows: Iterable[Eligibility]) -> list[str]:

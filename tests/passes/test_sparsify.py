@@ -160,6 +160,13 @@ def test_a_pattern_that_does_not_divide_the_channels() -> None:
     )
 
 
+def test_weights_that_are_not_finite_have_no_order() -> None:
+    w = np.full((8, 4), np.nan, np.float32)
+    module = graph("net (float[N,8] x) => (float[N,4] y) { y = MatMul(x, w) }", w=w)
+    result = prunec.run(module, "sparsify{layers=all}")
+    assert missed(result)[0] == ("layer `y` stays dense", "its weights are not all finite")
+
+
 def test_a_weight_that_is_no_layer_is_remarked() -> None:
     module = graph("net (int64[N] n) => (float[N,8] y) <float[8,8] w> { a = Gather(w, n) y = MatMul(a, w) }")
     result = prunec.run(module, "sparsify{layers=all only=w,v}")

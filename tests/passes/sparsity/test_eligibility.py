@@ -91,7 +91,12 @@ def test_floats(text: str, reasons: tuple[str, ...], small: str | None) -> None:
 
 def test_depthwise_is_called_so() -> None:
     (row,) = rows_of(CASES["conv-depthwise"].module)
-    assert row.reasons[0] == "depthwise: each group has weights of its own"
+    assert row.reasons == ("depthwise: each group has weights of its own",)
+
+
+def test_one_channel_is_no_multiple() -> None:
+    (row,) = rows_of(CASES["conv-one-channel"].module)
+    assert row.reasons == ("1 input channel is no multiple of 4",)
 
 
 INPUT = "q = QuantizeLinear(x, s, z) d = DequantizeLinear(q, s, z) v = DequantizeLinear(w, s, z)"
