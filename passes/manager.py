@@ -217,13 +217,14 @@ class _Run:
         before = self.module.clone() if self.verify and pass_.contract != "none" else None
         spent, started = dict(context.analyses.seconds), perf_counter()
         outcome = pass_.run(self.module, context)
-        finished = perf_counter()
+        finished = checked = perf_counter()
         if outcome.changed:
             self.changed = True
             context.analyses.keep_only(outcome.preserved)
             if before is not None:
                 self.progress(f"verify {pass_.name}")
                 self._verify(pass_, before, outcome, context)
+                checked = perf_counter()
         if outcome.step is not None and not outcome.step.is_empty:
             self.steps.append(self.positions.to_original(outcome.step))
             self.positions.record(self.steps[-1])
@@ -232,7 +233,7 @@ class _Run:
             Timing(
                 pass_name=pass_.name,
                 seconds=finished - started,
-                verify_seconds=perf_counter() - finished,
+                verify_seconds=checked - finished,
                 analyses={a: s - spent.get(a, 0.0) for a, s in context.analyses.seconds.items()},
             )
         )
