@@ -11,12 +11,14 @@ import click
 
 import prunec
 from prunec.ir.diagnostics import Place, UserError
+from prunec.passes.calibration.required import require_data
 from prunec.passes.pipeline import Pipeline, parse_pipeline, read_pipeline
 from prunec.passes.plan import Plan
 from prunec.tools.outputs import check_outputs, default_output
 from prunec.tools.progress import show_progress
 
 if TYPE_CHECKING:
+    from prunec.passes.calibration.data import CalibrationData
     from prunec.passes.manager import Result
 
 
@@ -39,6 +41,9 @@ class CompileCommand(click.Command):
 @click.option("--plan", metavar="FILE", help="Also write what was removed, as JSON.")
 @click.option("--replay", metavar="PLAN", help="Remove what an earlier plan removed.")
 @click.option(
+    "--data", metavar="NPZ", help="Calibration data: arrays named as the graph inputs, first axis = samples."
+)
+@click.option(
     "--verify/--no-verify", default=True, help="Check every pass by running the model.  [default: on]"
 )
 @click.option(
@@ -57,6 +62,7 @@ def compile_model(
     output: str | None,
     plan: str | None,
     replay: str | None,
+    data: str | None,
     verify: bool,
     seed: int,
     remarks: bool,
@@ -73,15 +79,22 @@ def compile_model(
     target = default_output(Path(model)) if output is None else Path(output)
     outputs = [target, *([Path(plan)] if plan else [])]
     if Path(model).exists():  # if not, loading it says so, and names the closest file
-        inputs = [model, *([passes] if passes else []), *([replay] if replay else [])]
-        check_outputs(inputs=list(map(Path, inputs)), outputs=outputs)
+        inputs = [Path(given) for given in (model, passes, replay, data) if given]
+        check_outputs(inputs=inputs, outputs=outputs)
+    calibration = _calibration(pipeline, data)
     with show_progress(verbose=verbose) as progress:
         progress(f"loading {model}")
         module = prunec.load(model)
         check_outputs(inputs=module.source.data, outputs=outputs)
         with _placed_in(replay):
             result = prunec.run(
-                module, pipeline, verify=verify, seed=seed, replay=replayed, progress=progress
+                module,
+                pipeline,
+                verify=verify,
+                seed=seed,
+                replay=replayed,
+                data=calibration,
+                progress=progress,
             )
         progress(f"writing {target}")
         result.save(target)
@@ -114,6 +127,17 @@ def _pipeline(passes: str | None, replay: str | None, plan: Plan | None) -> Pipe
         ]
         raise UserError("no passes to run: option -p is missing", help=help)
     return parse_pipeline(plan.pipeline, file=f"{replay}, key 'pipeline'")
+
+
+def _calibration(pipeline: Pipeline, data: str | None) -> CalibrationData | None:
+    """The data of ``--data``; without it, see that no pass needs any."""
+    if data is None:
+        require_data(pipeline)
+        return None
+    from prunec.ir.npz import ArrayFile
+    from prunec.passes.calibration.data import CalibrationData
+
+    return CalibrationData.of(ArrayFile(data), name=data)
 
 
 def _report(
