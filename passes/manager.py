@@ -195,11 +195,11 @@ class _Run:
 
     def _next_step(self, pass_: Pass, replayed: Iterator[Step]) -> Step | None:
         """The step of the plan that a pruning pass repeats; an empty one where the plan has no more."""
-        if self.replay is None or pass_.contract != "masked":
+        if self.replay is None or pass_.contract not in ("masked", "sparse"):
             return None
         step = next(replayed, None)
         if step is None:
-            return Step(pass_name=pass_.name, groups=())
+            return Step(pass_name=pass_.name)
         if step.pass_name != pass_.name:
             raise UserError(
                 f"the plan's next step is of `{step.pass_name}`, the pipeline's next pass is `{pass_.name}`"
@@ -232,7 +232,7 @@ class _Run:
             if before is not None:
                 self.progress(f"verify {pass_.name}")
                 self._verify(pass_, before, outcome, context)
-        if outcome.step is not None and outcome.step.groups:
+        if outcome.step is not None and not outcome.step.is_empty:
             self.steps.append(self.positions.to_original(outcome.step))
             self.positions.record(self.steps[-1])
         self.statistics.update({f"{pass_.name}.{name}": n for name, n in outcome.statistics.items()})
