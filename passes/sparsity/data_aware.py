@@ -19,7 +19,7 @@ from prunec.passes.calibration.moments import Moments, output_error
 from prunec.passes.sparsity.criteria import Choice, Criterion
 from prunec.passes.sparsity.layer import SparseLayer
 from prunec.passes.sparsity.patterns import NM, Block, Pattern, Unstructured
-from prunec.passes.sparsity.sparsegpt import BLOCK, inverse_factor, sparsegpt, update_kept
+from prunec.passes.sparsity.sparsegpt import BLOCK, sparsegpt, update_kept
 from prunec.passes.sparsity.statistics import LayerMoments, LayerStatistics
 
 if TYPE_CHECKING:
@@ -97,12 +97,6 @@ class Wanda(DataAware):
 
     diagonal: ClassVar[bool] = True
 
-    def scores(self, layer: SparseLayer) -> Array:
-        """Weights times norms; the norms are taken, and cannot be asked for again."""
-        moments = self._statistics.take(layer)
-        weights = np.abs(layer.weights())
-        return weights if moments is None else wanda_scores(weights, moments.fit)
-
     def fit(
         self,
         weights: Array,
@@ -117,18 +111,6 @@ class Wanda(DataAware):
 
 class SparseGPT(DataAware):
     """The least damage to a layer's outputs, the weights that stay making up for those that go."""
-
-    updates: ClassVar[bool] = True
-
-    def scores(self, layer: SparseLayer) -> Array:
-        """The squared output error of removing one weight alone, the others adapted to it."""
-        moments = self._statistics.take(layer)
-        weights = layer.weights()
-        if moments is None or moments.fit.products.ndim == 2:
-            return np.square(weights)
-        scale = np.einsum("gcc->gc", inverse_factor(moments.fit.products))
-        costs: Array = np.square(_matrix(weights) / scale[:, None])
-        return costs.reshape(weights.shape)
 
     def fit(
         self,
