@@ -51,8 +51,6 @@ class Runner:
         module: the model; weights are used where they lie and must not change while the runner lives.
         outputs: names of the values to compute, graph outputs or any value that a node of the main graph
             makes; None means the graph's outputs.
-        inputs: element types by name of values that are fed instead of computed: the graph is cut there, and
-            what only they need does not run. Nodes with several outputs are cut as a whole.
         optimize: let ONNX Runtime fuse, fold and prepack, as it does in production; numbers then differ in
             the last digits, and the weights are copied.
         threads: threads for one op; 0 lets ONNX Runtime choose.
@@ -70,7 +68,6 @@ class Runner:
         module: Module | onnx_ir.Model,
         *,
         outputs: Iterable[str] | None = None,
-        inputs: Mapping[str, onnx_ir.DataType] | None = None,
         optimize: bool = False,
         threads: int = 0,
         blame: Blame = "pass",
@@ -82,10 +79,9 @@ class Runner:
         self._blame = blame
         self._weights = _ort_values(model)
         proto = without_weights(model, dict.fromkeys(self._weights, ("-", 0)))
-        if outputs is not None or inputs is not None:
-            if outputs is not None:
-                self._choose_outputs(proto, list(outputs))
-            read = _drop_unneeded(proto.graph, inputs or {})
+        if outputs is not None:
+            self._choose_outputs(proto, list(outputs))
+            read = _drop_unneeded(proto.graph)
             self._weights = {name: weight for name, weight in self._weights.items() if name in read}
         self._check_size(proto)
         options = session_options(optimize=optimize, threads=threads)
@@ -167,12 +163,8 @@ class Runner:
         return kind(f"{what}: {clean_message(str(error))}", place=Place(file=self._file))
 
 
-def _drop_unneeded(graph: onnx.GraphProto, fed: Mapping[str, onnx_ir.DataType]) -> set[str]:
+def _drop_unneeded(graph: onnx.GraphProto) -> set[str]:
     """Remove nodes, initializers and inputs that no output depends on; ONNX Runtime would run all nodes.
-
-    Args:
-        graph: the graph, changed in place.
-        fed: values that become inputs, with their types.
 
     Returns:
         The names of all values that are left.
@@ -180,12 +172,10 @@ def _drop_unneeded(graph: onnx.GraphProto, fed: Mapping[str, onnx_ir.DataType]) 
     needed = {value.name for value in graph.output}
     for index in reversed(range(len(graph.node))):
         node = graph.node[index]
-        if any(name in needed and name not in fed for name in node.output):
-            needed.update(_reads(node))
-        else:
+        if needed.isdisjoint(node.output):
             del graph.node[index]
-    for name in needed.intersection(fed).difference(value.name for value in graph.input):
-        graph.input.append(onnx.helper.make_tensor_value_info(name, int(fed[name]), None))
+        else:
+            needed.update(_reads(node))
     for values in (graph.initializer, graph.input):
         for index in reversed(range(len(values))):
             if values[index].name not in needed:

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from prunec.ir.execute import Runner
 from prunec.ir.facts import Facts
 from prunec.ir.module import Module
+from prunec.ir.sizes import open_inputs
 from prunec.passes.calibration.data import Feeds
 from prunec.passes.calibration.stages import Stage, find_stages
 
@@ -72,18 +73,20 @@ class Stream:
             if missing := wanted - values.keys():
                 cut = frozenset(kept)
                 if cut not in runners:
-                    runners[cut] = self._runner(missing, cut)
+                    runners[cut] = self._runner(sorted(missing), sorted(cut))
                 values |= runners[cut].run(values)
             self._keep(number, {name: values[name] for name in stage.keeps})
             yield number, {name: values[name] for name in stage.reads}
 
-    def _runner(self, outputs: set[str], cut: frozenset[str]) -> Runner:
-        return Runner(
-            self._module,
-            outputs=sorted(outputs),
-            inputs={name: self._types[name] for name in cut},
-            optimize=True,
-        )
+    def _runner(self, outputs: list[str], cut: list[str]) -> Runner:
+        """The part of the model between values that are known and values that are wanted."""
+        model = self._module.model
+        given = [value.name or "" for value in open_inputs(model.graph)]
+        part = onnx_ir.convenience.extract(model.graph, inputs=given + cut, outputs=outputs)
+        for value in part.inputs[len(given) :]:  # what the graph declares may be of other sizes
+            value.type, value.shape = onnx_ir.TensorType(self._types[value.name or ""]), None
+        segment = onnx_ir.Model(part, ir_version=model.ir_version, functions=list(model.functions.values()))
+        return Runner(Module(segment, self._module.source), optimize=True)
 
     def _take(self, number: int) -> dict[str, Array]:
         """What the stage before has left of a run."""

@@ -95,13 +95,10 @@ def layer_input(layer: SparseLayer, facts: Facts) -> LayerInput:
 def _data_position(node: onnx_ir.Node, rule: Rule, at: int, facts: Facts) -> int:
     """Which input of a contraction holds the data: the computed one that shares summed factors with the weight."""
     summed = {f for term in rule.inputs[at] or () for f in term} & set(rule.reduced)
-    found = [
-        i
-        for i, operand in enumerate(rule.inputs)
-        if i != at
-        and node.inputs[i] not in facts.constant
-        and summed & {f for term in operand or () for f in term}
-    ]
+    shares = [bool(summed & {f for term in operand or () for f in term}) for operand in rule.inputs]
+    found = [i for i, v in enumerate(node.inputs) if i != at and v not in facts.constant and shares[i]]
+    if node.op_type in CONVOLUTIONS:  # one input channel is no factor that could be shared
+        found = [0]
     if len(found) != 1:
         raise NoRows(f"`{node.op_type}` multiplies its weight with {len(found)} computed operands")
     value = node.inputs[found[0]]
