@@ -7,72 +7,96 @@ diagonal entry.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
-Floats = NDArray[np.float64]
+Floats = NDArray[np.float32]
+
+SMALL = 64
+"""Columns up to which the products of all groups are one batched matrix product."""
 
 
-@dataclass(slots=True)
 class Moments:
-    """Second moments of rows; float32 products of one run, float64 sums.
+    """Second moments of rows, in float32.
+
+    Args:
+        groups: groups of the layer.
+        columns: weights of one output.
+        diagonal: add up squares only, not products of different columns.
 
     Attributes:
-        products: [groups, columns, columns], or [groups, columns] where only the diagonal is added up.
         rows: how many rows were added, of each group.
     """
 
-    products: Floats
-    rows: int = 0
-
-    @classmethod
-    def zeros(cls, groups: int, columns: int, *, diagonal: bool = False) -> Moments:
-        """Moments of no rows yet.
-
-        Args:
-            groups: groups of the layer.
-            columns: weights of one output.
-            diagonal: add up squares only, not products of different columns.
-        """
-        return cls(np.zeros((groups, columns) if diagonal else (groups, columns, columns)))
+    def __init__(self, groups: int, columns: int, *, diagonal: bool = False) -> None:
+        self.rows = 0
+        self.diagonal = diagonal
+        self._sums: Floats = np.zeros(
+            (groups, columns) if diagonal else (groups, columns, columns), np.float32
+        )
+        self._triangle = columns > SMALL and not diagonal
 
     def add(self, rows: Array) -> None:
         """Add rows, [groups, rows, columns]."""
         rows = rows.astype(np.float32, copy=False)
-        if self.products.ndim == 2:
-            self.products += np.einsum("grc,grc->gc", rows, rows)
-        else:
-            self.products += np.swapaxes(rows, 1, 2) @ rows
         self.rows += rows.shape[1]
+        if self.diagonal:
+            self._sums += np.einsum("grc,grc->gc", rows, rows)
+        elif self._triangle:
+            for total, part in zip(self._sums, rows, strict=True):
+                _add_products(total, part)
+        else:
+            self._sums += np.swapaxes(rows, 1, 2) @ rows
 
-    @property
+    def products(self) -> Floats:
+        """``X^T X``, [groups, columns, columns].
+
+        Raises:
+            ValueError: only squares were added up.
+        """
+        if self.diagonal:
+            raise ValueError("only squares were added up")
+        if not self._triangle:
+            return self._sums
+        upper = np.triu(self._sums)
+        return upper + np.swapaxes(np.triu(upper, 1), 1, 2)
+
     def norms(self) -> Floats:
         """The Euclidean norm of every column, [groups, columns]."""
-        squares = self.products if self.products.ndim == 2 else np.einsum("gcc->gc", self.products)
-        norms: Floats = np.sqrt(squares)
+        norms: Floats = np.sqrt(self._sums if self.diagonal else np.einsum("gcc->gc", self._sums))
         return norms
 
 
-def output_error(weight: Array, change: Array, moments: Moments) -> float:
+def _add_products(total: Floats, rows: Floats) -> None:
+    """``total += rows^T rows``, in the upper triangle only: half of the work of a plain matrix product."""
+    from scipy.linalg.blas import ssyrk
+
+    if len(rows):
+        columns = np.ascontiguousarray(rows).T  # as Fortran lays arrays out, so that nothing is copied
+        ssyrk(1.0, columns, 1.0, total.T, lower=1, overwrite_c=1)
+
+
+def output_errors(weight: Array, changes: Sequence[Array], moments: Moments) -> list[float]:
     """How far a layer's outputs move, relative to their size: ``|change X| / |weight X|``, both Frobenius norms.
 
     Args:
         weight: [groups, rows, columns], the layer as it should be.
-        change: what was added to it, of the same shape.
-        moments: of the inputs, all products.
+        changes: what may be added to it, each of the same shape.
+        moments: of the inputs, with all products.
 
     Returns:
-        0 where the outputs are the same; 0 also where both are zero.
+        One number a change: 0 where nothing moves, infinity where something moves that was zero.
     """
-    moved, size = (_energy(matrix, moments.products) for matrix in (change, weight))
-    return float(np.sqrt(moved / size)) if size > 0 else 0.0 if moved <= 0 else float("inf")
+    products = moments.products()
+    size, *moved = (_energy(matrix, products) for matrix in (weight, *changes))
+    return [float(np.sqrt(m / size)) if size > 0 else np.inf if m > 0 else 0.0 for m in moved]
 
 
 def _energy(weight: Array, products: Floats) -> float:
     """The sum of the squared outputs."""
-    matrix = weight.astype(np.float64)
-    return max(float(np.sum((matrix @ products) * matrix)), 0.0)
+    matrix = weight.astype(np.float32, copy=False)
+    return max(float(np.einsum("grc,grc->", matrix @ products, matrix, dtype=np.float64)), 0.0)

@@ -86,7 +86,7 @@ class Stream:
         for value in part.inputs[len(given) :]:  # what the graph declares may be of other sizes
             value.type, value.shape = onnx_ir.TensorType(self._types[value.name or ""]), None
         segment = onnx_ir.Model(part, ir_version=model.ir_version, functions=list(model.functions.values()))
-        return Runner(Module(segment, self._module.source), optimize=True)
+        return Runner(Module(segment, self._module.source), optimize=True, blame="user")
 
     def _take(self, number: int) -> dict[str, Array]:
         """What the stage before has left of a run."""

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from prunec.passes.calibration.moments import Moments, output_error
+from prunec.passes.calibration.moments import Moments, output_errors
 from prunec.passes.sparsity.criteria import Choice, Criterion
 from prunec.passes.sparsity.layer import SparseLayer
 from prunec.passes.sparsity.patterns import NM, Block, Pattern, Unstructured
 from prunec.passes.sparsity.sparsegpt import BLOCK, sparsegpt, update_kept
-from prunec.passes.sparsity.statistics import LayerMoments, LayerStatistics
+from prunec.passes.sparsity.statistics import LayerStatistics
 
 if TYPE_CHECKING:
     from prunec.ir.diagnostics import RemarkLog
@@ -55,41 +55,50 @@ class DataAware(Criterion):
     def choose(
         self, layer: SparseLayer, pattern: Pattern, *, ratio: float | None = None, keep: Bools | None = None
     ) -> Choice:
-        """Which weights stay; by magnitude where what the layer reads cannot be used."""
+        """Which weights stay.
+
+        By magnitude where what the layer reads cannot be used, or where that is better on held-out samples.
+        """
         moments, weights = self._statistics.take(layer), layer.weights()
-        by_magnitude = pattern.mask(np.abs(weights), ratio) if keep is None else keep
+        plain = Choice(keep=pattern.mask(np.abs(weights), ratio) if keep is None else keep)
         if moments is None:
-            return Choice(keep=by_magnitude)
-        choice = self.fit(weights, moments, pattern, ratio, keep)
-        self._judge(layer, choice, by_magnitude, moments)
+            return plain
+        self._note_few_rows(layer, moments.fit)
+        choice = self.fit(weights, moments.fit, pattern, ratio, keep)
+        if moments.held_out is None:
+            return choice
+        error, other = output_errors(
+            _matrix(weights), [_matrix(_new(c, weights) - weights) for c in (choice, plain)], moments.held_out
+        )
+        moved = f"outputs on held-out samples move by {error:.1%}, by magnitude {other:.1%}"
+        if error > other:
+            help = "give more samples" if moments.fit.rows < 10 * _matrix(weights).shape[2] else None
+            what = f"`{layer.name}` is judged by magnitude"
+            self._remarks.missed(self.origin, what, reason=moved, help=help, node=layer.name)
+            return plain
+        self._remarks.analysis(self.origin, f"`{layer.name}`: {moved}", node=layer.name)
         return choice
 
     @abstractmethod
     def fit(
         self,
         weights: Array,
-        moments: LayerMoments,
+        moments: Moments,
         pattern: Pattern,
         ratio: float | None,
         keep: Bools | None,
     ) -> Choice:
         """What the criterion makes of the weights of a layer, ``[group, output, position, input]``."""
 
-    def _judge(self, layer: SparseLayer, choice: Choice, by_magnitude: Bools, moments: LayerMoments) -> None:
-        """Say how far the outputs move on samples that nothing was fitted to."""
-        if moments.held_out is None:
-            return
-        weights = layer.weights()
-        chosen = np.where(choice.keep, weights, 0) if choice.weights is None else choice.weights
-        error, plain = (
-            output_error(_matrix(weights), _matrix(new - weights), moments.held_out)
-            for new in (chosen, np.where(by_magnitude, weights, 0))
-        )
-        self._remarks.analysis(
-            self.origin,
-            f"`{layer.name}`: outputs on held-out samples move by {error:.1%} (by magnitude: {plain:.1%})",
-            node=layer.name,
-        )
+    def _note_few_rows(self, layer: SparseLayer, moments: Moments) -> None:
+        columns = layer.shape[2] * layer.shape[3]
+        if not moments.diagonal and moments.rows < columns:
+            self._remarks.analysis(
+                self.origin,
+                f"`{layer.name}`: {moments.rows:,} rows of inputs do not determine {columns:,} columns of weights; "
+                "more samples do",
+                node=layer.name,
+            )
 
 
 class Wanda(DataAware):
@@ -100,13 +109,13 @@ class Wanda(DataAware):
     def fit(
         self,
         weights: Array,
-        moments: LayerMoments,
+        moments: Moments,
         pattern: Pattern,
         ratio: float | None,
         keep: Bools | None,
     ) -> Choice:
         """A mask; the weights that stay keep their values."""
-        return Choice(keep=wanda_mask(weights, moments.fit, pattern, ratio) if keep is None else keep)
+        return Choice(keep=wanda_mask(weights, moments, pattern, ratio) if keep is None else keep)
 
 
 class SparseGPT(DataAware):
@@ -115,15 +124,15 @@ class SparseGPT(DataAware):
     def fit(
         self,
         weights: Array,
-        moments: LayerMoments,
+        moments: Moments,
         pattern: Pattern,
         ratio: float | None,
         keep: Bools | None,
     ) -> Choice:
         """A mask and new weights."""
-        products, matrix = moments.fit.products, _matrix(weights)
-        if products.ndim == 2:
-            return Choice(keep=wanda_mask(weights, moments.fit, pattern, ratio) if keep is None else keep)
+        if moments.diagonal:
+            return Choice(keep=wanda_mask(weights, moments, pattern, ratio) if keep is None else keep)
+        products, matrix = moments.products(), _matrix(weights)
         if keep is not None:
             return Choice(
                 keep=keep, weights=update_kept(matrix, products, _matrix(keep)).reshape(weights.shape)
@@ -139,7 +148,7 @@ class SparseGPT(DataAware):
 def wanda_scores(weights: Array, moments: Moments) -> Array:
     """``|w| * |x|`` for weights ``[group, output, position, input]``."""
     groups, _, positions, inputs = weights.shape
-    scores: Array = np.abs(weights) * moments.norms.reshape(groups, 1, positions, inputs)
+    scores: Array = np.abs(weights) * moments.norms().reshape(groups, 1, positions, inputs)
     return scores
 
 
@@ -150,6 +159,11 @@ def wanda_mask(weights: Array, moments: Moments, pattern: Pattern, ratio: float 
         order = np.argsort(_matrix(scores), axis=2, kind="stable")
         scores = np.argsort(order, axis=2, kind="stable").reshape(weights.shape)
     return pattern.mask(scores, ratio)
+
+
+def _new(choice: Choice, weights: Array) -> Array:
+    """What weights become."""
+    return np.where(choice.keep, weights, 0) if choice.weights is None else choice.weights
 
 
 def _matrix(weights: Array) -> Array:

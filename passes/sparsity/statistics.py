@@ -91,8 +91,8 @@ class LayerStatistics:
     def _new(self, node: onnx_ir.Node) -> LayerMoments:
         groups, _, positions, inputs = self._shapes[node]
         columns = positions * inputs
-        wide = 8 * groups * columns**2 > LARGEST
+        wide = 4 * groups * columns**2 > LARGEST
         return LayerMoments(
-            fit=Moments.zeros(groups, columns, diagonal=wide or self._diagonal),
-            held_out=None if wide else Moments.zeros(groups, columns),
+            fit=Moments(groups, columns, diagonal=wide or self._diagonal),
+            held_out=None if wide else Moments(groups, columns),
         )
