@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import perf_counter
@@ -157,12 +157,12 @@ class _Run:
         analyses = Analyses(self.module)
         self.progress("analysis")
         cost_before = analyses.cost()
-        replayed = iter(self.replay.steps if self.replay else ())
+        replayed = deque(self.replay.steps if self.replay else ())
         self._note_other_source()
         passes = [inner for item in self.pipeline for inner in item.expand()]
         for number, pass_ in enumerate(passes, start=1):
             stage = Stage(number=number, passes=passes, analyses=analyses, seed=self.seed)
-            step = self._next_step(pass_, replayed)
+            step = self._next_step(passes[number - 1 :], replayed)
             if not all(instrument.allows(stage) for instrument in self.instruments):
                 continue
             self.progress(f"{pass_.name} ({number} of {len(passes)})")
@@ -170,8 +170,9 @@ class _Run:
                 analyses=analyses, remarks=self.remarks, seed=self.seed, replay=step, data=self.data
             )
             self._watched(stage, context)
-        if (rest := next(replayed, None)) is not None:
-            raise UserError(f"the plan has a step of `{rest.pass_name}` that no pass of the pipeline replays")
+        if replayed:
+            rest = replayed[0].pass_name
+            raise UserError(f"the plan has a step of `{rest}` that no pass of the pipeline replays")
         return Result(
             module=self.module,
             plan=self._plan(),
@@ -193,18 +194,21 @@ class _Run:
             f"the plan was made from another file ('{self.replay.source_name}'): matched by name and shape",
         )
 
-    def _next_step(self, pass_: Pass, replayed: Iterator[Step]) -> Step | None:
-        """The step of the plan that a pruning pass repeats; an empty one where the plan has no more."""
+    def _next_step(self, passes: Sequence[Pass], replayed: deque[Step]) -> Step | None:
+        """The step of the plan that the first of ``passes`` repeats; an empty one where it is a later pass's,
+        or the plan has no more: then the pass removed nothing.
+        """
+        pass_ = passes[0]
         if self.replay is None or pass_.contract not in ("masked", "sparse"):
             return None
-        step = next(replayed, None)
-        if step is None:
-            return Step(pass_name=pass_.name)
-        if step.pass_name != pass_.name:
+        if replayed and replayed[0].pass_name == pass_.name:
+            return self.positions.to_current(replayed.popleft())
+        if replayed and all(later.name != replayed[0].pass_name for later in passes):
+            named = replayed[0].pass_name
             raise UserError(
-                f"the plan's next step is of `{step.pass_name}`, the pipeline's next pass is `{pass_.name}`"
+                f"the plan's next step is of `{named}`, the pipeline's next pass is `{pass_.name}`"
             )
-        return self.positions.to_current(step)
+        return Step(pass_name=pass_.name)
 
     def _watched(self, stage: Stage, context: Context) -> None:
         """One pass, with every instrument called around it."""
