@@ -68,7 +68,7 @@ class DataAware(Criterion):
         if moments.held_out is None:
             return choice
         error, other = output_errors(
-            _matrix(weights), [_matrix(_new(c, weights) - weights) for c in (choice, plain)], moments.held_out
+            _matrix(weights), [_matrix(_new(layer, c) - weights) for c in (choice, plain)], moments.held_out
         )
         moved = f"outputs on held-out samples move by {error:.1%}, by magnitude {other:.1%}"
         if error > other:
@@ -161,9 +161,11 @@ def wanda_mask(weights: Array, moments: Moments, pattern: Pattern, ratio: float 
     return pattern.mask(scores, ratio)
 
 
-def _new(choice: Choice, weights: Array) -> Array:
-    """What weights become."""
-    return np.where(choice.keep, weights, 0) if choice.weights is None else choice.weights
+def _new(layer: SparseLayer, choice: Choice) -> Array:
+    """What the weights of a layer become, rounding included."""
+    return (
+        np.where(choice.keep, layer.weights(), 0) if choice.weights is None else layer.rounded(choice.weights)
+    )
 
 
 def _matrix(weights: Array) -> Array:
