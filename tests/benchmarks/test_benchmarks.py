@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import pytest
 
@@ -133,6 +134,25 @@ def test_startup(tmp_path: Path) -> None:
     assert [row["outcome"] for row in found] == ["ok"] * len(found)
     assert len(found) == 6
     run("startup.py", "--runs", 1, "--seconds", 0.001, code=1)
+
+
+def test_criteria(models: Path, tmp_path: Path) -> None:
+    wide = re.sub(r"2\] [xy]", lambda m: m[0].replace("2", "4"), NET.partition("<float[2, 2] w")[0])
+    net = onnx.parser.parse_model(wide + " { h = MatMul (x, w) y = MatMul (h, v) }")
+    rng = np.random.default_rng(0)
+    for name in "wv":
+        net.graph.initializer.append(
+            onnx.numpy_helper.from_array(rng.standard_normal((4, 4)).astype(np.float32), name)
+        )
+    onnx.save(net, models / "net.onnx")
+    x = (rng.standard_normal((200, 1)) + 0.1 * rng.standard_normal((200, 4))).astype(np.float32)
+    np.savez(tmp_path / "data.npz", x=x, label=np.zeros(200, np.int64))
+    given = (models / "net.onnx", tmp_path / "data.npz", tmp_path / "data.npz")
+    magnitude, wanda, best = rows("criteria.py", *given, out=tmp_path / "out.json")
+    assert [row["layers"] for row in (magnitude, wanda, best)] == [2, 2, 2]
+    assert best["error"] < 0.5 * magnitude["error"]
+    assert best["below_magnitude"] == pytest.approx(1 - best["error"] / magnitude["error"])
+    assert 0 <= best["accuracy"] <= 1
 
 
 def test_latency(models: Path, tmp_path: Path) -> None:
