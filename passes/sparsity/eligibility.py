@@ -9,8 +9,9 @@ the engine builder times both.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from math import prod
 
 import onnx_ir
 
@@ -112,7 +113,8 @@ class _Assessor:
     facts: Facts
 
     def layer(self, node: onnx_ir.Node, layer: SparseLayer) -> Eligibility:
-        reasons = (*self._form(node, layer), *_alignment(layer))
+        _, outputs, _, inputs = layer.shape
+        reasons = (*self._form(node, layer), *misalignment(inputs, outputs))
         return Eligibility(
             node=node,
             layer=layer,
@@ -168,19 +170,33 @@ def _is_quantised(value: onnx_ir.Value) -> bool:
     return True
 
 
-def _alignment(layer: SparseLayer) -> Iterator[str]:
-    _, outputs, _, inputs = layer.shape
-    if inputs % 4:
-        yield f"{inputs} input channels are no multiple of 4"
-    elif inputs % INPUT_ALIGNMENT:
-        yield f"{inputs} input channels are no multiple of {INPUT_ALIGNMENT}"
+def misalignment(inputs: int, outputs: int) -> Iterator[str]:
+    """Why so many channels do not fill the tiles of sparse tensor cores; nothing where they do."""
+    if inputs % INPUT_ALIGNMENT:
+        divisor = 4 if inputs % 4 else INPUT_ALIGNMENT
+        yield f"{inputs} input channels are no multiple of {divisor}"
     if outputs % OUTPUT_ALIGNMENT:
         yield f"{outputs} output channels are no multiple of {OUTPUT_ALIGNMENT}"
 
 
+def lost(rows: Iterable[Eligibility]) -> list[str]:
+    """The layers that gained from sparse tensor cores and cannot run on them since their weights were cut,
+    each with the reason.
+
+    Args:
+        rows: eligibility before the cut; the layers' weights are looked at as they are now.
+    """
+    found = []
+    for layer in (row.layer for row in rows if row.profitable and row.layer is not None):
+        shape, layout = tuple(layer.tensor.shape.numpy()), layer.layout
+        inputs, outputs = (prod(shape[a] for a in layout.axes(kind)) for kind in ("input", "output"))
+        if reasons := list(misalignment(inputs, outputs)):
+            found.append(f"`{layer.name}` ({'; '.join(reasons)})")
+    return found
+
+
 def _smallness(layer: SparseLayer) -> str | None:
     _, outputs, positions, inputs = layer.shape
-    if min(outputs, positions * inputs) >= LEAST_CHANNELS:
-        return None
-    summed = f"{inputs}" if positions == 1 else f"{inputs} x {positions}"
-    return f"too small to profit: {summed} inputs, {outputs} outputs, {LEAST_CHANNELS} of each are needed"
+    sizes = {"summed inputs": inputs * positions, "outputs": outputs}
+    small = [f"{size} {what}" for what, size in sizes.items() if size < LEAST_CHANNELS]
+    return f"too small to profit: {' and '.join(small)}, below {LEAST_CHANNELS}" if small else None

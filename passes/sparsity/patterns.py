@@ -111,7 +111,7 @@ class NM(Pattern):
 
     def violations(self, weights: NDArray[Any]) -> int:
         """Groups of ``m`` with more than ``n`` that are not zero."""
-        from prunec.passes.sparsity.masks import crowded_groups
+        from prunec.ir.sparsity import crowded_groups
 
         self.check(weights.shape)
         return crowded_groups(weights, self.n, self.m)

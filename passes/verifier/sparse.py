@@ -53,26 +53,25 @@ def check_masks(pass_name: str, before: Module, after: Module, masks: tuple[Weig
     claimed = {mask.name for mask in masks}
     if (other := next(_differences(before.graph, after.graph, claimed), None)) is not None:
         raise VerificationError(f"`{pass_name}` changed {other}, which no mask names", code="V016", help=_BUG)
-    old, new = _constants(before.graph), _constants(after.graph)
+    old, new = constants_of(before.graph), constants_of(after.graph)
     counted = zeros = 0
     for mask in masks:
-        found = _Masked(pass_name, mask, new[mask.name], _array(old[mask.name]))
+        found = _Masked(pass_name, mask, *new[mask.name], old[mask.name][1])
         zeros += found.check_values()
         counted += found.check_pattern()
     weights = sum(mask.zeros + int(np.count_nonzero(mask.keep())) for mask in masks)
     return MaskEvidence(masks=len(masks), counted=counted, weights=weights, zeros=zeros)
 
 
-def _constants(graph: onnx_ir.Graph) -> dict[str, onnx_ir.Value]:
-    """The initializers and the outputs of ``Constant`` nodes, by name."""
+def constants_of(graph: onnx_ir.Graph) -> dict[str, tuple[onnx_ir.Value, Array]]:
+    """The initializers and the outputs of ``Constant`` nodes with what they hold, by name."""
     made = (node.outputs[0] for node in graph if node.op_type == "Constant")
-    return {value.name or "": value for value in (*graph.initializers.values(), *made)}
-
-
-def _array(value: onnx_ir.Value) -> Array:
-    tensor = onnx_ir.convenience.get_const_tensor(value)
-    assert tensor is not None
-    return tensor.numpy()
+    found = {}
+    for value in (*graph.initializers.values(), *made):
+        tensor = onnx_ir.convenience.get_const_tensor(value)
+        if tensor is not None and tensor.dtype != onnx_ir.DataType.STRING:
+            found[value.name or ""] = value, tensor.numpy()
+    return found
 
 
 # -- what may not change ---------------------------------------------------------
@@ -134,11 +133,13 @@ def _same(one: onnx_ir.TensorProtocol | None, other: onnx_ir.TensorProtocol | No
 
 
 class _Masked:
-    def __init__(self, pass_name: str, mask: WeightMask, value: onnx_ir.Value, before: Array) -> None:
+    def __init__(
+        self, pass_name: str, mask: WeightMask, value: onnx_ir.Value, after: Array, before: Array
+    ) -> None:
         self.pass_name = pass_name
         self.mask = mask
         self.before = before
-        self.after = _array(value)
+        self.after = after
         self.keep = mask.keep()
         self.readers = list(readings(value, self.after))
 

@@ -139,7 +139,7 @@ def test_a_layer_that_stays_dense_says_why_and_what_helps() -> None:
     (remark,) = [r for r in result.remarks if r.kind == "missed"]
     assert str(remark) == (
         "remark[missed]: sparsify: layer `a` stays dense\n"
-        "  = reason: too small to profit: 64 inputs, 256 outputs, 256 of each are needed\n"
+        "  = reason: too small to profit: 64 summed inputs, below 256\n"
         "  = help: `layers=eligible` takes it"
     )
 
