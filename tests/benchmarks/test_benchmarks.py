@@ -72,6 +72,9 @@ def test_sparsity(models: Path, tmp_path: Path) -> None:
     assert [(r["measurement"], r["subject"], r["verdict"]) for r in found] == [
         ("valid masks", "MatMul", "ok"),
         ("magnitude 2:4", "resnet50", "ok"),
+        ("layer error", "digits.onnx, sparsegpt below magnitude", "ok"),
+        ("layer error", "digits.onnx, sparsegpt below wanda", "ok"),
+        ("accuracy lost", "digits.onnx, sparsegpt", "ok"),
     ]
     assert found[0]["value"] == 100
     assert found[0]["of"] == "2 masks in 1 models"
@@ -157,14 +160,11 @@ def test_startup(tmp_path: Path) -> None:
 
 
 def test_criteria(models: Path, tmp_path: Path) -> None:
-    wide = re.sub(r"2\] [xy]", lambda m: m[0].replace("2", "4"), NET.partition("<float[2, 2] w")[0])
-    net = onnx.parser.parse_model(wide + " { h = MatMul (x, w) y = MatMul (h, v) }")
     rng = np.random.default_rng(0)
-    for name in "wv":
-        net.graph.initializer.append(
-            onnx.numpy_helper.from_array(rng.standard_normal((4, 4)).astype(np.float32), name)
-        )
-    onnx.save(net, models / "net.onnx")
+    weights = ", ".join(f"{number:.3f}" for number in rng.standard_normal(16))
+    text = f"""<ir_version: 9, opset_import: ["" : 17]> net (float[N, 4] x) => (float[N, 4] y)
+        <float[4, 4] w = {{{weights}}}, float[4, 4] v = {{{weights}}}> {{ h = MatMul (x, w) y = MatMul (h, v) }}"""
+    onnx.save(onnx.parser.parse_model(text), models / "net.onnx")
     x = (rng.standard_normal((200, 1)) + 0.1 * rng.standard_normal((200, 4))).astype(np.float32)
     np.savez(tmp_path / "data.npz", x=x, label=np.zeros(200, np.int64))
     given = (models / "net.onnx", tmp_path / "data.npz", tmp_path / "data.npz")
