@@ -61,9 +61,8 @@ class CalibrationData:
 
         if isinstance(arrays, CalibrationData):
             return arrays
-        if isinstance(arrays, dict):  # other mappings may read a file, an array at a time
-            arrays = {key: np.asarray(value) for key, value in arrays.items()}
-        return cls(arrays=arrays, count=check_arrays(arrays, name), name=name)
+        held = {key: np.asarray(value) for key, value in arrays.items()}  # what is mapped stays mapped
+        return cls(arrays=held, count=check_arrays(held, name), name=name)
 
     def bind(self, module: Module, *, batch: int = BATCH) -> Feeds:
         """The samples as a model takes them, batch by batch.

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from prunec.ir.diagnostics import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from typing import Any
-
     from prunec.ir.module import Module
     from prunec.passes.calibration.data import CalibrationData
     from prunec.passes.pipeline import Pipeline
 
-    Data = CalibrationData | Mapping[str, Any]
-    """What callers give: calibration data, or arrays by name."""
+Data: TypeAlias = "CalibrationData | Mapping[str, Any]"
+"""What callers give: calibration data, or arrays by name."""
 
 
 def require_data(pipeline: Pipeline) -> None:

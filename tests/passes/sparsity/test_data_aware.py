@@ -13,6 +13,7 @@ import prunec
 from prunec.ir.diagnostics import UserError
 from prunec.ir.module import Module
 from prunec.passes.calibration.moments import Moments
+from prunec.passes.interop import OnnxIrPass
 from prunec.passes.manager import Result
 from prunec.passes.sparsity.data_aware import wanda_mask
 from prunec.passes.sparsity.patterns import parse_pattern
@@ -222,3 +223,10 @@ def test_a_model_that_fails_on_the_data_is_the_users_mistake() -> None:
         UserError, match=r"the model fails when it runs: .*indices element out of data bounds"
     ):
         sparsify(module, "wanda", {"ids": np.full((10, 4), 7)})
+
+
+def test_data_in_a_pipeline_of_onnx_ir() -> None:
+    module, data = graph(TWO), {"x": samples(160, 16)}
+    result = OnnxIrPass("sparsify{criterion=wanda layers=all}", data=data)(module.model.clone())
+    expected = weights(sparsify(module, "wanda", data).module)
+    assert np.array_equal(weights(Module(result.model))["w2"], expected["w2"])
