@@ -60,8 +60,14 @@ COMMANDS: Mapping[str, LazyCommand] = {
     "compile": LazyCommand(
         target="prunec.tools.compile:compile_model", summary="Run a pipeline on a model (the default)."
     ),
+    "diff": LazyCommand(
+        target="prunec.tools.diff:diff_models", summary="Show what is different between two models."
+    ),
     "inspect": LazyCommand(
         target="prunec.tools.inspect:inspect_model", summary="Show a model, its channel groups and its cost."
+    ),
+    "reduce": LazyCommand(
+        target="prunec.tools.reduce:reduce_model", summary="Shrink a model to the least that still fails."
     ),
     "passes": LazyCommand(
         target="prunec.tools.passes:list_passes", summary="List the passes, or explain one."
