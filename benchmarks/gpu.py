@@ -2,7 +2,7 @@
 
 ::
 
-    python benchmarks/gpu.py MODEL.onnx ... [--batch 1 --batch 8 --batch 64] [--runs 100] [--json benchmarks/results/gpu.json]
+    python benchmarks/gpu.py MODEL.onnx ... [--batch N ...] [--runs 100] [--json benchmarks/results/gpu.json]
 
 Every row is one form of a model at one batch size in float16. ``speed-up`` is against the dense model in the same
 backend, measured in turns, with its 95 % interval; ``picked`` is how many of the eligible layers are proven to run on
