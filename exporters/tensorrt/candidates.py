@@ -1,34 +1,31 @@
-"""The layers of a model that sparse tensor cores could compute, and those that could not, with reasons."""
+"""The layers of a prepared model that sparse tensor cores could compute, and why they could not compute others."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-
-import onnx_ir
 
 from prunec.ir.facts import infer_facts
 from prunec.ir.module import Module
+from prunec.passes.sparsity.eligibility import Eligibility, assess
 from prunec.passes.sparsity.layer import SparseLayer
 from prunec.passes.sparsity.layers import find_layers
 from prunec.passes.sparsity.patterns import NM
 
 PATTERN = NM(n=2, m=4)
 """What sparse tensor cores read: along input channels, for every output channel and kernel position."""
-TYPES = ("FLOAT16", "BFLOAT16", "INT8", "FLOAT8E4M3FN")
-"""Element types that sparse tensor cores multiply."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """A contraction with a weight.
+    """A contraction.
 
     Attributes:
         name: name of its node.
         op: type of its node.
-        weight: name of the weight.
+        weight: name of the weight; empty where it has none.
         shape: of the weight; empty where it has no form that zeros could be placed in.
         reasons: why it cannot use sparse kernels; empty where it can.
+        small: why a sparse kernel that can run would hardly be faster, or None.
         is_sparse: whether the weight has the 2:4 pattern.
     """
 
@@ -37,6 +34,7 @@ class Candidate:
     weight: str
     shape: tuple[int, ...]
     reasons: tuple[str, ...]
+    small: str | None = None
     is_sparse: bool
 
     @property
@@ -46,23 +44,9 @@ class Candidate:
 
 
 def find_candidates(module: Module) -> tuple[Candidate, ...]:
-    """The contractions of a model's main graph that have a weight, in graph order."""
-    found = find_layers(module.model, infer_facts(module.model))
-    rows: list[tuple[onnx_ir.Node, SparseLayer | None, str, str]]
-    rows = [(node, layer, "", "") for layer in found.layers for node, _ in layer.uses]
-    rows += [(skipped.node, None, skipped.weight, skipped.reason) for skipped in found.skipped]
-    order = {node: index for index, node in enumerate(module.graph)}
-    return tuple(
-        Candidate(
-            name=node.name or "",
-            op=node.op_type,
-            weight=weight if layer is None else layer.value.name or "",
-            shape=() if layer is None else tuple(layer.tensor.shape.numpy()),
-            reasons=(reason,) if layer is None else tuple(_reasons(layer)),
-            is_sparse=layer is not None and is_sparse(layer),
-        )
-        for node, layer, weight, reason in sorted(rows, key=lambda row: order.get(row[0], len(order)))
-    )
+    """The contractions of a model's main graph in graph order, as the analysis ``eligibility`` judges them."""
+    facts = infer_facts(module.model)
+    return tuple(map(_candidate, assess(module.model, facts, find_layers(module.model, facts))))
 
 
 def is_sparse(layer: SparseLayer) -> bool:
@@ -70,9 +54,18 @@ def is_sparse(layer: SparseLayer) -> bool:
     return PATTERN.misfit(layer.shape) is None and not PATTERN.violations(layer.nonzero())
 
 
-def _reasons(layer: SparseLayer) -> Iterator[str]:
-    misfit = PATTERN.misfit(layer.shape)
-    if misfit is not None:
-        yield misfit
-    if layer.dtype.name not in TYPES:
-        yield f"its weights are {layer.dtype.name.lower()}: sparse kernels take float16, bfloat16 and int8"
+def _candidate(row: Eligibility) -> Candidate:
+    layer = row.layer
+    reasons = row.reasons
+    if layer is not None and layer.dtype.name == "FLOAT":
+        # The analysis expects a conversion to come; a prepared model is what is built.
+        reasons = (*reasons, "its weights are float32: sparse kernels take float16, bfloat16 and int8")
+    return Candidate(
+        name=row.node.name or "",
+        op=row.node.op_type,
+        weight=row.weight,
+        shape=() if layer is None else tuple(layer.tensor.shape.numpy()),
+        reasons=reasons,
+        small=row.small,
+        is_sparse=layer is not None and is_sparse(layer),
+    )

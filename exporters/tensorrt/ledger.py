@@ -47,6 +47,7 @@ class Entry:
             "shape": list(self.layer.shape),
             "eligible": self.layer.is_eligible,
             "reasons": list(self.layer.reasons),
+            "small": self.layer.small,
             "sparse_weights": self.layer.is_sparse,
             "picked": self.picked,
             "evidence": self.evidence,
@@ -114,6 +115,7 @@ class Ledger:
         else:
             message = f"sparse kernels are proven for {picked} of {len(eligible)} eligible layers"
         why = Counter(entry.evidence for entry in eligible if entry.picked != "yes")
+        why.update(str(entry.layer.small) for entry in eligible if entry.picked == "no" and entry.layer.small)
         why.update(reason for entry in self.entries for reason in entry.layer.reasons if not eligible)
         raise GateError(
             f"{message}; at least {100 * share:g} % are required",

@@ -13,6 +13,7 @@ from fake_gpu import FakeTensorRT, gpu
 
 from prunec.exporters.latency import Comparison, Latency
 from prunec.ir.save import save
+from prunec.passes.pipeline import parse_pipeline
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 
@@ -37,6 +38,7 @@ def test_the_plan_has_every_model_backend_and_batch(bench: Any) -> None:
         ("a", "torch", 1),
     ]
     assert list(bench.FORMS) == ["dense", "2:4", "structured", "structured + 2:4"]
+    assert [len(parse_pipeline(text)) for text in bench.FORMS.values()] == [0, 1, 1, 2]
 
 
 def test_only_other_forms_are_compared_with_the_dense_one(bench: Any) -> None:
