@@ -19,6 +19,7 @@ from onnx import TensorProto, numpy_helper
 
 from prunec.ir.diagnostics import UserError
 from prunec.ir.proto import graphs_of
+from prunec.ir.structure import subgraphs_of
 
 Precision = Literal["keep", "fp16", "bf16"]
 
@@ -38,6 +39,12 @@ def convert(proto: onnx.ModelProto, precision: Precision) -> tuple[onnx.ModelPro
     values = [value.type.tensor_type.elem_type for value in (*proto.graph.input, *proto.graph.output)]
     if precision == "keep" or not (weights or TensorProto.FLOAT in values):
         return proto, None
+    nesting = sorted({node.op_type for node in proto.graph.node if any(map(subgraphs_of, node.attribute))})
+    if nesting:
+        return (
+            proto,
+            f"float32 stays: the converter does not follow values into the graphs of {', '.join(nesting)}",
+        )
     opset = next((entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx")), 1)
     if precision == "bf16" and opset < OLDEST_BFLOAT16_OPSET:
         message = f"opset {opset} has no bfloat16; {OLDEST_BFLOAT16_OPSET} is the first that has"

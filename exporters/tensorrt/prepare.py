@@ -7,7 +7,8 @@ has, become float32.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 
 NOT_FOLDED = ("QuantizeLinear", "DequantizeLinear")
 """Folding them would take away what says that a layer is quantised."""
+
+ORT_WARNING = 2
+"""ONNX Runtime's default severity of messages."""
 
 NEEDLESS: Mapping[str, Mapping[str, Any]] = {
     "BatchNormalization": {"momentum": None, "training_mode": 0, "spatial": 1},
@@ -58,12 +62,27 @@ def prepare(module: Module, precision: Precision) -> Prepared:
     import onnx_graphsurgeon as gs
 
     _check_inputs(module)
-    graph = gs.import_onnx(to_proto(module))
-    actions = [_fold(graph), _name(graph), _drop_attributes(graph), _narrow_doubles(graph)]
-    proto: onnx.ModelProto = gs.export_onnx(graph, do_type_check=False)
+    with _quiet():
+        graph = gs.import_onnx(to_proto(module))
+        actions = [_fold(graph), _name(graph), _drop_attributes(graph), _narrow_doubles(graph)]
+        proto: onnx.ModelProto = gs.export_onnx(graph, do_type_check=False)
     proto.ir_version = module.model.ir_version
     proto, converted = convert(proto, precision)
     return Prepared(proto=proto, actions=tuple(line for line in (*actions, converted) if line))
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the chatter of graphsurgeon, and of the ONNX Runtime that it folds with."""
+    import onnxruntime as ort
+    from onnx_graphsurgeon.logger import G_LOGGER
+
+    ort.set_default_logger_severity(4)
+    try:
+        with G_LOGGER.suppress(G_LOGGER.CRITICAL):
+            yield
+    finally:
+        ort.set_default_logger_severity(ORT_WARNING)
 
 
 def _check_inputs(module: Module) -> None:
@@ -77,8 +96,12 @@ def _check_inputs(module: Module) -> None:
 
 
 def _fold(graph: gs.Graph) -> str | None:
+    import onnx_graphsurgeon as gs
+
     before = len(graph.nodes)
-    graph.fold_constants(should_exclude_node=lambda node: node.op in NOT_FOLDED)
+    # With nested graphs it is not folded: graphsurgeon loses values that cross their borders.
+    if not any(isinstance(value, gs.Graph) for node in graph.nodes for value in node.attrs.values()):
+        graph.fold_constants(should_exclude_node=lambda node: node.op in NOT_FOLDED)
     graph.cleanup().toposort()
     folded = before - len(graph.nodes)
     return f"{folded} constant or unused nodes were folded" if folded else None

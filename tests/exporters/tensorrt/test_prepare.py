@@ -104,3 +104,22 @@ def test_float64_becomes_float32() -> None:
 def test_an_input_of_a_type_that_tensorrt_has_not() -> None:
     with pytest.raises(UserError, match="graph input `x` is double, which TensorRT has not"):
         prepare(graph("net (double[2] x) => (double[2] y) { y = Relu(x) }"), "fp16")
+
+
+NESTED = """net (float[2,4] x, bool c) => (float[2,4] y) <float[4,4] w> {
+    a = MatMul (x, w)
+    y = If (c) <then_branch = yes () => (float[2,4] t) { t = Add (a, a) }, else_branch = no () => (float[2,4] e) { e = Relu (a) }> }"""
+
+
+def test_nested_graphs_keep_their_types_and_it_says_so() -> None:
+    module = graph(NESTED)
+    prepared = prepare(module, "fp16")
+    assert kinds(prepared) == {F}
+    assert prepared.actions[-1] == "float32 stays: the converter does not follow values into the graphs of If"
+    feeds = probe_feeds(module)
+    assert np.array_equal(run_model(load(prepared.proto), feeds)["y"], run_model(module, feeds)["y"])
+
+
+def test_preparing_says_nothing_by_itself(capfd: pytest.CaptureFixture[str]) -> None:
+    prepare(graph(NESTED), "fp16")
+    assert capfd.readouterr() == ("", "")
