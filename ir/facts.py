@@ -361,7 +361,7 @@ class _Walk:
             arrays = run_model(self.model, probe_feeds(self.model, sizes=self.sizes), outputs=list(values))
         except PrunecError:
             return False
-        for name, array in arrays.items():
+        for name, array in ((n, a) for n, a in arrays.items() if isinstance(a, np.ndarray)):  # no sequences
             self.facts.shapes[values[name]] = array.shape
             self.facts.types.setdefault(values[name], int(onnx_ir.DataType.from_numpy(array.dtype)))
         return True

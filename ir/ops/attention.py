@@ -232,7 +232,8 @@ def register_ops() -> None:
     )
     register("Attention", standard)
     state = "n s (h g d), n s (h d), n s (h e), n h d e, n s (h x), n s h -> n s (h g e), n h d e"
-    register("LinearAttention", GroupedQueryAttention(text=state), domain=_CONTRIB)
+    for domain in ("", _CONTRIB):
+        register("LinearAttention", GroupedQueryAttention(text=state), domain=domain)
     rotary = RotaryEmbedding(text="n s (h d) -> n s (h d) | n h s d -> n h s d")
     register("RotaryEmbedding", rotary)
     register("RotaryEmbedding", rotary, domain=_CONTRIB)

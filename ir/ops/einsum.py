@@ -164,6 +164,8 @@ def register_ops() -> None:
             text="n c *s, c, c -> n c *s", fixed="*s", roles={1: "scale", 2: "bias"}, zeroed=frozenset({1, 2})
         ),
     )
+    register("CastLike", Einsum(text="*a, *b -> *a", zeroed=frozenset({0})))
+    register("Det", Einsum(text="*b x y -> *b", fixed="x y", why="a side of the matrix"))
     register("DepthToSpace", DepthToSpace())
     register("SpaceToDepth", SpaceToDepth())
 

@@ -90,11 +90,22 @@ class Along(Op):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CumSum(Along):
-    """A running sum along an axis that is an input."""
+    """A running sum or product along an axis that is an input."""
 
     def axes(self, site: Site) -> set[int]:
         """The number in input 1."""
         return {axis % len(site.shape(0)) for axis in site.integers(1) or ()}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transform(Along):
+    """A Fourier transform along one axis of a signal; the last axis holds real and imaginary part."""
+
+    def axes(self, site: Site) -> set[int]:
+        """The axis of an input (since opset 20) or attribute, and the last."""
+        rank = len(site.shape(0))
+        axes = [site.int_attribute("axis", 1)] if site.opset < 20 else site.integers(2) or [-2]
+        return {axis % rank for axis in (*axes, -1)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,32 +205,13 @@ class Slices(Op):
         return fitted(site, [data, where], [picked], fixed, why)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Refused(Op):
-    """An op of which no axis can be cut.
-
-    Attributes:
-        reason: why, for people.
-    """
-
-    reason: str
-
-    def rule(self, site: Site) -> Rule:
-        """None.
-
-        Raises:
-            RuleError: always.
-        """
-        del site
-        raise RuleError(self.reason)
-
-
 def register_ops() -> None:
     """Register the family's ops."""
     register("TopK", Along(named=(("axis", -1),)))
     register("ReverseSequence", Along(named=(("batch_axis", 1), ("time_axis", 0))))
     register("TensorScatter", Along(named=(("axis", -2),), alike=(1,)))
-    register("CumSum", CumSum())
+    register("CumSum CumProd", CumSum())
+    register("DFT", Transform())
     register("CenterCropPad", CenterCropPad())
     register("Compress", Compress(named=(("axis", 0),)))
     register("OneHot", OneHot())
@@ -229,10 +221,3 @@ def register_ops() -> None:
     for domain in ("", _CONTRIB):
         register("Trilu", Trilu(), domain=domain)
         register("GatherND", Slices(scatter=False), domain=domain)
-    register("NonZero Unique", Refused(reason="how much it finds depends on the data"))
-    register("EyeLike", Refused(reason="it makes a matrix of its input's size"))
-    register("DFT STFT", Refused(reason="it works along the axes of a signal"))
-    register(
-        "Bernoulli Multinomial RandomNormal RandomNormalLike RandomUniform RandomUniformLike",
-        Refused(reason="it draws random numbers, of which a smaller tensor gets others"),
-    )

@@ -369,6 +369,7 @@ def register_ops() -> None:
     register("Slice", Slice(zeroed=everywhere))
     register("Split", Split(zeroed=everywhere))
     register("Pad", Pad(zeroed=everywhere))
+    register("Pad", Pad(zeroed=everywhere), domain="com.microsoft")
     register("Tile", Tile(zeroed=everywhere))
     register("Gather", Gather(zeroed=everywhere, roles={0: "weight"}))
     register("Concat", Concat(zeroed=frozenset(range(256))))

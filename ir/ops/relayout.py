@@ -138,6 +138,7 @@ def register_ops() -> None:
     register("ConstantOfShape", ConstantOfShape(shape_input=0))
     register("Reshape", Relayout(zeroed=everywhere, shape_input=1))
     register("Flatten Unsqueeze", Relayout(zeroed=everywhere))
+    register("ExpandDims", Relayout(zeroed=everywhere), domain="com.microsoft")
     register("Squeeze", Squeeze(zeroed=everywhere))
     register("Transpose", Transpose(zeroed=everywhere))
     register("Resize", Resize(shape_input=3))

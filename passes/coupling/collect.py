@@ -13,6 +13,7 @@ from prunec.ir.facts import Facts
 from prunec.ir.layout import Layout
 from prunec.ir.module import opset_of
 from prunec.ir.op import Op
+from prunec.ir.ops.refused import Refused
 from prunec.ir.ops.relayout import Relayout
 from prunec.ir.registry import find_op
 from prunec.ir.rule import Index, Rule, RuleError
@@ -134,7 +135,7 @@ class _Collector:
             domain = f"{node.domain}::" if node.domain not in ("", "ai.onnx") else ""
             self._pin_node(node, f"op `{domain}{node.op_type}` has no rule")
             return
-        if (unknown := self._unknown(node)) is not None:
+        if not isinstance(op, Refused) and (unknown := self._unknown(node)) is not None:
             self._pin_node(node, f"the shape of `{unknown.name}` is unknown")
             return
         if isinstance(op, Relayout) and (chain := self._chain(node)) is not None:
