@@ -55,7 +55,8 @@ class Facts:
         types: element type of every value whose type is known, as ONNX numbers them.
         constant: values that depend on no graph input: initializers, and what is computed from them alone.
         dynamic: per value the axes whose size follows the sizes of the graph inputs.
-        unstable: values in ``numbers`` whose contents follow the sizes of the graph inputs.
+        unstable: values in ``numbers`` whose contents follow the sizes of the graph inputs; ``varying`` tells of
+            some of them which entries do.
     """
 
     shapes: dict[onnx_ir.Value, tuple[int, ...]] = field(default_factory=dict)
@@ -65,6 +66,7 @@ class Facts:
     types: dict[onnx_ir.Value, int] = field(default_factory=dict)
     dynamic: dict[onnx_ir.Value, frozenset[int]] = field(default_factory=dict)
     unstable: set[onnx_ir.Value] = field(default_factory=set)
+    varying: dict[onnx_ir.Value, NDArray[np.bool_]] = field(default_factory=dict)
 
     def shape(self, value: onnx_ir.Value | None) -> tuple[int, ...] | None:
         """The concrete shape of a value, or None where it is absent or unknown."""

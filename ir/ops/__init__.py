@@ -14,6 +14,7 @@ def register_all() -> None:
         experts,
         indexing,
         movement,
+        padding,
         qlinear,
         quantised,
         recurrent,
@@ -22,6 +23,6 @@ def register_all() -> None:
         vision,
     )
 
-    core = (einsum, elementwise, movement, relayout, indexing, vision, refused)
+    core = (einsum, elementwise, movement, padding, relayout, indexing, vision, refused)
     for family in (*core, attention, recurrent, quantised, qlinear, blockwise, experts, contrib):
         family.register_ops()

@@ -16,7 +16,8 @@ from core_graphs import Array, graph, node_of, outputs, rule_of
 
 from prunec.ir.facts import infer_facts
 from prunec.ir.module import Module
-from prunec.ir.ops.movement import Movement, Pad, as_slice, strided_order
+from prunec.ir.ops.movement import Movement, as_slice, strided_order
+from prunec.ir.ops.padding import Pad
 from prunec.ir.ops.refused import Refused
 from prunec.ir.registry import OPS, find_op, register
 from prunec.ir.rule import IndexMap, Operand, Rule, RuleError
@@ -137,7 +138,7 @@ def test_movement_is_what_the_op_does(opset: int, inputs: str, expression: str) 
     node = node_of(module, "y")
     op = find_op(node)
     maps = list(rule.maps)
-    if isinstance(op, Pad):  # its rule pins what it moves; the vectors are there all the same
+    if isinstance(op, Pad):  # its rule pins what it mirrors; the vectors are there all the same
         vectors = op.vectors(Site(node, infer_facts(module.model), opset), 0)
         maps = [IndexMap(input=0, axis=a, output=0, output_axis=a, index=v) for a, v in vectors.items()]
     for position, result in enumerate(results):
