@@ -66,6 +66,7 @@ def render_model(module: Module, survey: Survey) -> RenderableType:
         f"{len(graph) - folded:,} nodes{rest}",
     ]
     lines += [*_values(printer, "input ", open_inputs(graph)), *_values(printer, "output", graph.outputs)]
+    lines += [f"put right on loading: {remark.message}" for remark in module.repairs]
     if survey.unknown_ops:
         counts = ", ".join(f"{op} ({count:,})" for op, count in survey.unknown_ops.items())
         lines.append(f"ops without a rule, which pin what they touch: {counts}")

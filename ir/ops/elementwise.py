@@ -39,7 +39,8 @@ class Elementwise(Op):
             None if value is None else aligned(site.shape(i), output)
             for i, value in enumerate(site.node.inputs)
         )
-        return Rule(inputs=inputs, outputs=(output,) * len(site.node.outputs), sizes=sizes(shape, output))
+        outputs = tuple(None if known is None else output for known in site.output_shapes)
+        return Rule(inputs=inputs, outputs=outputs, sizes=sizes(shape, output))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,7 +17,7 @@ _CONTRIB = "com.microsoft"
 
 
 def fitted(
-    site: Site, inputs: Sequence[Operand | None], outputs: Sequence[Operand], fixed: set[str], why: str
+    site: Site, inputs: Sequence[Operand | None], outputs: Sequence[Operand | None], fixed: set[str], why: str
 ) -> Rule:
     """A rule whose factors have the sizes of the axes that they stand for.
 
@@ -28,6 +28,7 @@ def fitted(
         fixed: factors that must keep their size, and why.
     """
     shapes = [*site.input_shapes, *site.output_shapes]
+    outputs = [o if shape is not None else None for o, shape in zip(outputs, site.output_shapes, strict=True)]
     sizes: dict[str, int] = {}
     for terms, shape in zip((*inputs, *outputs), shapes, strict=True):
         sizes |= {t[0]: n for t, n in zip(terms or (), shape or (), strict=bool(terms)) if t and n > 1}
