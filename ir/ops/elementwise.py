@@ -138,8 +138,8 @@ class Reduce(Op):
 
 
 _UNARY = (
-    "Abs Acos Acosh Affine Asin Asinh Atan Atanh BitCast BitwiseNot Cast Ceil Celu Clip Cos Cosh Dropout Elu Erf Exp "
-    "Floor Gelu HardSigmoid HardSwish Identity IsInf IsNaN LeakyRelu Log Mish Neg Not ParametricSoftplus "
+    "Abs Acos Acosh Affine Asin Asinh Atan Atanh BitwiseNot Ceil Celu Clip Cos Cosh Dropout Elu Erf Exp "
+    "Floor Gelu HardSigmoid HardSwish IsInf IsNaN LeakyRelu Log Mish Neg Not ParametricSoftplus "
     "Reciprocal Relu Round Scale ScaledTanh Selu Shrink Sigmoid Sign Sin Sinh Softplus Softsign Sqrt Swish "
     "Tan Tanh ThresholdedRelu"
 )
@@ -153,6 +153,7 @@ _NORM_ROLES: dict[int, Role] = {1: "scale", 2: "bias"}
 def register_ops() -> None:
     """Register the family's ops."""
     register(_UNARY, Elementwise(zeroed=frozenset({0})))
+    register("BitCast Cast Identity", Elementwise(zeroed=frozenset({0}), transparent=True))
     register(_BINARY, Elementwise())
     register("Add Sub Sum", Elementwise(zeroed=frozenset({0, 1}), roles={0: "bias", 1: "bias"}))
     register("Mul SwiGLU", Elementwise(zeroed=frozenset({0, 1}), roles={0: "scale", 1: "scale"}))

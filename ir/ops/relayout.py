@@ -140,6 +140,6 @@ def register_ops() -> None:
     register("Flatten Unsqueeze", Relayout(zeroed=everywhere))
     register("ExpandDims", Relayout(zeroed=everywhere), domain="com.microsoft")
     register("Squeeze", Squeeze(zeroed=everywhere))
-    register("Transpose", Transpose(zeroed=everywhere))
+    register("Transpose", Transpose(zeroed=everywhere, transparent=True))
     register("Resize", Resize(shape_input=3))
     register("Upsample", Resize())
