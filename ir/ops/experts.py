@@ -31,11 +31,11 @@ class Experts(Einsum):
 
     Attributes:
         start: position of the weights of the inner layer.
-        step: how far the weights of the three layers are apart; scales, if any, and biases stand between.
+        apart: how far the weights of the three layers are from each other; scales, if any, and biases stand between.
     """
 
     start: int
-    step: int
+    apart: int
 
     def rule(self, site: Site) -> Rule:
         """As the rule text says, with the halves of the activation in the order of ``swiglu_fusion``.
@@ -56,7 +56,7 @@ class Experts(Einsum):
 
     def macs(self, rule: Rule) -> int:
         """One expert a row: how many a row is sent to is no size of the rule."""
-        weights = (rule.inputs[i] for i in range(self.start, len(rule.inputs), self.step))
+        weights = (rule.inputs[i] for i in range(self.start, len(rule.inputs), self.apart))
         rows = prod(rule.sizes[f] for term in (rule.inputs[0] or ())[:-1] for f in term)
         inner = [{f for term in terms[1:] for f in term} | {"v", "w"} for terms in weights if terms]
         return rows * sum(prod(rule.sizes.get(f, 1) for f in factors) for factors in inner)
@@ -82,14 +82,14 @@ class PackedExperts(Experts):
 
     def zero(self, site: Site, position: int) -> Array:
         """The middle of the range for weights (in every half of a byte), 0 for biases."""
-        if (position - self.start) % self.step:
+        if (position - self.start) % self.apart:
             return np.zeros(())
         return np.array(0x80 if self.pack(site) == 1 else 0x88, np.uint8)
 
     def real(self, site: Site, position: int) -> Array | None:
         """``(q - middle) * scale`` for weights, as ``[experts, rows, bytes, numbers in a byte]``."""
         table, scales = site.constant(position), site.constant(position + 1)
-        if position < self.start or (position - self.start) % self.step or table is None or scales is None:
+        if position < self.start or (position - self.start) % self.apart or table is None or scales is None:
             return None
         bits = 8 // self.pack(site)
         numbers = unpack(table, bits).astype(np.float32).reshape(*table.shape, -1)
@@ -104,14 +104,14 @@ def register_ops() -> None:
     text = f"{rows}, {packs}, e (q v) a, e (q v), e (a w) q, e (a w) -> *t (q v)"
     roles: dict[int, Role] = {2: "weight", 3: "bias", 4: "weight", 5: "bias", 6: "weight", 7: "bias"}
     plain = Experts(
-        text=text, start=2, step=2, reduced=reduced, fixed=fixed, why=why, roles=roles, linear=True,
+        text=text, start=2, apart=2, reduced=reduced, fixed=fixed, why=why, roles=roles, linear=True,
         zeroed=frozenset(roles),
     )  # fmt: skip
     register("MoE", plain, domain="com.microsoft")
     scaled = f"{rows}, {packs}, {packs}, e (q v) a, e (q v), e (q v), e (a w) q, e (a w), e (a w) -> *t (q v)"
     roles = {2: "weight", 4: "bias", 5: "weight", 7: "bias", 8: "weight", 10: "bias"}
     packed = PackedExperts(
-        text=scaled, start=2, step=3, reduced=reduced, fixed=fixed, why=why, roles=roles, linear=True,
+        text=scaled, start=2, apart=3, reduced=reduced, fixed=fixed, why=why, roles=roles, linear=True,
         zeroed=frozenset(roles),
     )  # fmt: skip
     register("QMoE", packed, domain="com.microsoft")
