@@ -116,8 +116,9 @@ def render_pinned(survey: Survey) -> list[RenderableType]:
         for p in survey.pinned
         if p.alone
     ]
+    advice = dict.fromkeys(f"  to unlock {_reason(p)}: {p.help}" for p in survey.pinned if p.help)
     title = _title("What is pinned, and why (locked: share of the parameters that no group can remove)")
-    return [title, *([table] if tied else []), *alone, Text()]
+    return [title, *([table] if tied else []), *alone, *map(_line, advice), Text()]
 
 
 def render_layers(survey: Survey, layers: Sequence[LayerFacts]) -> RenderableType:

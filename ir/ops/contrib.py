@@ -78,7 +78,7 @@ class CausalConv(Einsum):
         """
         for attribute in ("channels_last", "state_window"):
             if site.int_attribute(attribute, 0):
-                raise RuleError(f"attribute `{attribute}` is set")
+                raise RuleError(f"it has no rule where `{attribute}` is set")
         return Einsum.rule(self, site)
 
 
@@ -218,7 +218,7 @@ def _register_norms() -> None:
         text="n s, n s, v k, p k, w k, k, k -> n s k, -, n s k",
         reduced="k",
         fixed="v p w",
-        why="an index that inputs look up",
+        why="a row of a table",
         roles={2: "weight", 3: "weight", 4: "weight", 5: "scale", 6: "bias"},
         zeroed=frozenset({2, 3, 4, 5, 6}),
     )

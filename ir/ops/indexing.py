@@ -36,7 +36,7 @@ def fitted(
         tuple(t if t and t[0] in sizes else () for t in operand) if operand is not None else None
         for operand in (*inputs, *outputs)
     ]
-    shape_stays = f"an operand of {site.node.op_type} that must keep its shape"
+    shape_stays = f"an operand that {site.node.op_type} reads as a whole"
     pins = [
         Pin(operand=("in", i), axis=axis, reason=shape_stays)
         for i, operand in enumerate(inputs)
@@ -141,7 +141,7 @@ class Compress(Along):
             RuleError: there is none, and the tensor is flattened.
         """
         if "axis" not in site.node.attributes:
-            raise RuleError("it flattens its input")
+            raise RuleError("it flattens its input first")
         return Along.axes(self, site)
 
 
@@ -176,7 +176,7 @@ class Elements(Op):
         data = _named("a", len(shape))
         indices = tuple((f"i{a}",) if a in own else term for a, term in enumerate(data))
         fixed = {f"a{a}" for a in own} | {f"i{a}" for a in own - {axis}}
-        why = f"{site.node.op_type} indexes it"
+        why = f"{site.node.op_type} picks positions of it by index"
         if self.scatter:
             return fitted(site, [data, indices, indices], [data], fixed, why)
         return fitted(site, [data, indices], [indices], fixed, why)
@@ -200,7 +200,7 @@ class Slices(Op):
         depth = batch + index[-1]
         picked = (*where[:-1], *data[depth:])
         fixed = {name for (name,) in data[batch:depth]} | {name for (name,) in where[-1:]}
-        why = f"{site.node.op_type} indexes it"
+        why = f"{site.node.op_type} picks positions of it by index"
         if self.scatter:
             return fitted(site, [data, where, picked], [data], fixed, why)
         return fitted(site, [data, where], [picked], fixed, why)

@@ -222,7 +222,9 @@ class Concat(Op):
             index[offset : offset + size] = np.arange(size)
             maps.append(IndexMap(input=i, axis=axis, output=0, output_axis=axis, index=index))
             if size == 1:
-                pins.append(Pin(operand=("in", i), axis=axis, reason="an axis of size 1"))
+                pins.append(
+                    Pin(operand=("in", i), axis=axis, reason="an axis of size 1, which has nothing to lose")
+                )
             offset += size
         return Rule(
             inputs=tuple(terms if i in self.operands(site) else None for i in range(len(site.node.inputs))),

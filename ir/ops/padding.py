@@ -46,7 +46,11 @@ class Pad(Movement):
             else {}
         )
         whys |= dict.fromkeys(mirrored, f"{op} repeats some of its slots (mode '{mode}')")
-        whys |= {a: "an axis of size 1" for a in amounts if site.shape(0)[a] == 1 and a not in whys}
+        whys |= {
+            a: "an axis of size 1, which has nothing to lose"
+            for a in amounts
+            if site.shape(0)[a] == 1 and a not in whys
+        }
         pins = [
             Pin(operand=(side, 0), axis=a, reason=why) for a, why in whys.items() for side in ("in", "out")
         ]

@@ -47,7 +47,7 @@ class Quantise(Op):
         if (block := site.int_attribute("block_size", 0)) and shape:
             axis = self._axis(site)
             if shape[axis] % block:
-                raise RuleError(f"{shape[axis]} slots in blocks of {block}")
+                raise RuleError(f"{shape[axis]} slots are no whole number of blocks of {block}")
             known |= {"blocks": shape[axis] // block, "block": block}
             fixed["block"] = "a position in a quantised block"
             data = (*data[:axis], _term(known, "blocks", "block"), *data[axis + 1 :])
@@ -254,7 +254,7 @@ def _register_contrib() -> None:
         text="n s, n s, v k, p k, w k, k, k -> n s k, -",
         reduced="k",
         fixed="v p w",
-        why="an index that inputs look up",
+        why="a row of a table",
         roles={2: "weight", 3: "weight", 4: "weight", 5: "scale", 6: "bias"},
         points=tables,
         scales={i: i + 6 for i in tables},

@@ -55,6 +55,7 @@ _STANDARD = {
     "it handles a tensor that may be absent": "Optional OptionalGetElement OptionalHasElement",
     "it works on text": "RegexFullMatch StringConcat StringNormalizer StringSplit TfIdfVectorizer",
     "it decodes files": "ImageDecoder",
+    "it is of the time before ONNX 1.2": "DynamicSlice GRUUnit GivenTensorFill ImageScaler",
 }
 
 _MICROSOFT = {

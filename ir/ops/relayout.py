@@ -31,7 +31,9 @@ class Relayout(Op):
             raise RuleError("the tensor is empty")
         layout = Layout.of(site.shape(0))
         if not self.apply(site, layout):
-            raise RuleError(f"{site.shape(0)} and {site.output_shape()} regroup elements across axes")
+            raise RuleError(
+                f"it regroups {site.shape(0)} as {site.output_shape()}, across the borders of axes"
+            )
         return layout.rule(extra_inputs=len(site.node.inputs) - 1)
 
 

@@ -197,7 +197,7 @@ def pulled(
 @pytest.mark.parametrize(
     ("inputs", "expression", "message"),
     [
-        ("float[2,6,8] x", "Reshape(x, @8,12)", "(2, 6, 8) and (8, 12) regroup elements across axes"),
+        ("float[2,6,8] x", "Reshape(x, @8,12)", "it regroups (2, 6, 8) as (8, 12), across the borders of axes"),
         ("float[2,6,8] x, int64[1] s, int64[1] e", "Slice(x, s, e)", "the contents of input 1 are only known at run time"),
         ("float[2,6,8] x, int64[1] a", "ReduceSum(x, a)", "the contents of input 1 are only known at run time"),
         ("float[2,6,8] x, int64[3] r", "Tile(x, r)", "the contents of input 1 are only known at run time"),
