@@ -12,6 +12,8 @@ number), and what other tools need for the same. ``--check`` fails unless every 
 verifier counts it, on axes that it reads off the ops' specifications, by the op that reads the weight.
 ``magnitude``: CPU seconds of ``sparsify{layers=all}`` on one core, with the search for layers, without files and
 verification; the fastest of several runs.
+``data-aware``: 2:4 of the digits example without training: mean error of layer outputs and accuracy on test data
+(``criteria.py`` has the table).
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from time import process_time
 from typing import TYPE_CHECKING, Any
 
 import machine
+from criteria import compare
 from models import ModelFile, add_model_options, chosen_models
 from report import Column, Report, add_output_options, new_parser, publish
 
@@ -158,9 +161,27 @@ def _seconds(module: Module) -> float:
     return process_time() - started
 
 
+# -- calibration data --------------------------------------------------------------
+
+
+def data_aware(files: Sequence[ModelFile], options: argparse.Namespace) -> Iterator[Row]:
+    """What ``sparsegpt`` is worth on the digits example, which has data; whatever models are given."""
+    del files, options
+    found = compare()
+    best = next(r for r in found.rows if r["criterion"] == "sparsegpt")
+    for other, limit in (("magnitude", ">40"), ("wanda", ">15")):
+        below = 100 * best[f"below_{other}"]
+        subject = f"{best['model']}, sparsegpt below {other}"
+        yield row("layer error", subject, below, "%", limit, of=f"{best['layers']} layers, test data")
+    assert found.dense is not None
+    lost = 100 * (found.dense - best["accuracy"])
+    yield row("accuracy lost", f"{best['model']}, sparsegpt", lost, "points", "<0.5", of="450 test images")
+
+
 MEASUREMENTS: Mapping[str, Measurement] = {
     "valid-masks": valid_masks,
     "magnitude": magnitude,
+    "data-aware": data_aware,
 }
 
 

@@ -17,6 +17,8 @@ from prunec.passes.plan.positions import Positions
 
 if TYPE_CHECKING:
     from prunec.ir.module import Module
+    from prunec.passes.calibration.data import CalibrationData
+    from prunec.passes.calibration.required import Data
     from prunec.passes.cost import Cost
     from prunec.passes.pipeline import Pipeline
     from prunec.passes.verifier import Verdict
@@ -82,6 +84,7 @@ def run(
     verify: bool = True,
     seed: int = 0,
     replay: Plan | None = None,
+    data: Data | None = None,
     progress: Progress | None = None,
     instruments: Sequence[Instrument] = (),
     in_place: bool = False,
@@ -95,12 +98,15 @@ def run(
         verify: check every transform by execution; see :mod:`prunec.passes.verifier`.
         seed: for random criteria and for probe inputs.
         replay: take every removal from this plan instead of choosing.
+        data: calibration data for passes that need some: arrays named as the graph inputs, first axis =
+            samples; there may be others (a ``label``).
         progress: told what begins.
         instruments: what watches the run (see :mod:`prunec.passes.instruments`).
         in_place: work on the module itself; after an error it is as the pass that failed left it.
 
     Raises:
-        UserError: the pipeline text is wrong, or the plan does not fit the module.
+        UserError: the pipeline text is wrong, the plan or the data do not fit the module, or a pass needs
+            calibration data and there are none.
         PassFailure: a pass failed, or (VerificationError) the verifier proved it wrong.
 
     Example:
@@ -109,14 +115,17 @@ def run(
         >>> result.cost_after.parameters < result.cost_before.parameters
         True
     """
+    from prunec.passes.calibration.required import checked_data
     from prunec.passes.pipeline import Pipeline
 
+    parsed = Pipeline.of(pipeline)
     return _Run(
         module=module if in_place else module.clone(),
-        pipeline=Pipeline.of(pipeline),
+        pipeline=parsed,
         verify=verify,
         seed=seed,
         replay=replay,
+        data=checked_data(module, parsed, data),
         progress=progress or (lambda _: None),
         instruments=instruments,
     ).run()
@@ -131,6 +140,7 @@ class _Run:
     verify: bool
     seed: int
     replay: Plan | None
+    data: CalibrationData | None
     progress: Progress
     instruments: Sequence[Instrument]
     remarks: RemarkLog = field(default_factory=RemarkLog)
@@ -156,7 +166,9 @@ class _Run:
             if not all(instrument.allows(stage) for instrument in self.instruments):
                 continue
             self.progress(f"{pass_.name} ({number} of {len(passes)})")
-            context = Context(analyses=analyses, remarks=self.remarks, seed=self.seed, replay=step)
+            context = Context(
+                analyses=analyses, remarks=self.remarks, seed=self.seed, replay=step, data=self.data
+            )
             self._watched(stage, context)
         if replayed:
             rest = replayed[0].pass_name
