@@ -20,14 +20,6 @@ _SHORT_TYPES = {"b8": "bool", "s": "str"}
 AttributeType = onnx_ir.AttributeType
 
 
-def graphs_in(attribute: onnx_ir.Attr) -> Iterator[onnx_ir.Graph]:
-    """The graphs that an attribute holds."""
-    if attribute.type == AttributeType.GRAPH:
-        yield attribute.as_graph()
-    elif attribute.type == AttributeType.GRAPHS:
-        yield from attribute.as_graphs()
-
-
 def value_name(value: onnx_ir.Value | None) -> str:
     """``%x`` for a computed value, ``@w`` for a constant, ``_`` for one that is absent."""
     if value is None or not value.name:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import onnx_ir
 from onnx_ir.passes.common import InlinePass, RemoveUnusedFunctionsPass, RemoveUnusedNodesPass
 
-_GRAPHS = (onnx_ir.AttributeType.GRAPH, onnx_ir.AttributeType.GRAPHS)
+from prunec.ir.scopes import bodies, make_names_unique, walk
 
 
 def inline_functions(model: onnx_ir.Model) -> int:
@@ -20,11 +20,7 @@ def inline_functions(model: onnx_ir.Model) -> int:
     Returns:
         How many functions are gone.
     """
-    kept = {
-        node.op_identifier()
-        for node in _all_nodes(model)
-        if any(a.type in _GRAPHS for a in node.attributes.values())
-    }
+    kept = {node.op_identifier() for node in _all_nodes(model) if bodies(node)}
 
     def fits(function: onnx_ir.Function) -> bool:
         imports = model.graph.opset_imports
@@ -36,6 +32,7 @@ def inline_functions(model: onnx_ir.Model) -> int:
         InlinePass(criteria=fits)(model)
     except onnx_ir.passes.PreconditionError:  # a recursion
         return 0
+    make_names_unique(model)  # every call brings the names of the function's bodies
     return before - len(model.functions)
 
 
@@ -61,7 +58,7 @@ def remove_dead_code(model: onnx_ir.Model) -> Counter[str]:
 
 
 def _census(model: onnx_ir.Model) -> Counter[str]:
-    nodes = list(model.graph)
+    nodes = list(walk(model.graph))
     return Counter(
         {
             "dead nodes removed": len(nodes),

@@ -16,6 +16,7 @@ from prunec.ir.facts import infer_facts
 from prunec.ir.module import Module
 from prunec.ir.probes import probe_feeds
 from prunec.ir.rule import Index
+from prunec.ir.scopes import walk
 from prunec.ir.sizes import symbol_sizes
 from prunec.passes.verifier.rounding import without_rounding
 
@@ -224,7 +225,7 @@ def _reached(module: Module) -> set[onnx_ir.Node]:
     }
     nodes: set[onnx_ir.Node] = set()
     for node in module.graph:
-        if any(value in fed for value in node.inputs):
+        if any(value in fed for reader in walk([node]) for value in reader.inputs):
             nodes.add(node)
             fed.update(node.outputs)
     return nodes

@@ -9,7 +9,7 @@ import onnx
 from prunec.ir.diagnostics import VerificationError
 from prunec.ir.facts import Facts
 from prunec.ir.module import Module
-from prunec.ir.proto import weights_of, without_weights
+from prunec.ir.proto import graphs_of, weights_of, without_weights
 from prunec.ir.wire import SMALLEST_WEIGHT
 
 
@@ -71,7 +71,8 @@ def strict_inference_error(module: Module) -> str | None:
     """
     large = weights_of(module.model, smallest=SMALLEST_WEIGHT)
     proto = without_weights(module.model, dict.fromkeys(large, ("-", 0)))
-    del proto.graph.value_info[:]
+    for graph in graphs_of(proto.graph):
+        del graph.value_info[:]
     listed = {value.name for value in proto.graph.input}
     small = []
     for tensor in proto.graph.initializer:
