@@ -199,7 +199,7 @@ def _differing(shapes: list[tuple[int, ...] | None]) -> frozenset[int] | None:
 
 def taken_branch(node: onnx_ir.Node, facts: Facts) -> onnx_ir.Graph | None:
     """The branch that an ``If`` takes at the sizes of the facts, None where that depends on data."""
-    condition = node.inputs[0]
+    condition = node.inputs[0] if node.op_type == "If" and node.inputs else None
     number = None if condition is None else facts.numbers.get(condition)
     if number is None or number.size != 1:
         return None

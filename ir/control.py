@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import onnx_ir
 
-from prunec.ir.scopes import bodies, walk
+from prunec.ir.scopes import bodies, fresh_name, levels, walk
 
 _OLDEST_SCAN = 9
 """Before it, ``Scan`` had a batch axis and lengths of sequences."""
@@ -117,6 +117,29 @@ def open_graphs(graph: onnx_ir.Graph, opset: int) -> list[onnx_ir.Graph]:
     """The graphs whose inputs are fed nobody knows what: a main graph, and bodies that are their op's own."""
     foreign = (node for node in walk(graph) if bodies(node) and wirings(node, opset) is None)
     return [graph, *(body for node in foreign for body in bodies(node))]
+
+
+def make_names_unique(graph: onnx_ir.Graph, opset: int) -> int:
+    """Give every value of a main graph and the bodies in it a name of its own.
+
+    The first value that has a name keeps it, those of outer graphs first; later ones become ``NAME_1``,
+    ``NAME_2`` and so on. What a caller sees keeps its name in any case, and so do inputs and outputs of bodies
+    whose op may look for names.
+
+    Returns:
+        How many values have a new name.
+    """
+    seen = {v for part in open_graphs(graph, opset) for v in (*part.inputs, *part.outputs)}
+    taken = {value.name for value in seen if value.name}
+    renamed = 0
+    for value in (value for level in levels(graph) for value in level):
+        if value in seen or not value.name:
+            continue
+        seen.add(value)
+        name = fresh_name(value.name, taken)
+        if name != value.name:
+            value.name, renamed = name, renamed + 1
+    return renamed
 
 
 def _branches_fit(node: onnx_ir.Node, graphs: tuple[onnx_ir.Graph, ...]) -> bool:

@@ -22,7 +22,7 @@ from prunec.ir.external import Bytes, DataFiles, all_graphs, buffer_of, map_exte
 from prunec.ir.formats import TEXT_SUFFIXES, refuse_foreign_format
 from prunec.ir.module import Module, Source
 from prunec.ir.proto import placeholder, remember_declared, weights_of
-from prunec.ir.scopes import make_names_unique, walk
+from prunec.ir.scopes import walk
 from prunec.ir.structure import check_model
 from prunec.ir.wire import SMALLEST_WEIGHT, Split, WireError, split_weights
 
@@ -209,7 +209,6 @@ def _outline(model: onnx_ir.Model) -> onnx.ModelProto:
 
 def _finish(model: onnx_ir.Model, files: DataFiles) -> Module:
     sort(model)
-    make_names_unique(model)
     if map_external(model, files):
         model.graph.meta[HAD_EXTERNAL_DATA] = True
     return Module(model)

@@ -2,15 +2,18 @@
 
 Whatever looks at every node of a model goes through :func:`walk`, so that the bodies of ``If``, ``Loop``,
 ``Scan`` and of ops like ``BeamSearch`` are a part of the model like any other. Values are told apart by
-name in plans, dumps and checks; ONNX lets a body use names again that stand elsewhere, so loading makes
-them unique.
+name in plans, dumps and checks; ONNX lets a body use names again that stand elsewhere, so a pipeline starts
+with making them unique (:func:`prunec.ir.control.make_names_unique`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import TypeVar
 
 import onnx_ir
+
+T = TypeVar("T")
 
 
 def graphs_in(attribute: onnx_ir.Attr) -> Iterator[onnx_ir.Graph]:
@@ -49,6 +52,13 @@ def graph_of(node: onnx_ir.Node) -> onnx_ir.Graph:
     return graph
 
 
+def detach(node: onnx_ir.Node) -> None:
+    """Let a node that is in no graph any more, and all in its bodies, read nothing."""
+    for reader in walk([node]):
+        for position in range(len(reader.inputs)):
+            reader.replace_input_with(position, None)
+
+
 def nested_graphs(graph: onnx_ir.Graph) -> Iterator[onnx_ir.Graph]:
     """A graph and the bodies of its nodes, at any depth."""
     yield graph
@@ -65,29 +75,7 @@ def values_in(graph: onnx_ir.Graph) -> Iterator[onnx_ir.Value]:
             yield from node.outputs
 
 
-def make_names_unique(model: onnx_ir.Model) -> int:
-    """Give every value of the main graph and its bodies a name of its own.
-
-    The first value that has a name keeps it, those of outer graphs first; later ones become ``NAME_1``,
-    ``NAME_2`` and so on.
-
-    Returns:
-        How many values have a new name.
-    """
-    outer: set[str] = set()
-    later: list[onnx_ir.Value] = []
-    for level in _levels(model.graph):
-        for value in level:
-            if value.name and value.name in outer:
-                later.append(value)
-            elif value.name:
-                outer.add(value.name)
-    for value in later:
-        value.name = fresh_name(value.name or "", outer)
-    return len(later)
-
-
-def _levels(graph: onnx_ir.Graph) -> Iterator[list[onnx_ir.Value]]:
+def levels(graph: onnx_ir.Graph) -> Iterator[list[onnx_ir.Value]]:
     """The values of the graphs of each depth, outermost first."""
     graphs = [graph]
     while graphs:
@@ -100,6 +88,21 @@ def _levels(graph: onnx_ir.Graph) -> Iterator[list[onnx_ir.Value]]:
             )
         ]
         graphs = [body for part in graphs for node in part for body in bodies(node)]
+
+
+def named(values: Iterable[tuple[onnx_ir.Value, T]]) -> dict[str, T]:
+    """What is known about values, by name; names that several values have are left out.
+
+    Only inputs and outputs of bodies that are their op's own business can have the names of others.
+    """
+    found: dict[str, T] = {}
+    owner: dict[str, onnx_ir.Value] = {}
+    for value, known in values:
+        if value.name and owner.setdefault(value.name, value) is value:
+            found[value.name] = known
+        elif value.name:
+            found.pop(value.name, None)
+    return found
 
 
 def fresh_name(name: str, taken: set[str]) -> str:

@@ -8,7 +8,9 @@ from collections.abc import Iterator
 import onnx_ir
 from onnx_ir.passes.common import InlinePass, RemoveUnusedFunctionsPass, RemoveUnusedNodesPass
 
-from prunec.ir.scopes import bodies, make_names_unique, walk
+from prunec.ir.control import make_names_unique
+from prunec.ir.module import opset_of
+from prunec.ir.scopes import bodies, detach, walk
 
 
 def inline_functions(model: onnx_ir.Model) -> int:
@@ -32,7 +34,7 @@ def inline_functions(model: onnx_ir.Model) -> int:
         InlinePass(criteria=fits)(model)
     except onnx_ir.passes.PreconditionError:  # a recursion
         return 0
-    make_names_unique(model)  # every call brings the names of the function's bodies
+    make_names_unique(model.graph, opset_of(model.graph, ""))  # every call brings the names of the function's bodies
     return before - len(model.functions)
 
 
@@ -51,10 +53,27 @@ def drop_overridable_initializers(model: onnx_ir.Model) -> int:
 def remove_dead_code(model: onnx_ir.Model) -> Counter[str]:
     """Remove nodes, outputs, initializers, functions and opset imports that nothing needs; counts by kind."""
     before = _census(model)
-    RemoveUnusedNodesPass()(model)
+    remove_unused_nodes(model)
     RemoveUnusedFunctionsPass()(model)  # type: ignore[no-untyped-call]
     _remove_unused_imports(model)
     return before - _census(model)
+
+
+def remove_unused_nodes(model: onnx_ir.Model) -> None:
+    """Remove nodes and initializers that nothing needs, inside bodies too.
+
+    ``onnx_ir`` takes a node out, but not the nodes in its bodies: those would go on reading what they captured.
+    """
+    holders = [node for node in walk(model.graph) if bodies(node)]
+    while True:
+        RemoveUnusedNodesPass()(model)
+        live = {node for node in walk(model.graph) if bodies(node)}
+        gone = [node for node in holders if node not in live]
+        if not gone:
+            return
+        holders = [node for node in holders if node in live]
+        for node in gone:
+            detach(node)
 
 
 def _census(model: onnx_ir.Model) -> Counter[str]:

@@ -142,8 +142,10 @@ class _Run:
     changed: bool = False
 
     def run(self) -> Result:
+        from prunec.ir.control import make_names_unique
         from prunec.passes.analyses import Analyses
 
+        make_names_unique(self.module.graph, self.module.opset(""))
         analyses = Analyses(self.module)
         self.progress("analysis")
         cost_before = analyses.cost()

@@ -19,7 +19,7 @@ from prunec.ir.facts import SMALL, Facts, constant_tensor
 from prunec.ir.identities import is_identity, permutation_of
 from prunec.ir.module import opset_of
 from prunec.ir.rule import RuleError
-from prunec.ir.scopes import bodies, graph_of
+from prunec.ir.scopes import bodies, detach, graph_of
 from prunec.ir.site import Site
 from prunec.ir.tensors import byte_size
 from prunec.passes.cost import is_weight
@@ -194,6 +194,7 @@ class Simplifier:
                 outer.replace_all_uses_with(inner)
         graph.insert_before(node, moved)
         graph.remove(node, safe=True)
+        detach(node)
         self.counts["decided branches taken"] += 1
         return moved
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import onnx_ir
 
+from prunec.ir.bodies import taken_branch
 from prunec.ir.control import Wire, wirings
 from prunec.ir.facts import Facts
 from prunec.ir.layout import Layout
@@ -217,22 +218,27 @@ class _Collector:
                 text = f"`{value.name}` passes between `{node.op_type}` and its body"
                 self._pin_value(value, Reason(text=text, rank=2, node=node.name))
             return
-        for wire in (wire for wiring in wired for wire in wiring.wires):
-            self._add_wire(node, wire)
+        known = bool(node.inputs) and self.facts.number(node.inputs[0]) is not None
+        taken = taken_branch(node, self.facts) if known else None
+        for wiring in wired:
+            for wire in wiring.wires:
+                self._add_wire(node, wire, dead=taken is not None and taken is not wiring.body)
 
-    def _add_wire(self, node: onnx_ir.Node, wire: Wire) -> None:
+    def _add_wire(self, node: onnx_ir.Node, wire: Wire, *, dead: bool) -> None:
+        """Tie two values, or pin them where they differ; what a branch makes that is never taken cannot pin."""
         outer = wire.outer(node)
         shape, inner = self.facts.shape(outer), self.facts.shape(wire.inner)
         if outer is None:
             return
         if is_stored(wire.inner, self.facts) or outer in self.facts.derived:
             text = f"`{wire.inner.name}` is a constant that passes between `{node.op_type}` and its body"
-            self._part(outer, wire.inner, Reason(text=text, rank=3, node=node.name))
+            self._part(None if dead else outer, wire.inner, Reason(text=text, rank=3, node=node.name))
             return
         stacked = None if shape is None else wire.axis(len(shape))
         axes = [axis for axis in range(len(shape or ())) if axis != stacked]
         if shape is None or inner != tuple(shape[axis] for axis in axes):
-            self._part(outer, wire.inner, Reason(text=_apart(node, wire, outer), rank=2, node=node.name))
+            reason = Reason(text=_apart(node, wire, outer), rank=2, node=node.name)
+            self._part(None if dead else outer, wire.inner, reason)
             return
         first, start = self._operand(node, wire.side, wire.position), self._start(wire.inner)
         for at, axis in enumerate(axes):
@@ -242,10 +248,11 @@ class _Collector:
             text = f"the iterations of `{node.op_type}`"
             self.out.table.pin(first + stacked, Reason(text=text, rank=3, node=node.name))
 
-    def _part(self, outer: onnx_ir.Value, inner: onnx_ir.Value, reason: Reason) -> None:
+    def _part(self, outer: onnx_ir.Value | None, inner: onnx_ir.Value, reason: Reason) -> None:
         """Neither of two values that cannot be tied may change its shape."""
-        self._pin_value(outer, reason)
-        self._pin_value(inner, reason)
+        for value in (outer, inner):
+            if value is not None:
+                self._pin_value(value, reason)
 
     def _start(self, value: onnx_ir.Value) -> int:
         """Number of axis 0 of a value as a whole."""

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 import onnx_ir
 from numpy.typing import NDArray
-from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from prunec.ir.facts import constant_tensor
 from prunec.ir.rule import Index
-from prunec.ir.scopes import fresh_name, graph_of, values_in, walk
+from prunec.ir.scopes import fresh_name, graph_of, named, values_in, walk
+from prunec.passes.cleanup import remove_unused_nodes
 from prunec.passes.coupling.axes import Operand
 from prunec.passes.coupling.collect import Chain, Relations
 from prunec.passes.coupling.groups import Coupling, is_parameter
@@ -58,7 +58,7 @@ class Cutter:
             self._rewrite_node(node)
         freeze_shape_arithmetic(self.model, self.coupling.facts)
         self._cut_constants()
-        RemoveUnusedNodesPass()(self.model)
+        remove_unused_nodes(self.model)
         return predicted
 
     def _rewrite_node(self, node: onnx_ir.Node) -> None:
@@ -93,21 +93,20 @@ class Cutter:
 
     def _predict_shapes(self) -> dict[str, tuple[int, ...]]:
         """New concrete shapes of all values; declared shapes of cut values are updated on the way."""
-        facts, predicted = self.coupling.facts, {}
+        facts, sizes_of = self.coupling.facts, dict[onnx_ir.Value, tuple[int, ...]]()
         for value, shape in facts.shapes.items():
             if is_parameter(value, facts) and Operand(value) not in self.coupling.relations.table.operands:
                 continue  # shared: every use has its own cut
             axes = self.cut_axes(Operand(value))
             sizes = [len(axes[a]) if a in axes else n for a, n in enumerate(shape)]
-            if value.name:
-                predicted[value.name] = tuple(sizes)
+            sizes_of[value] = tuple(sizes)
             if axes and value.shape is not None and not value.is_initializer():
                 dims = [sizes[a] if a in axes else value.shape[a] for a in range(len(sizes))]
                 value.shape = onnx_ir.Shape(dims)
         for chain in self.coupling.relations.chains.values():
             for node in chain.nodes[:-1]:
-                predicted.pop(node.outputs[0].name or "", None)
-        return predicted
+                sizes_of.pop(node.outputs[0], None)
+        return named(sizes_of.items())
 
     # -- constants ------------------------------------------------------------
 

@@ -34,6 +34,8 @@ class Verdict:
         witnesses: intermediate values that were compared too, because an output is nearly constant.
         rounded: both models were run as they are; False where they agree with the rounding of activations to
             integers left out (a last digit of a float decides there about a whole step).
+        ways: ways through the branches of ``If`` nodes, as (compared, tried): on the others the model before
+            the pass does not run.
     """
 
     pass_name: str
@@ -44,6 +46,7 @@ class Verdict:
     batch: int
     witnesses: int = 0
     rounded: bool = True
+    ways: tuple[int, int] = (0, 0)
 
     def __str__(self) -> str:
         against = {
@@ -55,9 +58,11 @@ class Verdict:
         }[self.equivalence]
         without = "" if self.rounded else ", rounding to integers left out"
         also = f" and {self.witnesses} intermediate values" if self.witnesses else ""
+        run, tried = self.ways
+        branches = f", {run} of {tried} branches of `If` by force" if tried else ""
         return (
             f"{self.pass_name}: {self.values} shapes and {self.broadcasts} broadcasts hold; outputs{also} "
-            f"equal {against} (relative error {self.error:.1e}, batch {self.batch}{without})"
+            f"equal {against} (relative error {self.error:.1e}, batch {self.batch}{without}{branches})"
         )
 
 
@@ -111,4 +116,5 @@ def verify(
         batch=comparison.batch,
         witnesses=comparison.witnesses,
         rounded=comparison.rounded,
+        ways=(comparison.ways_run, comparison.ways),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnx_ir
@@ -18,6 +18,7 @@ from prunec.ir.probes import probe_feeds
 from prunec.ir.rule import Index
 from prunec.ir.scopes import walk
 from prunec.ir.sizes import symbol_sizes
+from prunec.passes.verifier.branches import ways
 from prunec.passes.verifier.rounding import without_rounding
 
 Array = NDArray[Any]
@@ -50,12 +51,16 @@ class Comparison:
         batch: batch size of the inputs.
         witnesses: intermediate values that were compared because the outputs say too little.
         rounded: the models are as they are; False where rounding to integers had to be left out.
+        ways: ways through the branches of ``If`` nodes that were tried, whatever their conditions say.
+        ways_run: those of them on which the reference runs; the outputs are compared there too.
     """
 
     error: float
     batch: int
     witnesses: int
     rounded: bool = True
+    ways: int = 0
+    ways_run: int = 0
 
 
 def compare_outputs(
@@ -94,16 +99,56 @@ def _compare(pass_name: str, reference: Module, module: Module, kept: Kept, seed
     smaller = {name: _take(array, kept.get(name, {})) for name, array in feeds.items()}
     actual = _run(pass_name, module, smaller)
     error = _check(pass_name, _restrict(expected, actual, kept), actual, module, "output")
+    plain = _compare_witnesses(pass_name, reference, module, kept, _Run(feeds, smaller, expected, error))
+    errors = list(_compare_ways(pass_name, reference, module, kept, feeds, smaller))
+    run = [e for e in errors if e is not None]
+    worst = max([error, plain[0], *run])
+    return Comparison(error=worst, batch=batch, witnesses=plain[1], ways=len(errors), ways_run=len(run))
+
+
+class _Run(NamedTuple):
+    """Inputs of the reference and of the module, outputs of the reference, and their largest error."""
+
+    feeds: Mapping[str, Array]
+    smaller: Mapping[str, Array]
+    expected: Mapping[str, Array]
+    error: float
+
+
+def _compare_ways(
+    pass_name: str,
+    reference: Module,
+    module: Module,
+    kept: Kept,
+    feeds: Mapping[str, Array],
+    smaller: Mapping[str, Array],
+) -> Iterator[float | None]:
+    """The error on every way through the branches; None where the reference does not run."""
+    for forced, forced_module in ways(reference, module, kept):
+        try:
+            expected = Runner(forced, blame="user").run(feeds)
+        except UserError:  # a branch for other inputs, say
+            yield None
+            continue
+        actual = _run(pass_name, forced_module, smaller)
+        yield _check(pass_name, _restrict(expected, actual, kept), actual, module, "output")
+
+
+def _compare_witnesses(
+    pass_name: str, reference: Module, module: Module, kept: Kept, run: _Run
+) -> tuple[float, int]:
+    """The error of intermediate values, and how many were compared, where the outputs say too little."""
+    feeds, smaller, expected, error = run
     suspicious = bool(kept) and error == 0  # bit for bit equal after a cut: did anything reach the output?
     if not suspicious and not any(_is_weak(array) for array in expected.values()):
-        return Comparison(error=error, batch=batch, witnesses=0)
+        return error, 0
     names = list(_witnesses(reference, module, kept))
     if not names:
-        return Comparison(error=error, batch=batch, witnesses=0)
+        return error, 0
     inner = _well_conditioned(Runner(reference, outputs=names), feeds, TOLERANCE[coarsest_type(module)])
     actual = Runner(module, outputs=names).run(smaller)
     worst = _check(pass_name, _restrict(inner, actual, kept), actual, module, "intermediate value")
-    return Comparison(error=max(error, worst), batch=batch, witnesses=len(inner))
+    return max(error, worst), len(inner)
 
 
 def _run(pass_name: str, module: Module, feeds: Mapping[str, Array]) -> dict[str, Array]:

@@ -10,6 +10,7 @@ from prunec.ir.diagnostics import VerificationError
 from prunec.ir.facts import Facts
 from prunec.ir.module import Module
 from prunec.ir.proto import graphs_of, weights_of, without_weights
+from prunec.ir.scopes import named
 from prunec.ir.wire import SMALLEST_WEIGHT
 
 
@@ -40,7 +41,7 @@ def check_shapes(
 
 def unchanged_shapes(before: Facts) -> dict[str, tuple[int, ...]]:
     """What a pass that removes nothing promises: every computed value that is left has the shape it had."""
-    return {v.name: shape for v, shape in before.shapes.items() if v.name and not v.is_initializer()}
+    return named((v, shape) for v, shape in before.shapes.items() if not v.is_initializer())
 
 
 def _compare(pass_name: str, facts: Facts, predicted: Mapping[str, tuple[int, ...]]) -> int:
