@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING
 import onnx_ir
 
 from prunec.ir.control import State, Wire, Wiring, wirings
+from prunec.ir.module import opset_of
+from prunec.ir.open_bodies import probe_shapes, size_choices
 from prunec.ir.scopes import bodies, values_in
-from prunec.ir.sizes import SizeChoice, input_shapes
+from prunec.ir.sizes import SizeChoice, SymbolSizes, input_shapes
 
 if TYPE_CHECKING:
     from prunec.ir.facts import Facts
@@ -27,28 +29,27 @@ class BodyWalk:
     """Visits the bodies of nodes.
 
     Attributes:
+        model: the model.
         facts: of the walk; what is found is added.
         visit_node: visits a node of a body.
         record_initializer: notes what is known about an initializer of a body.
         choice: sizes for the inputs of bodies that are fed nobody knows what.
-        opset: version of the default domain.
         moving: outputs of nodes, and their axes, whose sizes only the run decides: None for all axes.
     """
 
+    model: onnx_ir.Model
     facts: Facts
     visit_node: Callable[[onnx_ir.Node], None]
     record_initializer: Callable[[onnx_ir.Value], None]
     choice: SizeChoice
-    opset: int
     moving: dict[onnx_ir.Value, frozenset[int] | None] = field(default_factory=dict)
 
     def visit(self, node: onnx_ir.Node) -> None:
         """Find the facts inside the bodies of a node, and those about its outputs that follow from them."""
-        wired = wirings(node, self.opset)
+        wired = wirings(node, opset_of(self.model.graph, ""))
         if wired is None:
             for body in bodies(node):
-                self._enter_open(body)
-                self._run(body)
+                self._visit_open(body)
             return
         for wiring in wired:
             self._iterate(node, wiring)
@@ -70,9 +71,26 @@ class BodyWalk:
         for node in body:
             self.visit_node(node)
 
-    def _enter_open(self, body: onnx_ir.Graph) -> None:
-        """The inputs of a body whose op feeds it as it sees fit: as they are declared."""
-        shapes = input_shapes(body, self.choice.of(body))
+    def _visit_open(self, body: onnx_ir.Graph) -> None:
+        """Visit a body whose op feeds it as it sees fit, at the first sizes at which all shapes are known."""
+        sizes = self.choice.of(body)
+        for chosen in size_choices(sizes, self.choice.batch):
+            self._enter_open(body, chosen)
+            self._run(body)
+            missing = [o for node in body for o in node.outputs if o.name and o not in self.facts.shapes]
+            if not missing:
+                return
+            if found := probe_shapes(self.model, body, chosen, missing):
+                self.facts.shapes.update(found)
+                self._run(body)
+                return
+            self._forget(body)
+        self._enter_open(body, sizes)
+        self._run(body)
+
+    def _enter_open(self, body: onnx_ir.Graph, sizes: SymbolSizes) -> None:
+        """The inputs are as they are declared."""
+        shapes = input_shapes(body, sizes)
         for value in body.inputs:
             if (shape := shapes.get(value.name or "")) is not None:
                 self.facts.shapes[value] = shape

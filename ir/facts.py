@@ -160,8 +160,7 @@ class _Walk:
         self.model = model
         self.sizes = choice.of(model.graph)
         self.facts = Facts()
-        opset = opset_of(model.graph, "")
-        self.bodies = BodyWalk(self.facts, self._visit, self._record_initializer, choice, opset)
+        self.bodies = BodyWalk(model, self.facts, self._visit, self._record_initializer, choice)
         imports = {"" if d == "ai.onnx" else d: version for d, version in model.graph.opset_imports.items()}
         self.opsets = tuple(imports.items())
 

@@ -34,8 +34,10 @@ class Verdict:
         witnesses: intermediate values that were compared too, because an output is nearly constant.
         rounded: both models were run as they are; False where they agree with the rounding of activations to
             integers left out (a last digit of a float decides there about a whole step).
-        ways: ways through the branches of ``If`` nodes, as (compared, tried): on the others the model before
-            the pass does not run.
+        ways: branches of ``If`` nodes on which the outputs were compared as well, whatever the conditions say, as
+            (compared, tried): on the others the model before the pass does not run.
+        bodies: likewise bodies that their op feeds as it sees fit (the decoder of a ``BeamSearch``), run by
+            themselves.
     """
 
     pass_name: str
@@ -47,6 +49,7 @@ class Verdict:
     witnesses: int = 0
     rounded: bool = True
     ways: tuple[int, int] = (0, 0)
+    bodies: tuple[int, int] = (0, 0)
 
     def __str__(self) -> str:
         against = {
@@ -58,11 +61,11 @@ class Verdict:
         }[self.equivalence]
         without = "" if self.rounded else ", rounding to integers left out"
         also = f" and {self.witnesses} intermediate values" if self.witnesses else ""
-        run, tried = self.ways
-        branches = f", {run} of {tried} branches of `If` by force" if tried else ""
+        parts = ((self.ways, "branches of `If` by force"), (self.bodies, "bodies by themselves"))
+        inner = "".join(f", {run} of {tried} {what}" for (run, tried), what in parts if tried)
         return (
             f"{self.pass_name}: {self.values} shapes and {self.broadcasts} broadcasts hold; outputs{also} "
-            f"equal {against} (relative error {self.error:.1e}, batch {self.batch}{without}{branches})"
+            f"equal {against} (relative error {self.error:.1e}, batch {self.batch}{without}{inner})"
         )
 
 
@@ -116,5 +119,6 @@ def verify(
         batch=comparison.batch,
         witnesses=comparison.witnesses,
         rounded=comparison.rounded,
-        ways=(comparison.ways_run, comparison.ways),
+        ways=comparison.ways,
+        bodies=comparison.bodies,
     )

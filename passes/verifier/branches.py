@@ -1,5 +1,4 @@
-"""Ways through the branches of a model: an ``If`` takes one branch on the probe inputs, and the other one must be
-right as well.
+"""The parts of a model that one run does not show: branches that are not taken, bodies whose results an op digests.
 """
 
 from __future__ import annotations
@@ -9,7 +8,9 @@ from collections.abc import Collection, Iterator, Mapping
 import numpy as np
 import onnx_ir
 
+from prunec.ir.control import open_graphs
 from prunec.ir.module import Module
+from prunec.ir.open_bodies import as_model
 from prunec.ir.scopes import bodies, walk
 
 CONDITION = "prunec_forced"
@@ -33,6 +34,15 @@ def ways(reference: Module, module: Module, cut: Collection[str]) -> Iterator[tu
     step = max(1, -(-len(found) // MOST_WAYS))
     for way in found[::step]:
         yield _forced(reference, way), _forced(module, way)
+
+
+def open_bodies(reference: Module, module: Module) -> Iterator[tuple[Module, Module]]:
+    """The bodies that their op feeds as it sees fit, of both models, each as a model of its own."""
+    graphs = [open_graphs(m.graph, m.opset(""))[1:] for m in (reference, module)]
+    for before, after in zip(*graphs, strict=len(graphs[0]) == len(graphs[1])):
+        alone, alone_module = as_model(reference.model, before), as_model(module.model, after)
+        if alone is not None and alone_module is not None:
+            yield Module(alone, reference.source), Module(alone_module, module.source)
 
 
 def _paths(graph: onnx_ir.Graph, way: Way, common: set[str], cut: frozenset[str]) -> Iterator[Way]:

@@ -14,11 +14,12 @@ from prunec.ir.diagnostics import PassFailure, UserError, VerificationError
 from prunec.ir.execute import Runner
 from prunec.ir.facts import infer_facts
 from prunec.ir.module import Module
+from prunec.ir.open_bodies import size_choices
 from prunec.ir.probes import probe_feeds
 from prunec.ir.rule import Index
 from prunec.ir.scopes import walk
 from prunec.ir.sizes import symbol_sizes
-from prunec.passes.verifier.branches import ways
+from prunec.passes.verifier.branches import open_bodies, ways
 from prunec.passes.verifier.rounding import without_rounding
 
 Array = NDArray[Any]
@@ -38,6 +39,9 @@ WITNESSES = 24
 #: Batch, height and width, and length of sequences of the probe inputs, in the order in which they are tried.
 PROBE_SIZES = ((2, 67, 7), (2, 64, 7), (2, 64, 1), (1, 64, 7), (1, 64, 1), (1, 64, 16), (1, 64, 512))
 
+Share = tuple[int, int]
+"""How many, of how many."""
+
 Kept = Mapping[str, Mapping[int, Index]]
 """Per value that a cut shrank the slots of its axes that stay."""
 
@@ -51,16 +55,17 @@ class Comparison:
         batch: batch size of the inputs.
         witnesses: intermediate values that were compared because the outputs say too little.
         rounded: the models are as they are; False where rounding to integers had to be left out.
-        ways: ways through the branches of ``If`` nodes that were tried, whatever their conditions say.
-        ways_run: those of them on which the reference runs; the outputs are compared there too.
+        ways: branches of ``If`` nodes on which outputs were compared too, whatever the conditions say, as (compared,
+            tried): on the others the reference does not run.
+        bodies: likewise bodies that their op feeds as it sees fit, run by themselves.
     """
 
     error: float
     batch: int
     witnesses: int
     rounded: bool = True
-    ways: int = 0
-    ways_run: int = 0
+    ways: Share = (0, 0)
+    bodies: Share = (0, 0)
 
 
 def compare_outputs(
@@ -102,8 +107,15 @@ def _compare(pass_name: str, reference: Module, module: Module, kept: Kept, seed
     plain = _compare_witnesses(pass_name, reference, module, kept, _Run(feeds, smaller, expected, error))
     errors = list(_compare_ways(pass_name, reference, module, kept, feeds, smaller))
     run = [e for e in errors if e is not None]
-    worst = max([error, plain[0], *run])
-    return Comparison(error=worst, batch=batch, witnesses=plain[1], ways=len(errors), ways_run=len(run))
+    inside = list(_compare_bodies(pass_name, reference, module, seed))
+    worst = max([error, plain[0], *run, *(e for e in inside if e is not None)])
+    return Comparison(
+        error=worst,
+        batch=batch,
+        witnesses=plain[1],
+        ways=(len(run), len(errors)),
+        bodies=(sum(e is not None for e in inside), len(inside)),
+    )
 
 
 class _Run(NamedTuple):
@@ -132,6 +144,25 @@ def _compare_ways(
             continue
         actual = _run(pass_name, forced_module, smaller)
         yield _check(pass_name, _restrict(expected, actual, kept), actual, module, "output")
+
+
+def _compare_bodies(pass_name: str, reference: Module, module: Module, seed: int) -> Iterator[float | None]:
+    """The error of every body that its op feeds as it sees fit (a decoder), run by itself; None where it does not
+    run.
+    """
+    for alone, alone_module in open_bodies(reference, module):
+        sizes = symbol_sizes(alone.graph, batch=2, other=PROBE_SIZES[0][2])
+        for chosen in size_choices(sizes, 2):
+            feeds = probe_feeds(alone, seed=seed, sizes=chosen)
+            try:
+                expected = Runner(alone, blame="user").run(feeds)
+            except UserError:  # other sizes may fit
+                continue
+            actual = _run(pass_name, alone_module, feeds)
+            yield _check(pass_name, expected, actual, module, "output")
+            break
+        else:
+            yield None
 
 
 def _compare_witnesses(
