@@ -29,12 +29,11 @@ def info(b: Builder, value: Value, batch_axis: int | None = 0) -> onnx.ValueInfo
 def fill(b: Builder, x: Value, channels: int) -> Value:
     """Some blocks on ``x``, and a layer that gives them ``x``'s extents and this many channels."""
     pool, b.pool = b.pool, [x]
-    styles, b.styles = b.styles, [s for s in b.styles if s not in _OUTSIDE]
     for _ in range(b.size(0, 2)):
         names = [name for name in BLOCKS if name in b.allowed]
         BLOCKS[b.choose(names)](b)
     y = b.pool[-1]
-    b.pool, b.styles = pool, styles
+    b.pool = pool
     target = Value("", (*x.shape[:x.axis], channels, *x.shape[x.axis + 1 :]), x.kind)
     if y.kind != x.kind or any(y.shape[a] != x.shape[a] for a in x.space):
         y = x
@@ -46,9 +45,12 @@ def body(
 ) -> tuple[onnx.GraphProto, Sequence[Value]]:
     """What ``make`` adds to the graph as a graph of its own."""
     nodes, b.nodes = b.nodes, []
+    styles, b.styles = b.styles, [name for name in b.styles if name not in _OUTSIDE]
+    b.depth += 1
     results = make()
+    b.depth -= 1
     graph = helper.make_graph(b.nodes, b.fresh("body"), inputs, [info(b, v) for v in results])
-    b.nodes = nodes
+    b.nodes, b.styles = nodes, styles
     return graph, results
 
 
@@ -64,7 +66,6 @@ def branches(b: Builder) -> None:
     if enough(b):
         b.keep(linear(b, x, x.channels))
         return
-    b.depth += 1
     condition = Value(b.fresh("flag"), (), dtype=TensorProto.BOOL)
     b.inputs.append(condition)
     channels = b.width()
@@ -73,7 +74,6 @@ def branches(b: Builder) -> None:
         return [fill(b, x, channels)]
 
     (first, results), (second, _) = body(b, [], branch), body(b, [], branch)
-    b.depth -= 1
     b.consumed.add(x.name)
     b.keep(b.op("If", condition, shape=results[0].shape, kind=x.kind, then_branch=first, else_branch=second))
 
@@ -85,7 +85,6 @@ def loop(b: Builder) -> None:
     if enough(b):
         b.keep(linear(b, x, x.channels))
         return
-    b.depth += 1
     state = Value(b.fresh("state"), x.shape, x.kind)
     channels = b.width()
     step, go = Value(b.fresh("step"), (), dtype=TensorProto.INT64), Value(b.fresh("go"), (), dtype=TensorProto.BOOL)
@@ -99,7 +98,6 @@ def loop(b: Builder) -> None:
 
     declared = [helper.make_tensor_value_info(v.name, v.dtype, []) for v in (step, go)]
     inner, results = body(b, [*declared, info(b, state)], make)
-    b.depth -= 1
     trips = b.initializer(np.array(b.size(1, 3)), "trips")
     names = [b.fresh("loop") for _ in results[1:]]
     b.nodes.append(
@@ -120,7 +118,6 @@ def scan(b: Builder) -> None:
     if enough(b):
         b.keep(linear(b, x, x.channels))
         return
-    b.depth += 1
     width = b.width()
     first = convert(b, linear(b, x, width), "vector")
     entry = Value(b.fresh("slice"), (BATCH, x.channels), "vector")
@@ -132,7 +129,6 @@ def scan(b: Builder) -> None:
         return [new, fill(b, new, b.width())]
 
     inner, results = body(b, [info(b, state), info(b, entry)], make)
-    b.depth -= 1
     names = [b.fresh("scan"), b.fresh("scan")]
     axes = {"scan_input_axes": [1], "scan_output_axes": [b.choose([1, -2])]}
     b.nodes.append(
