@@ -18,7 +18,7 @@ MOST_WAYS = 16
 """Ways that are tried at most; every one costs two runs."""
 
 Way = Mapping[str, bool]
-"""Which branch the ``If`` nodes take, by the names of their first outputs; the others decide for themselves."""
+"""Which branch the ``If`` nodes take, by what the first branch returns; the others decide for themselves."""
 
 
 def ways(reference: Module, module: Module, cut: Collection[str]) -> Iterator[tuple[Module, Module]]:
@@ -48,9 +48,10 @@ def open_bodies(reference: Module, module: Module) -> Iterator[tuple[Module, Mod
 def _paths(graph: onnx_ir.Graph, way: Way, common: set[str], cut: frozenset[str]) -> Iterator[Way]:
     """The way to every branch that holds no other, outer ones first."""
     for node in graph:
-        name = _name(node)
         for body in bodies(node):
-            here = {**way, name: body is _branch(node, taken=True)} if name in common else way
+            name = _name(node)
+            forced = node.op_type == "If" and name in common
+            here = {**way, name: body is node.attributes["then_branch"].as_graph()} if forced else way
             inner = list(_paths(body, here, common, cut))
             if here is not way and not inner and (not cut or _touches(body, cut)):
                 inner = [here]
@@ -83,8 +84,6 @@ def _undecided(module: Module) -> Iterator[tuple[str, onnx_ir.Node]]:
 
 
 def _name(node: onnx_ir.Node) -> str:
-    return next((value.name for value in node.outputs if value.name), "")
-
-
-def _branch(node: onnx_ir.Node, *, taken: bool) -> onnx_ir.Graph:
-    return node.attributes["then_branch" if taken else "else_branch"].as_graph()
+    """What tells an ``If`` from all others, whatever passes do: the first result of its first branch."""
+    results = bodies(node)[0].outputs
+    return results[0].name or "" if results else ""

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnx_ir
 import pytest
-from core_graphs import coupling_of, graph, prunable, reasons, units
+from core_graphs import coupling_of, graph, prunable, prune, reasons, units
 from coupling_graphs import GRAPHS, coupled
 
 import prunec
