@@ -145,13 +145,15 @@ class _Run:
         from prunec.ir.control import make_names_unique
         from prunec.passes.analyses import Analyses
 
+        passes = [inner for item in self.pipeline for inner in item.expand()]
+        if self.module.model.functions and any(pass_.contract == "masked" for pass_ in passes):
+            self._inline()
         make_names_unique(self.module.graph, self.module.opset(""))
         analyses = Analyses(self.module)
         self.progress("analysis")
         cost_before = analyses.cost()
         replayed = iter(self.replay.steps if self.replay else ())
         self._note_other_source()
-        passes = [inner for item in self.pipeline for inner in item.expand()]
         for number, pass_ in enumerate(passes, start=1):
             stage = Stage(number=number, passes=passes, analyses=analyses, seed=self.seed)
             step = self._next_step(pass_, replayed)
@@ -173,6 +175,19 @@ class _Run:
             changed=self.changed,
             statistics=dict(self.statistics),
         )
+
+    def _inline(self) -> None:
+        """Put local functions in the place of their calls: a function's layers can only be cut call by call."""
+        from prunec.passes.cleanup import inline_functions
+        from prunec.passes.verifier.compare import compare_outputs
+
+        before = self.module.clone() if self.verify else None
+        if not (count := inline_functions(self.module.model)):
+            return
+        self.changed = True
+        self.remarks.passed("inline", f"{count} local functions are inlined, so that what is in them can be pruned")
+        if before is not None:
+            compare_outputs("inline", before, self.module, seed=self.seed)
 
     def _note_other_source(self) -> None:
         """Say so where a plan was made from another file; it may still fit (the network after fine-tuning)."""

@@ -93,8 +93,10 @@ class _Inspection:
     """
 
     def __init__(self, module: Module, unit: Any) -> None:
+        from prunec.passes.cleanup import inline_functions
         from prunec.passes.coupling import analyse
 
+        inline_functions(module.model)  # as a pipeline that prunes begins
         self.module = module
         from prunec.passes.coupling.options import CouplingOptions
 
