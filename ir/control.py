@@ -143,7 +143,7 @@ def make_names_unique(graph: onnx_ir.Graph, opset: int) -> int:
 
 
 def _branches_fit(node: onnx_ir.Node, graphs: tuple[onnx_ir.Graph, ...]) -> bool:
-    return len(graphs) == 2 and all(len(graph.outputs) == len(node.outputs) for graph in graphs)  # noqa: PLR2004
+    return len(graphs) == 2 and all(len(graph.outputs) == len(node.outputs) for graph in graphs)
 
 
 def _branch(graph: onnx_ir.Graph) -> Wiring:
@@ -196,6 +196,4 @@ def _scan(node: onnx_ir.Node, body: onnx_ir.Graph) -> tuple[Wiring] | None:
         Wire(side="out", position=count + i, inner=body.outputs[count + i], stacked=axis)
         for i, axis in enumerate(leaves)
     )
-    return (
-        Wiring(body=body, states=states, slices=tuple(taken), results=tuple(results), loops=True),
-    )
+    return (Wiring(body=body, states=states, slices=tuple(taken), results=tuple(results), loops=True),)

@@ -66,7 +66,9 @@ def _of_branch(node: onnx_ir.Node, facts: Facts, masks: dict[onnx_ir.Value, Mask
     made = node.outputs if taken is None else taken.outputs
     decided = node.inputs[0] not in masks
     return [
-        masks.get(inner, np.zeros(facts.shapes[inner], bool)) if decided else np.ones(facts.shapes[inner], bool)
+        masks.get(inner, np.zeros(facts.shapes[inner], bool))
+        if decided
+        else np.ones(facts.shapes[inner], bool)
         for inner in made
         if inner in facts.shapes
     ]

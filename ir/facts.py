@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cache, lru_cache
 from math import prod
 from typing import Any
 
@@ -26,6 +25,7 @@ from prunec.ir.control import open_graphs
 from prunec.ir.diagnostics import PrunecError
 from prunec.ir.evaluate import evaluate
 from prunec.ir.module import opset_of
+from prunec.ir.schemas import opset_protos, schema_of
 from prunec.ir.scopes import bodies
 from prunec.ir.sizes import SizeChoice, input_shapes
 
@@ -187,7 +187,7 @@ class _Walk:
             node
             for node in nodes
             if all(v is None or v in self.facts.shapes for v in node.inputs)
-            or _schema(node.op_type, node.domain, opset_of(self.model.graph, node.domain)) is None
+            or schema_of(node.op_type, node.domain, opset_of(self.model.graph, node.domain)) is None
         )
         return self._missing(stopped)
 
@@ -258,7 +258,7 @@ class _Walk:
         if node.op_type == "Size":
             return [np.array(np.prod(shape), np.int64)]
         start, end = (
-            _int_attribute(node, key, default) for key, default in (("start", 0), ("end", len(shape)))
+            node.attributes.get_int(key, default) for key, default in (("start", 0), ("end", len(shape)))
         )
         return [np.array(shape[start:end], np.int64)]
 
@@ -297,7 +297,7 @@ class _Walk:
     def _is_opaque(self, node: onnx_ir.Node) -> bool:
         """Whether nothing but ONNX Runtime itself can tell what a node makes."""
         return (
-            _schema(node.op_type, node.domain, opset_of(self.model.graph, node.domain)) is None
+            schema_of(node.op_type, node.domain, opset_of(self.model.graph, node.domain)) is None
             and node.op_identifier() not in self.model.functions
             and not bodies(node)
         )
@@ -316,7 +316,7 @@ class _Walk:
 
     def _infer_shapes(self, node: onnx_ir.Node) -> dict[onnx_ir.Value, tuple[int, ...]]:
         """ONNX's own shape inference of one node; static results only, and the types as a side effect."""
-        schema = _schema(node.op_type, node.domain, opset_of(self.model.graph, node.domain))
+        schema = schema_of(node.op_type, node.domain, opset_of(self.model.graph, node.domain))
         inputs = [v for v in node.inputs if v is not None]
         if schema is None or any(v not in self.facts.types for v in inputs):
             self._declare(node)
@@ -330,7 +330,7 @@ class _Walk:
         }
         try:
             outputs = onnx.shape_inference.infer_node_outputs(
-                schema, proto, types, data, opset_imports=_opset_protos(self.opsets)
+                schema, proto, types, data, opset_imports=opset_protos(self.opsets)
             )
         except (RuntimeError, ValueError, KeyError, _OnnxError, onnx.shape_inference.InferenceError):
             self._declare(node)
@@ -397,20 +397,3 @@ def is_shape_arithmetic(array: Array) -> bool:
         return False
     is_index = array.dtype.kind in "iu" and array.dtype.itemsize > 1  # one byte: a quantised weight
     return is_index or array.dtype.kind == "b" or array.size == 1
-
-
-def _int_attribute(node: onnx_ir.Node, name: str, default: int) -> int:
-    return int(node.attributes[name].as_int()) if name in node.attributes else default
-
-
-@cache
-def _schema(op_type: str, domain: str, version: int) -> Any:
-    try:
-        return onnx.defs.get_schema(op_type, version, "" if domain == "ai.onnx" else domain)
-    except onnx.defs.SchemaError:
-        return None
-
-
-@lru_cache(maxsize=8)
-def _opset_protos(opsets: tuple[tuple[str, int], ...]) -> list[onnx.OperatorSetIdProto]:
-    return [onnx.helper.make_operatorsetid(domain, version) for domain, version in opsets]

@@ -31,9 +31,9 @@ def probe_feeds(
     """Random arrays for every input that needs one; the same arguments always give the same arrays.
 
     Floats are standard normal. Integers that index something (``Gather``, ``OneHot``, embedding ops) are
-    valid indices of it; the length up to which a sequence is written is 20; a single integer, and a mask by its name, is 1; other bytes take their whole
-    non-negative range; other integers are 0 or 1. Strings are empty. An initializer that is listed as an
-    input keeps its value and gets no array.
+    valid indices of it; the length up to which a decoder writes is 20, and its penalties are 1; a single
+    integer, and a mask by its name, is 1; other bytes take their whole non-negative range; other integers
+    are 0 or 1. Strings are empty. An initializer that is listed as an input keeps its value and gets no array.
 
     Args:
         module: the model.

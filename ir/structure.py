@@ -11,11 +11,11 @@ from __future__ import annotations
 import graphlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from functools import lru_cache
 
 import onnx
 
 from prunec.ir.runtime import newest_opset
+from prunec.ir.schemas import schema_of
 from prunec.ir.tensors import Scope, check_tensor
 
 OLDEST_OPSET = 7
@@ -146,7 +146,7 @@ def _check_schema(node: onnx.NodeProto, scope: Scope, label: str) -> None:
     schema = (
         None
         if (domain, node.op_type) in scope.functions
-        else _schema(node.op_type, domain, scope.opsets.get(domain))
+        else schema_of(node.op_type, domain, scope.opsets.get(domain))
     )
     if schema is None:
         return
@@ -167,17 +167,6 @@ def _check_schema(node: onnx.NodeProto, scope: Scope, label: str) -> None:
         if not least <= count <= most:
             bounds = str(least) if least == most else f"{least} to {most}"
             scope.fail(f"`{node.op_type}` has {count} {what}, must have {bounds}", node=label)
-
-
-@lru_cache(maxsize=4096)
-def _schema(op: str, domain: str, version: int | None) -> onnx.defs.OpSchema | None:
-    """The schema of an op, or None for one that ONNX does not define: custom ops and ONNX Runtime's own."""
-    if version is None:
-        return None
-    try:
-        return onnx.defs.get_schema(op, version, domain)
-    except onnx.defs.SchemaError:
-        return None
 
 
 def _check_acyclic(nodes: Sequence[onnx.NodeProto], scope: Scope) -> None:

@@ -34,7 +34,9 @@ def inline_functions(model: onnx_ir.Model) -> int:
         InlinePass(criteria=fits)(model)
     except onnx_ir.passes.PreconditionError:  # a recursion
         return 0
-    make_names_unique(model.graph, opset_of(model.graph, ""))  # every call brings the names of the function's bodies
+    make_names_unique(
+        model.graph, opset_of(model.graph, "")
+    )  # every call brings the names of the function's bodies
     return before - len(model.functions)
 
 

@@ -41,7 +41,9 @@ def freeze_shape_arithmetic(model: onnx_ir.Model, facts: Facts) -> int:
     for value in [v for v in facts.numbers if v in facts.derived and v not in facts.unstable]:
         readers = [use for use in value.uses() if not facts.is_folded(use.node)]
         if readers:
-            constant = new_constant(model.graph, fresh_name(f"{value.name}_const", taken), facts.numbers[value])
+            constant = new_constant(
+                model.graph, fresh_name(f"{value.name}_const", taken), facts.numbers[value]
+            )
             facts.copy(value, constant)
             made += 1
             for use in readers:

@@ -185,7 +185,9 @@ class _Run:
         if not (count := inline_functions(self.module.model)):
             return
         self.changed = True
-        self.remarks.passed("inline", f"{count} local functions are inlined, so that what is in them can be pruned")
+        self.remarks.passed(
+            "inline", f"{count} local functions are inlined, so that what is in them can be pruned"
+        )
         if before is not None:
             compare_outputs("inline", before, self.module, seed=self.seed)
 

@@ -230,7 +230,12 @@ class Simplifier:
         """Let the second of two transposes in a row do the work of both, if the first serves nothing else."""
         source = node.inputs[0]
         first = None if source is None else source.producer()
-        if first is None or first.graph is not node.graph or first.op_type != "Transpose" or first.domain not in ("", "ai.onnx"):
+        if (
+            first is None
+            or first.graph is not node.graph
+            or first.op_type != "Transpose"
+            or first.domain not in ("", "ai.onnx")
+        ):
             return
         try:
             inner, outer = permutation_of(self._site(first)), permutation_of(self._site(node))

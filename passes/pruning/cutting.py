@@ -54,7 +54,9 @@ class Cutter:
             facts.
         """
         predicted = self._predict_shapes()
-        for node in reversed(list(walk(self.model.graph))):  # consumers first: every node still sees its own inputs
+        for node in reversed(
+            list(walk(self.model.graph))
+        ):  # consumers first: every node still sees its own inputs
             self._rewrite_node(node)
         freeze_shape_arithmetic(self.model, self.coupling.facts)
         self._cut_constants()

@@ -1,5 +1,4 @@
-"""The parts of a model that one run does not show: branches that are not taken, bodies whose results an op digests.
-"""
+"""The parts of a model that one run does not show: branches that are not taken, bodies whose results an op digests."""
 
 from __future__ import annotations
 
@@ -78,8 +77,9 @@ def _forced(module: Module, way: Way) -> Module:
 def _undecided(module: Module) -> Iterator[tuple[str, onnx_ir.Node]]:
     """The ``If`` nodes whose condition is no constant, by name."""
     for node in walk(module.graph):
-        is_if = node.op_type == "If" and node.domain in ("", "ai.onnx") and node.inputs[0] is not None
-        if is_if and onnx_ir.convenience.get_const_tensor(node.inputs[0]) is None:
+        is_if = node.op_type == "If" and node.domain in ("", "ai.onnx")
+        condition = node.inputs[0] if is_if else None
+        if condition is not None and onnx_ir.convenience.get_const_tensor(condition) is None:
             yield _name(node), node
 
 

@@ -16,6 +16,7 @@ MAX_DEPTH = 2
 _OUTSIDE = ("weight-qdq",)
 """Weight styles that ONNX Runtime's own optimisations cannot take where a body captures the weight."""
 
+
 def info(b: Builder, value: Value, batch_axis: int | None = 0) -> onnx.ValueInfoProto:
     """The declaration of a body's input or output; sometimes without a shape."""
     shape: list[str | int] | None = list(value.shape)
@@ -34,7 +35,7 @@ def fill(b: Builder, x: Value, channels: int) -> Value:
         BLOCKS[b.choose(names)](b)
     y = b.pool[-1]
     b.pool = pool
-    target = Value("", (*x.shape[:x.axis], channels, *x.shape[x.axis + 1 :]), x.kind)
+    target = Value("", (*x.shape[: x.axis], channels, *x.shape[x.axis + 1 :]), x.kind)
     if y.kind != x.kind or any(y.shape[a] != x.shape[a] for a in x.space):
         y = x
     return y if y.shape == target.shape and y is not x else linear(b, y, channels)
@@ -87,7 +88,10 @@ def loop(b: Builder) -> None:
         return
     state = Value(b.fresh("state"), x.shape, x.kind)
     channels = b.width()
-    step, go = Value(b.fresh("step"), (), dtype=TensorProto.INT64), Value(b.fresh("go"), (), dtype=TensorProto.BOOL)
+    step, go = (
+        Value(b.fresh("step"), (), dtype=TensorProto.INT64),
+        Value(b.fresh("go"), (), dtype=TensorProto.BOOL),
+    )
     stacked = b.chance(0.5)
 
     def make() -> Sequence[Value]:
@@ -144,6 +148,6 @@ def scan(b: Builder) -> None:
 
 def reduce_first(b: Builder, x: Value) -> Value:
     """The sum over the first axis, in the form of the opset."""
-    if b.opset >= 13:  # noqa: PLR2004
+    if b.opset >= 13:
         return b.op("ReduceSum", x, b.initializer(np.array([0])), shape=x.shape[1:], keepdims=0)
     return b.op("ReduceSum", x, shape=x.shape[1:], axes=[0], keepdims=0)

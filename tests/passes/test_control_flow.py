@@ -119,7 +119,9 @@ CASES: dict[str, tuple[str, list[str] | None]] = {
 }
 
 
-@pytest.mark.parametrize(("text", "expected"), [c for c in CASES.values() if c[1]], ids=[k for k, c in CASES.items() if c[1]])
+@pytest.mark.parametrize(
+    ("text", "expected"), [c for c in CASES.values() if c[1]], ids=[k for k, c in CASES.items() if c[1]]
+)
 def test_bodies_are_pruned_with_the_graph_around_them(text: str, expected: list[str]) -> None:
     assert prunable(graph(text)) == expected
 
@@ -176,7 +178,9 @@ def test_a_state_that_changes_its_size_says_so() -> None:
         first = MatMul(x, w)
         y = Loop<body = grow (int64 i, bool c, float[A,B] s) => (bool d, float[C,D] n)
         { d = Identity(c)  n = Concat<axis = 1>(s, x) }>(trips, go, first) }"""
-    assert "the shape of `first` changes in `Loop`, or may, from iteration to iteration" in reasons(graph(text))
+    assert "the shape of `first` changes in `Loop`, or may, from iteration to iteration" in reasons(
+        graph(text)
+    )
 
 
 def test_a_number_of_iterations_never_becomes_a_constant() -> None:
