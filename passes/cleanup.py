@@ -10,19 +10,25 @@ from onnx_ir.passes.common import InlinePass, RemoveUnusedFunctionsPass, RemoveU
 
 from prunec.ir.control import make_names_unique
 from prunec.ir.module import opset_of
+from prunec.ir.registry import find_op
 from prunec.ir.scopes import bodies, detach, walk
 
 
-def inline_functions(model: onnx_ir.Model) -> int:
+def inline_functions(model: onnx_ir.Model, *, ruled: bool = True) -> int:
     """Put the bodies of local functions in the place of their calls.
 
     A function stays that is written for another version of some domain, that is called with a graph as an
     attribute, or that takes part in a recursion.
 
+    Args:
+        model: changed in place.
+        ruled: also functions that have a rule of their own, which tells more than their nodes.
+
     Returns:
         How many functions are gone.
     """
-    kept = {node.op_identifier() for node in _all_nodes(model) if bodies(node)}
+    nodes = list(_all_nodes(model))
+    kept = {n.op_identifier() for n in nodes if bodies(n) or (not ruled and find_op(n) is not None)}
 
     def fits(function: onnx_ir.Function) -> bool:
         imports = model.graph.opset_imports

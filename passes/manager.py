@@ -182,7 +182,7 @@ class _Run:
         from prunec.passes.verifier.compare import compare_outputs
 
         before = self.module.clone() if self.verify else None
-        if not (count := inline_functions(self.module.model)):
+        if not (count := inline_functions(self.module.model, ruled=False)):
             return
         self.changed = True
         self.remarks.passed(

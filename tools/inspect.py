@@ -96,7 +96,7 @@ class _Inspection:
         from prunec.passes.cleanup import inline_functions
         from prunec.passes.coupling import analyse
 
-        inline_functions(module.model)  # as a pipeline that prunes begins
+        inline_functions(module.model, ruled=False)  # as a pipeline that prunes begins
         self.module = module
         from prunec.passes.coupling.options import CouplingOptions
 

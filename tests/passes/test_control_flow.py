@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx
 import onnx_ir
 import pytest
 from core_graphs import graph, outputs, prunable, prune, reasons, weights
@@ -282,3 +283,30 @@ def test_a_branch_that_the_probes_do_not_take_is_checked_too() -> None:
     for weight in ("w2", "w4"):
         with pytest.raises(prunec.VerificationError, match="off by"):
             prunec.run(graph(text), saboteur(change(weight, lambda a: a * 2)))
+
+
+FUNCTIONS = """<ir_version: 9, opset_import: ["" : 18, "my" : 1]>
+net (float[N,2] x, bool go) => (float[N,2] y) <float[2,4] w1 = {1, 2, 3, 4, 5, 6, 7, 8}, float[4,2] w2 = {1, 2, 3, 4, 5, 6, 7, 8}>
+{ h = my.gated<slope = 0.5>(x, w1, go)  y = MatMul(h, w2) }
+<domain: "my", opset_import: ["" : 18, "my" : 1]>
+gated <slope> (x, w, go) => (y) {
+    a = my.product(x, w)
+    y = If (go) < then_branch = yes () => (float[N,4] p) { p = Relu(a) },
+        else_branch = no () => (float[N,4] q) { q = LeakyRelu<alpha: float = @slope>(a) } >
+}
+<domain: "my", opset_import: ["" : 18]>
+product (x, w) => (y) { y = MatMul(x, w) }
+"""
+
+
+@pytest.mark.parametrize(
+    "pipeline", ["prune-channels{round-to=1}", "canonicalize, prune-channels{round-to=1}"]
+)
+def test_functions_that_hold_branches_and_call_functions_are_inlined(pipeline: str) -> None:
+    result = prunec.run(prunec.load(onnx.parser.parse_model(FUNCTIONS)), pipeline)
+    assert (result.cost_before.parameters, result.cost_after.parameters) == (16, 8)
+    assert "2 local functions are inlined, so that what is in them can be pruned" in [
+        r.message for r in result.remarks
+    ]
+    assert result.verdicts[-1].ways == (2, 2)
+    assert prunec.run(prunec.load(onnx.parser.parse_model(FUNCTIONS)), "fold-norm").module.model.functions
