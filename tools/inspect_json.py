@@ -54,7 +54,7 @@ def _model(module: Module) -> dict[str, Any]:
         "opsets": dict(graph.opset_imports),
         "producer": module.model.producer_name,
         "producer_version": module.model.producer_version,
-        "nodes": len(graph),
+        "nodes": sum(1 for _ in walk(graph)),
         "inputs": [_value(v) for v in graph.inputs if not v.is_initializer()],
         "outputs": [_value(v) for v in graph.outputs],
     }
