@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from prunec.ir.scopes import walk
 from prunec.passes.coupling.axes import node_label
 
 if TYPE_CHECKING:
