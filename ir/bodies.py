@@ -119,7 +119,9 @@ class BodyWalk:
         if wiring.loops and not wiring.slices:  # iteration number and condition of a Loop
             for value, dtype in zip(wiring.body.inputs, (7, 9), strict=False):
                 if not any(state.entry.inner is value for state in wiring.states):
-                    self.facts.shapes[value], self.facts.types[value] = (), dtype
+                    declared = value.shape  # ONNX Runtime gives one element of this rank
+                    self.facts.shapes[value] = (1,) * len(declared) if declared is not None else ()
+                    self.facts.types[value] = dtype
         for wire in (*steady, *wiring.slices):
             outer = wire.outer(node)
             shape = self._without(self.facts.shape(outer), wire)
