@@ -197,3 +197,12 @@ def _scan(node: onnx_ir.Node, body: onnx_ir.Graph) -> tuple[Wiring] | None:
         for i, axis in enumerate(leaves)
     )
     return (Wiring(body=body, states=states, slices=tuple(taken), results=tuple(results), loops=True),)
+
+
+def why_apart(node: onnx_ir.Node, wire: Wire, outer: onnx_ir.Value) -> str:
+    """Why a value of a node and one of its body are not taken to be of one size."""
+    if node.op_type == "If":
+        return f"`If` makes `{outer.name}` of different shapes, or unknown ones, in its branches"
+    if wire.stacked is None:
+        return f"the shape of `{outer.name}` changes in `{node.op_type}`, or may, from iteration to iteration"
+    return f"the shape of `{outer.name}` is not known in every iteration of `{node.op_type}`"

@@ -31,7 +31,7 @@ _MOVES = frozenset(
 
 def mark_dependent(graph: onnx_ir.Graph, facts: Facts) -> None:
     """Add to the unstable numbers of ``facts`` all those that depend on a dynamic size."""
-    masks: dict[onnx_ir.Value, Mask] = {}
+    masks = facts.varying
     for node in walk(graph, inside_first=True):
         for value, mask in zip(node.outputs, _masks(node, graph, facts, masks), strict=False):
             if value in facts.derived and mask.any():
@@ -49,9 +49,12 @@ def _masks(
         return _of_branch(node, facts, masks)
     if node.op_type in ("Shape", "Size"):
         return [_of_shape(node, facts)]
-    if not any(value in masks for value in node.inputs):
+    if not any(value in masks or value in facts.unstable for value in node.inputs):
         return []
-    inputs = [None if v is None else masks.get(v, np.zeros(facts.shapes[v], bool)) for v in node.inputs]
+    inputs = [
+        None if v is None else masks.get(v, np.full(facts.shapes[v], v in facts.unstable))
+        for v in node.inputs
+    ]
     moved = _moved(node, graph, facts, inputs)
     if moved is not None:
         return [moved]
@@ -64,13 +67,13 @@ def _of_branch(node: onnx_ir.Node, facts: Facts, masks: dict[onnx_ir.Value, Mask
     """What an ``If`` hands on from the branch that it takes; all of it, where sizes decide which one."""
     taken = taken_branch(node, facts)
     made = node.outputs if taken is None else taken.outputs
-    decided = node.inputs[0] not in masks
+    decided = node.inputs[0] not in masks and node.inputs[0] not in facts.unstable
+    shapes = [facts.shapes.get(inner, ()) for inner in made]
+    if not decided:
+        return [np.ones(shape, bool) for shape in shapes]
     return [
-        masks.get(inner, np.zeros(facts.shapes[inner], bool))
-        if decided
-        else np.ones(facts.shapes[inner], bool)
-        for inner in made
-        if inner in facts.shapes
+        masks.get(inner, np.full(shape, inner in facts.unstable))
+        for inner, shape in zip(made, shapes, strict=True)
     ]
 
 
