@@ -12,7 +12,6 @@ import onnx_ir
 from prunec.ir.bodies import taken_branch
 from prunec.ir.control import Wire, why_apart, wirings
 from prunec.ir.facts import Facts
-from prunec.ir.layout import Layout
 from prunec.ir.module import opset_of
 from prunec.ir.op import Op
 from prunec.ir.ops.refused import Refused
@@ -22,6 +21,7 @@ from prunec.ir.rule import Index, Rule, RuleError
 from prunec.ir.scopes import bodies, walk
 from prunec.ir.site import Site
 from prunec.passes.coupling.axes import AxisTable, Operand, Reason
+from prunec.passes.coupling.chains import Chain, find_chain
 from prunec.passes.coupling.options import CouplingOptions
 from prunec.passes.coupling.products import Product, permutation
 
@@ -41,35 +41,6 @@ class IndexTie(NamedTuple):
     b: int
     b_index: Index
     cause: onnx_ir.Node
-
-
-@dataclass(frozen=True, slots=True)
-class Chain:
-    """Reshapes and transposes in a row that together only permute the slots of axes, such as a channel
-    shuffle.
-
-    Attributes:
-        nodes: the nodes in order; only the last one's output is used elsewhere.
-        rule: their common rule, from the first input to the last output.
-    """
-
-    nodes: tuple[onnx_ir.Node, ...]
-    rule: Rule
-
-    def permuted(self, axis: int) -> bool:
-        """Whether the slots of an axis change their order."""
-        source, result = self._terms(axis)
-        return source != result
-
-    def permutation(self, axis: int) -> Index:
-        """For every slot of the last output's axis the slot of the first input's axis that it holds."""
-        source, result = self._terms(axis)
-        return permutation(source, result, self.rule.sizes)
-
-    def _terms(self, axis: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        source, result = self.rule.inputs[0], self.rule.outputs[0]
-        assert source is not None and result is not None
-        return source[axis], result[axis]
 
 
 @dataclass(slots=True)
@@ -156,7 +127,7 @@ class _Collector:
         if not isinstance(op, Refused) and (unknown := self._unknown(node)) is not None:
             self._pin_node(node, f"the shape of `{unknown.name}` is unknown", _NO_SHAPE)
             return
-        if isinstance(op, Relayout) and (chain := self._chain(node)) is not None:
+        if isinstance(op, Relayout) and (chain := find_chain(node, self.facts, self._site)) is not None:
             self._add_chain(chain)
             return
         try:
@@ -342,35 +313,6 @@ class _Collector:
 
     def _note_parallel(self, node: onnx_ir.Node, factors: set[str]) -> None:
         self.out.parallel += [self.out.factors[node, f] for f in factors if (node, f) in self.out.factors]
-
-    # -- chains ------------------------------------------------------------
-
-    def _chain(self, node: onnx_ir.Node) -> Chain | None:
-        """The shortest chain of relayouts from ``node`` on that only permutes slots within axes, or None."""
-        shape = self.facts.shape(node.inputs[0])
-        if shape is None or 0 in shape:
-            return None
-        layout, nodes = Layout.of(shape), [node]
-        while self._follow(nodes[-1], layout):
-            if layout.rejoined():
-                return Chain(tuple(nodes), layout.rule())
-            output = nodes[-1].outputs[0]
-            uses = list(output.uses())
-            if len(uses) != 1 or output.is_graph_output() or uses[0].idx != 0:
-                return None
-            if uses[0].node.graph is not node.graph:
-                return None
-            nodes.append(uses[0].node)
-        return None
-
-    def _follow(self, node: onnx_ir.Node, layout: Layout) -> bool:
-        op = find_op(node)
-        if not isinstance(op, Relayout) or self.facts.shape(node.outputs[0]) is None:
-            return False
-        try:
-            return op.apply(self._site(node), layout)
-        except RuleError:
-            return False
 
     def _add_chain(self, chain: Chain) -> None:
         first, last = chain.nodes[0], chain.nodes[-1]

@@ -20,7 +20,8 @@ from prunec.ir.rule import Index
 from prunec.ir.scopes import fresh_name, graph_of, named, values_in, walk
 from prunec.passes.cleanup import remove_unused_nodes
 from prunec.passes.coupling.axes import Operand
-from prunec.passes.coupling.collect import Chain, Relations
+from prunec.passes.coupling.chains import Chain
+from prunec.passes.coupling.collect import Relations
 from prunec.passes.coupling.groups import Coupling, is_parameter
 from prunec.passes.coupling.solve import Bools
 from prunec.passes.literals import freeze_shape_arithmetic, new_constant

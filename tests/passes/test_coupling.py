@@ -15,7 +15,8 @@ import prunec
 from prunec.ir.facts import infer_facts
 from prunec.ir.module import Module
 from prunec.passes.coupling.axes import AxisTable, Operand, Reason
-from prunec.passes.coupling.collect import Chain, collect
+from prunec.passes.coupling.chains import Chain
+from prunec.passes.coupling.collect import collect
 from prunec.passes.coupling.options import Unit
 from prunec.passes.coupling.products import Product, permutation
 
