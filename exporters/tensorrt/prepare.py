@@ -104,7 +104,7 @@ def _fold(graph: gs.Graph) -> str | None:
         graph.fold_constants(should_exclude_node=lambda node: node.op in NOT_FOLDED)
     graph.cleanup().toposort()
     folded = before - len(graph.nodes)
-    return f"{folded} constant or unused nodes were folded" if folded else None
+    return f"constant or unused nodes were folded: {folded}" if folded else None
 
 
 def _name(graph: gs.Graph) -> str | None:
@@ -123,7 +123,7 @@ def _name(graph: gs.Graph) -> str | None:
         node.name = f"{stem}_{number}"
         seen.add(node.name)
         renamed += 1
-    return f"{renamed} nodes without a name of their own were named" if renamed else None
+    return f"nodes that had no name of their own were named: {renamed}" if renamed else None
 
 
 def _drop_attributes(graph: gs.Graph) -> str | None:
