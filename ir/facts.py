@@ -44,6 +44,10 @@ _BOUNDED = frozenset(
 _OnnxError = onnx.checker.ValidationError
 
 
+COUNTING = frozenset({"Compress", "NonMaxSuppression", "NonZero", "Unique"})
+"""Ops whose results are as long as the values of their inputs say."""
+
+
 @dataclass(slots=True)
 class Facts:
     """Shapes and known numbers of the values of one graph.
@@ -106,6 +110,9 @@ def infer_facts(model: onnx_ir.Model) -> Facts:
         other = _Walk(model, symbol_sizes(graph, batch=3, spatial=67, other=odd)).run(probe=False)
         _mark_dynamic(facts, other, complete=False)
         mark_dependent(graph, facts)
+    if any(node.op_type in COUNTING for node in graph):  # what a run counted is no fact
+        counted = symbol_sizes(graph, batch=2, spatial=96, other=second)
+        _mark_dynamic(facts, _Walk(model, counted).run(probe=False))
     return facts
 
 

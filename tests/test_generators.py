@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 from generators import (
     NAMES,
@@ -17,22 +16,19 @@ from generators import (
     random_model,
     random_recipe,
 )
+from generators.measure import execute
 from generators.registry import BLOCKS
 from hypothesis import given, settings
 
-
-def run(model: onnx.ModelProto, seed: int, batch: int) -> list[np.ndarray]:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 4
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, ["CPUExecutionProvider"])
-    return session.run(None, random_inputs(model, seed, batch=batch))
+UNCHECKED = {"SimplifiedLayerNormalization", "EyeLike"}
+"""Ops that only ONNX Runtime has in the default domain, or that crash shape inference behind unknown shapes."""
 
 
 def check(model: onnx.ModelProto, seed: int) -> None:
-    onnx.checker.check_model(model, full_check=True)
+    if UNCHECKED.isdisjoint(node.op_type for node in model.graph.node):
+        onnx.checker.check_model(model, full_check=True)
     for batch in (2, 3) if "dynamic=True" in recipe_text(model) else (2,):
-        outputs = run(model, seed, batch)
+        outputs = list(execute(model, random_inputs(model, seed, batch=batch)).values())
         assert all(np.isfinite(y).all() and np.abs(y).max() < 100 for y in outputs)
         declared = [[d.dim_value or batch for d in v.type.tensor_type.shape.dim] for v in model.graph.output]
         assert [list(y.shape) for y in outputs] == declared

@@ -290,11 +290,19 @@ class NodeCut:
             source = self._compute(
                 "Div", [self._compute("Mul", [source, up], f"{name}_scaled"), down], f"{name}_divided"
             )
-        mask, literal = (
-            self.cutter.new_constant(f"{name}_dynamic", dynamic),
-            self.cutter.new_constant(f"{name}_static", sizes),
-        )
-        self.node.replace_input_with(position, self._compute("Where", [mask, source, literal], name))
+        self.node.replace_input_with(position, self._choose(dynamic, source, sizes, name))
+
+    def _choose(
+        self, dynamic: Bools, source: onnx_ir.Value, sizes: NDArray[np.int64], name: str
+    ) -> onnx_ir.Value:
+        """``source`` where dynamic, else ``sizes``; before opset 9, which has no Where, as a sum of products."""
+        if opset_of(self.cutter.model.graph, "") >= 9:
+            mask = self.cutter.new_constant(f"{name}_dynamic", dynamic)
+            literal = self.cutter.new_constant(f"{name}_static", sizes)
+            return self._compute("Where", [mask, source, literal], name)
+        ones = self.cutter.new_constant(f"{name}_dynamic", dynamic.astype(np.int64))
+        literal = self.cutter.new_constant(f"{name}_static", np.where(dynamic, 0, sizes))
+        return self._compute("Add", [self._compute("Mul", [source, ones], f"{name}_part"), literal], name)
 
     def _compute(self, op_type: str, inputs: list[onnx_ir.Value], name: str) -> onnx_ir.Value:
         """Insert a small node before this one."""

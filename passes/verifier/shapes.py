@@ -12,6 +12,9 @@ from prunec.ir.module import Module
 from prunec.ir.proto import weights_of, without_weights
 from prunec.ir.wire import SMALLEST_WEIGHT
 
+ENDS_THE_PROCESS = ("EyeLike",)
+"""Ops whose shape inference in ONNX reads the shape of an input that has none, and takes the process along."""
+
 
 def check_shapes(
     pass_name: str,
@@ -82,8 +85,18 @@ def strict_inference_error(module: Module) -> str | None:
             proto.graph.input.append(value)
     del proto.graph.initializer[:]
     proto.graph.initializer.extend(small)
+    _set_apart(proto.graph)
     try:
         onnx.shape_inference.infer_shapes(proto, check_type=True, strict_mode=True, data_prop=True)
     except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError, RuntimeError) as error:
         return str(error).strip().splitlines()[-1]
     return None
+
+
+def _set_apart(graph: onnx.GraphProto) -> None:
+    """Make what the ops of ``ENDS_THE_PROCESS`` compute inputs of any shape."""
+    apart = [node for node in graph.node if node.op_type in ENDS_THE_PROCESS and not node.domain]
+    for node in apart:
+        dtype = next((a.i for a in node.attribute if a.name == "dtype"), onnx.TensorProto.FLOAT)
+        graph.node.remove(node)
+        graph.input.append(onnx.helper.make_tensor_value_info(node.output[0], dtype, None))

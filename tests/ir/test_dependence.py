@@ -58,3 +58,18 @@ def test_a_comparison_of_a_length_is_not_folded() -> None:
     module = graph(text)
     for made in (prunec.run(module, "canonicalize").module, prune(module, 0.5).module):
         assert {"Shape", "Greater", "Where"} <= {node.op_type for node in made.graph}
+
+
+@pytest.mark.parametrize("find", ["NonZero(h)", "Unique(h)", "Compress(h, x)"])
+def test_a_count_is_not_folded(find: str) -> None:
+    """Masking shows it: a channel of zeros is not found."""
+    text = f"""net (bool[2] x, float[2,6] z) => (float[2,5] y) <float[6,8] w, float[8,5] f, int64[1] last = {{-1}},
+        int64[1] end = {{9}}>
+    {{
+        h = MatMul(z, w) found = {find} s = Shape(found) k = Slice(s, last, end) n = Cast<to=1>(k)
+        scaled = Mul(h, n) y = MatMul(scaled, f)
+    }}"""
+    module = graph(text)
+    assert "k" in {value.name for value in infer_facts(module.model).unstable}
+    made = prune(module, 0.5).module
+    assert find.split("(")[0] in {node.op_type for node in made.graph}
