@@ -150,12 +150,12 @@ def interface(model: onnx.ModelProto) -> list[str]:
 
 def _shake(feeds: Arrays) -> dict[str, Array]:
     rng = np.random.default_rng(0)
-    return {
-        name: array * (1 + NOISE * rng.standard_normal(array.shape)).astype(array.dtype)
-        if array.dtype.kind == "f"
-        else array
-        for name, array in feeds.items()
-    }
+
+    def shaken(array: Array) -> Array:
+        noise = np.asarray(1 + NOISE * rng.standard_normal(array.shape), array.dtype)
+        return array * noise if array.dtype.kind == "f" else array
+
+    return {name: shaken(array) for name, array in feeds.items()}
 
 
 def difference(actual: Arrays, expected: Arrays) -> float:

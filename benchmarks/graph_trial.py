@@ -51,7 +51,7 @@ def try_seed(seed: int) -> dict[str, Any]:
         "opset": graph.proto.opset_import[0].version,
         "dynamic": graph.dynamic,
         "nodes": len(graph.proto.graph.node),
-        "ops": sorted({_op_name(node) for node in graph.proto.graph.node}),
+        "ops": sorted({_op_name(node.domain, node.op_type) for node in graph.proto.graph.node}),
         "pipeline": ", ".join(filter(None, (prefix, pruning))),
     }
     with tempfile.TemporaryDirectory() as folder:
@@ -168,7 +168,7 @@ def _cut_ops(before: Module, after: Module) -> list[str]:
     changed = {name for name, shape in new.items() if old.get(name, shape) != shape}
     return sorted(
         {
-            f"{node.domain}.{node.op_type}".lstrip(".")
+            _op_name(node.domain, node.op_type)
             for node in after.graph
             if any(v is not None and v.name in changed for v in (*node.inputs, *node.outputs))
         }
@@ -208,8 +208,8 @@ def _compare(
     return row
 
 
-def _op_name(node: onnx.NodeProto) -> str:
-    return f"{node.domain}.{node.op_type}".lstrip(".")
+def _op_name(domain: str, op_type: str) -> str:
+    return f"{domain}.{op_type}".lstrip(".")
 
 
 def op_names() -> Iterator[str]:
@@ -219,4 +219,4 @@ def op_names() -> Iterator[str]:
     from prunec.ir.registry import OPS, find_op
 
     find_op(onnx_ir.node("Relu", []))  # fills the registry
-    return (f"{domain}.{name}".lstrip(".") for domain, name in OPS)
+    return (_op_name(domain, name) for domain, name in OPS)

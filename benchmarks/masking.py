@@ -58,7 +58,7 @@ def masked_model(model: onnx.ModelProto, plan: Plan) -> onnx.ModelProto | None:
             name = _copy_for(use, cut.name, masked.graph, (whole, arrays), copies) if use else cut.name
             if name not in arrays or _divides(masked.graph, name):
                 continue
-            removed = (*[slice(None)] * cut.axis, list(cut.removed))
+            removed: Any = (*[slice(None)] * cut.axis, list(cut.removed))
             arrays[name][removed] = _nothing(masked.graph, name, whole)[removed]
     for name, tensor in holders.items():
         tensor.CopyFrom(numpy_helper.from_array(arrays[name], tensor.name))
