@@ -15,8 +15,10 @@ from hypothesis import strategies as st
 from onnx import ModelProto
 
 import prunec
+from prunec.ir.diagnostics import UserError
 from prunec.ir.module import Module
 from prunec.passes.coupling.groups import Coupling
+from prunec.passes.pipeline import parse_pipeline
 from prunec.passes.pruning.importance import Importance
 from prunec.passes.pruning.selection import Policy, Scope, _apportion, removed_components, select
 
@@ -198,3 +200,35 @@ def test_no_choice_empties_a_group_or_an_axis(
     removed = removed_components(coupling, groups, units)
     assert all(kept >= 1 for kept in kept_of_every_axis(coupling, removed))
     assert not (removed & ~coupling.components.free).any()
+
+
+def test_a_limit_below_the_share_is_a_mistake() -> None:
+    with pytest.raises(UserError) as caught:
+        parse_pipeline("prune-channels{ratio=50% max-ratio=0.3}")
+    assert caught.value.render() == (
+        "error: <pipeline>:1:1: max-ratio=0.3 is below ratio=0.5, which could then never be reached\n"
+        "  1 | prune-channels{ratio=50% max-ratio=0.3}\n"
+        "    | ^^^^^^^^^^^^^^\n"
+        "  = help: lower `ratio` or raise `max-ratio`"
+    )
+
+
+def test_channels_are_rounded_where_they_are_made_not_where_positions_of_them_are_read() -> None:
+    text = """
+    net (float[N,3,2,2] x) => (float[N,5] y) <float[24,3,1,1] w0, float[96,5] v>
+    { a = Conv(x, w0)  b = Flatten(a)  y = MatMul(b, v) }"""
+    module = graph(text)
+    (group,) = coupling_of(module).prunable
+    assert (group.channels, group.width) == (1, 4)
+    result = prune(module, 0.3, round_to=8)
+    assert (shape_of(result.module, "w0")[0], shape_of(result.module, "v")[0]) == (16, 64)
+
+
+def test_a_recurrent_layer_is_rounded_by_its_hidden_size() -> None:
+    text = """
+    net (float[7,N,3] x) => (float[N,5] y) <float[1,96,3] w, float[1,96,24] r, float[24,5] v>
+    { s, h, c = LSTM<hidden_size=24>(x, w, r)  i = Constant<value_ints=[0]>()  q = Squeeze(h, i)  y = MatMul(q, v) }"""
+    module = graph(text)
+    (group,) = coupling_of(module).prunable
+    assert (group.channels, group.width) == (1, 4)
+    assert shape_of(prune(module, 0.3, round_to=8).module, "v") == (16, 5)
