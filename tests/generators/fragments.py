@@ -110,11 +110,18 @@ def splice(b: Builder, fragment: Fragment, given: Mapping[str, Value]) -> list[V
 
 def _exists(text: str, opset: int) -> bool:
     """Whether the default domain has the ops of a text in this version (those without a schema: perhaps)."""
-    names = [name for name in re.findall(r"= (\w+)[(<]", text) if onnx.defs.has(name, domain="")]
-    return all(
-        onnx.defs.has(name, opset, "") and not onnx.defs.get_schema(name, opset, "").deprecated
-        for name in names
-    )
+    return all(_has(name, opset) for name in _ops_of(text))
+
+
+@lru_cache(maxsize=1024)
+def _ops_of(text: str) -> Sequence[str]:
+    """The ops of the default domain that have a schema in some version."""
+    return [name for name in re.findall(r"= (\w+)[(<]", text) if onnx.defs.has(name, domain="")]
+
+
+@lru_cache(maxsize=None)
+def _has(name: str, opset: int) -> bool:
+    return onnx.defs.has(name, opset, "") and not onnx.defs.get_schema(name, opset, "").deprecated
 
 
 @lru_cache(maxsize=64)
