@@ -60,6 +60,9 @@ COMMANDS: Mapping[str, LazyCommand] = {
     "compile": LazyCommand(
         target="prunec.tools.compile:compile_model", summary="Run a pipeline on a model (the default)."
     ),
+    "diff": LazyCommand(
+        target="prunec.tools.diff:diff_models", summary="Show what is different between two models."
+    ),
     "inspect": LazyCommand(
         target="prunec.tools.inspect:inspect_model", summary="Show a model, its channel groups and its cost."
     ),
