@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from string import Template
 
 import numpy as np
@@ -119,7 +119,7 @@ def _ops_of(text: str) -> Sequence[str]:
     return [name for name in re.findall(r"= (\w+)[(<]", text) if onnx.defs.has(name, domain="")]
 
 
-@lru_cache(maxsize=None)
+@cache
 def _has(name: str, opset: int) -> bool:
     return onnx.defs.has(name, opset, "") and not onnx.defs.get_schema(name, opset, "").deprecated
 
