@@ -288,12 +288,12 @@ def test_files_that_cannot_be_read_or_written(tmp_path: Path) -> None:
 
 
 def test_a_group_may_go_as_a_whole_where_its_axis_stays() -> None:
-    """Of eight channels the second half is never used: all of it goes, and the plan can be read and replayed."""
+    """Of three channels the last is never used: its group of one goes, and the plan can be read and replayed."""
     module = graph(
-        """net (float[2,3,4] x) => (float[2,5,4] y) <float[8,3,1] w, float[5,4,1] f, int64[1] s = {0},
-        int64[1] e = {4}, int64[1] one = {1}> { a = Conv(x, w) b = Slice(a, s, e, one) y = Conv(b, f) }"""
+        """net (float[2,3,4] x) => (float[2,5,4] y) <float[3,3,1] w, float[5,2,1] f, int64[1] s = {0},
+        int64[1] e = {2}, int64[1] one = {1}> { a = Conv(x, w) b = Slice(a, s, e, one) y = Conv(b, f) }"""
     )
-    result = prune(module, 0.8)
+    result = prune(module, 0.67)
     assert any(len(g.removed) == g.units for g in result.plan.steps[0].groups)
     again = prunec.run(module, result.plan.pipeline, replay=Plan.from_json(result.plan.to_json()))
     assert {n: a.tobytes() for n, a in weights(again.module).items()} == {
