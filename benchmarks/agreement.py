@@ -172,4 +172,4 @@ def _relative(actual: Array, expected: Array) -> float:
         return float("inf")
     if not good.any():
         return 0.0
-    return float(np.abs(a - b)[good].max() / max(np.abs(b[good]).max(), LEAST))
+    return float(np.abs(a[good] - b[good]).max() / max(np.abs(b[good]).max(), LEAST))

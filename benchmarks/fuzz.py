@@ -36,7 +36,8 @@ GOOD = ("ok", "nothing to prune")
 GIBIBYTES = 4.0
 SIGALRM = 14
 WITHOUT_KERNEL = ("BiasAdd", "BiasSplitGelu", "GroupNorm", "SkipGroupNorm")
-"""Ops of com.microsoft that ONNX Runtime has for GPUs only: no graph has them."""
+"""Ops of com.microsoft that ONNX Runtime has for GPUs only: no graph has them, here or in the test suite (their rules
+are in tests/ir/op_rules.txt)."""
 ENOUGH = 10000
 """Graphs among which every op has to be."""
 COLUMNS = (

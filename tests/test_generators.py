@@ -16,9 +16,13 @@ from generators import (
     random_model,
     random_recipe,
 )
+from generators.fragments import lines_by_op
 from generators.measure import execute
 from generators.registry import BLOCKS
 from hypothesis import given, settings
+
+from fuzz import WITHOUT_KERNEL
+from graph_trial import op_names
 
 UNCHECKED = {"SimplifiedLayerNormalization", "EyeLike"}
 """Ops that only ONNX Runtime has in the default domain, or that crash shape inference behind unknown shapes."""
@@ -63,6 +67,16 @@ def test_everything_is_reached() -> None:
     assert any(len(m.graph.input) > 1 for m in made)
     assert any(len(m.graph.output) > 1 for m in made)
     assert max(len(m.graph.node) for m in made) < 100
+
+
+def test_every_op_that_runs_on_a_cpu_is_made() -> None:
+    """Those of the conformance lines are drawn by name; their tests say that they run."""
+    made = [random_model(seed) for seed in range(400)]
+    rest = {"case", "no-chance", "spectrum"}
+    made += [random_model(seed, opset=opset, blocks=rest) for opset in OPSETS for seed in range(opset)]
+    seen = {f"{node.domain}.{node.op_type}".lstrip(".") for model in made for node in model.graph.node}
+    without = {f"com.microsoft.{name}" for name in WITHOUT_KERNEL}
+    assert set(op_names()) - seen - lines_by_op().keys() == without
 
 
 def test_same_seed_gives_same_bytes() -> None:
