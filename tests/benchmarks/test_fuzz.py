@@ -96,7 +96,9 @@ def test_a_changed_weight_is_a_mismatch() -> None:
     weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight) * np.float32(1.01), weight.name))
     run = Runs(made, {"original": made.proto, "copy": made.proto, "other": other})
     assert run.same("copy", "original") == 0
-    with pytest.raises(MismatchError, match=r"the other model is off from the original one by .* on 3 inputs"):
+    with pytest.raises(
+        MismatchError, match=r"the other model is off from the original one by .* on 3 inputs"
+    ):
         run.same("other", "original")
 
 

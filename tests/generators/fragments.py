@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache, lru_cache
 from string import Template
 
@@ -19,93 +18,14 @@ from conformance.lines import LINES, Line
 from conformance.network import constants
 from generators.builder import BATCH, OPSETS, Builder, Value
 from generators.forms import slice_axes, transpose
-from generators.measure import execute, make_model
 from generators.registry import block
 from generators.sources import linear
-from onnx import TensorProto, numpy_helper
-
-from prunec.ir.runtime import runtime_errors
+from generators.splicing import Fragment, batch_axis, parse, splice
+from onnx import TensorProto
 
 TRIES = 12
 LARGEST = 3.0
 """Results larger than this are scaled, so that networks stay of order one."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fragment:
-    """Nodes and constants, and what they compute.
-
-    Attributes:
-        graph: inputs, nodes, outputs.
-        arrays: constants by name.
-        results: outputs at the usual batch, by name.
-    """
-
-    graph: onnx.GraphProto
-    arrays: Mapping[str, np.ndarray]
-    results: Mapping[str, np.ndarray]
-
-
-def parse(b: Builder, text: str, arrays: Mapping[str, np.ndarray]) -> Fragment | None:
-    """The fragment of a text, or None where ONNX Runtime does not run it as it has to."""
-    header = f'<ir_version: 8, opset_import: ["" : {b.opset}, "com.microsoft" : 1]>'
-    graph = onnx.parser.parse_model(f"{header} net {text}").graph
-    for output in graph.output:
-        output.type.tensor_type.ClearField("shape")
-    whole = onnx.GraphProto()
-    whole.CopyFrom(graph)
-    whole.initializer.extend(numpy_helper.from_array(np.asarray(a), n) for n, a in arrays.items())
-    found = []
-    for batch in (BATCH, BATCH + 1) if b.dynamic else (BATCH,):
-        if (results := _try(make_model(whole, b.opset), batch, dynamic=b.dynamic)) is None:
-            return None
-        found.append(results)
-    return Fragment(graph=graph, arrays=arrays, results=found[0])
-
-
-def _try(model: onnx.ModelProto, batch: int, *, dynamic: bool) -> Mapping[str, np.ndarray] | None:
-    """Outputs at a batch size; None where there are none, or the first has other numbers or another batch."""
-    rng, feeds = np.random.default_rng(0), {}
-    for value in model.graph.input:
-        shape = [d.dim_value for d in value.type.tensor_type.shape.dim]
-        at = _batch_axis(tuple(shape))
-        shape[at] = batch
-        is_float = value.type.tensor_type.elem_type == TensorProto.FLOAT
-        feeds[value.name] = rng.standard_normal(shape).astype(np.float32) if is_float else np.ones(shape, int)
-        value.type.tensor_type.shape.dim[at].Clear()
-    try:
-        results = execute(model, feeds)
-    except runtime_errors():
-        return None
-    first = next(iter(results.values()))
-    fits = batch in first.shape[:2] or (not dynamic and first.shape[0] > batch)
-    good = first.ndim > 1 and first.size and fits and np.isfinite(first).all()
-    return results if good and first.dtype == np.float32 else None
-
-
-def _batch_axis(shape: tuple[int, ...]) -> int:
-    """0, or 1 where the sequence comes first."""
-    return 0 if shape[0] == BATCH else 1
-
-
-def splice(b: Builder, fragment: Fragment, given: Mapping[str, Value]) -> list[Value]:
-    """Put a fragment behind the given values; returns its outputs."""
-    names = {name: value.name for name, value in given.items()} | {"": ""}
-    read = {name for node in fragment.graph.node for name in node.input}
-    names |= {name: b.initializer(np.asarray(a)).name for name, a in fragment.arrays.items() if name in read}
-    for node in fragment.graph.node:
-        copy = onnx.NodeProto()
-        copy.CopyFrom(node)
-        names |= {name: b.fresh(node.op_type.lower()) for name in node.output if name}
-        copy.name = b.fresh("n")
-        for mine, theirs in ((copy.input, node.input), (copy.output, node.output)):
-            mine[:] = [names[name] for name in theirs]
-        b.nodes.append(copy)
-        b.consumed.update(copy.input)
-    return [
-        Value(names[name], array.shape, "", onnx.helper.np_dtype_to_tensor_dtype(array.dtype))
-        for name, array in fragment.results.items()
-    ]
 
 
 def _exists(text: str, opset: int) -> bool:
@@ -203,13 +123,13 @@ def _bind(b: Builder, fragment: Fragment) -> None:
         shape = tuple(d.dim_value for d in value.type.tensor_type.shape.dim)
         if value.type.tensor_type.elem_type != TensorProto.FLOAT or len(shape) != 3:
             given[value.name] = b.input("", shape, value.type.tensor_type.elem_type)
-        elif _batch_axis(shape):
+        elif batch_axis(shape):
             y = fit(b, linear(b, b.pick("tokens"), shape[2]), shape[0])
             given[value.name] = transpose(b, y, (1, 0, 2))
         else:
             given[value.name] = fit(b, linear(b, b.pick("tokens"), shape[2]), shape[1])
     result, *others = splice(b, fragment, given)
-    if len(result.shape) == 3 and _batch_axis(result.shape):
+    if len(result.shape) == 3 and batch_axis(result.shape):
         result = transpose(b, result, (1, 0, 2), "tokens")
     b.outputs += [value for value in others if value.shape[:1] == (BATCH,)]
     kind = {2: "vector", 3: "tokens"}[len(result.shape)]
