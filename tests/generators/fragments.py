@@ -48,14 +48,14 @@ def _has(name: str, opset: int) -> bool:
 def _table(opset: int) -> Sequence[Sequence[str]]:
     """For each op that this opset has, the lines with it; several times for ops that few opsets have."""
     table: list[Sequence[str]] = []
-    for names in lines_by_op().values():
+    for names in _by_op().values():
         known = [[name for name in names if _exists(LINES[name].nodes, o)] for o in OPSETS]
         here = known[OPSETS.index(opset)]
         table += [here] * (len(OPSETS) // sum(map(bool, known))) if here else []
     return table
 
 
-def lines_by_op() -> Mapping[str, list[str]]:
+def _by_op() -> Mapping[str, list[str]]:
     """Names of the lines that may be spliced in, by each op that they have (``com.microsoft.FusedConv``)."""
     found: dict[str, list[str]] = {}
     for name, line in LINES.items():
