@@ -213,10 +213,10 @@ def _op_name(domain: str, op_type: str) -> str:
 
 
 def op_names() -> Iterator[str]:
-    """All ops that have a rule."""
+    """All ops of prunec's own that have a rule."""
     import onnx_ir
 
     from prunec.ir.registry import OPS, find_op
 
     find_op(onnx_ir.node("Relu", []))  # fills the registry
-    return (_op_name(domain, name) for domain, name in OPS)
+    return (_op_name(domain, name) for domain, name in OPS if domain in ("", "com.microsoft"))

@@ -26,6 +26,13 @@ _MOVES = frozenset(
 )
 """Ops that hand on entries of their first input; ``Concat`` hands on those of all."""
 
+_COUNTING = frozenset({"Compress", "NonMaxSuppression", "NonZero", "Unique"})
+
+
+def counts(graph: onnx_ir.Graph) -> bool:
+    """Whether some op of a graph makes results that are as long as the values of its inputs say."""
+    return any(node.op_type in _COUNTING for node in graph)
+
 
 def mark_dependent(graph: onnx_ir.Graph, facts: Facts) -> None:
     """Add to the unstable numbers of ``facts`` all those that depend on a dynamic size."""

@@ -44,10 +44,6 @@ _BOUNDED = frozenset(
 _OnnxError = onnx.checker.ValidationError
 
 
-COUNTING = frozenset({"Compress", "NonMaxSuppression", "NonZero", "Unique"})
-"""Ops whose results are as long as the values of their inputs say."""
-
-
 @dataclass(slots=True)
 class Facts:
     """Shapes and known numbers of the values of one graph.
@@ -100,19 +96,19 @@ def infer_facts(model: onnx_ir.Model) -> Facts:
     Shapes that inference cannot tell (custom ops, data-dependent sizes) come from running the model once on
     probe inputs, and are missing where that fails too.
     """
-    from prunec.ir.dependence import mark_dependent
+    from prunec.ir.dependence import counts, mark_dependent
 
     graph = model.graph
     facts, (second, odd) = _first_walk(model)
-    if symbol_sizes(graph):
-        _mark_dynamic(facts, _Walk(model, symbol_sizes(graph, batch=2, spatial=96, other=second)).run())
+    second_sizes = symbol_sizes(graph, batch=2, spatial=96, other=second)
+    if second_sizes:
+        _mark_dynamic(facts, _Walk(model, second_sizes).run())
         # Sizes that nothing divides: padding to a multiple of 32 is 0 for both 64 and 96, yet no constant.
         other = _Walk(model, symbol_sizes(graph, batch=3, spatial=67, other=odd)).run(probe=False)
         _mark_dynamic(facts, other, complete=False)
         mark_dependent(graph, facts)
-    if any(node.op_type in COUNTING for node in graph):  # what a run counted is no fact
-        counted = symbol_sizes(graph, batch=2, spatial=96, other=second)
-        _mark_dynamic(facts, _Walk(model, counted).run(probe=False))
+    if counts(graph):  # what a run counted is no fact
+        _mark_dynamic(facts, _Walk(model, second_sizes).run(probe=False))
     return facts
 
 
@@ -248,7 +244,7 @@ class _Walk:
         if node.op_type == "Size":
             return [np.array(np.prod(shape), np.int64)]
         start, end = (
-            _int_attribute(node, key, default) for key, default in (("start", 0), ("end", len(shape)))
+            int(node.attributes.get_int(key, default)) for key, default in (("start", 0), ("end", len(shape)))
         )
         return [np.array(shape[start:end], np.int64)]
 
@@ -388,10 +384,6 @@ def _is_shape_arithmetic(array: Array) -> bool:
         return False
     is_index = array.dtype.kind in "iu" and array.dtype.itemsize > 1  # one byte: a quantised weight
     return is_index or array.dtype.kind == "b" or array.size == 1
-
-
-def _int_attribute(node: onnx_ir.Node, name: str, default: int) -> int:
-    return int(node.attributes[name].as_int()) if name in node.attributes else default
 
 
 @cache
