@@ -168,7 +168,7 @@ def _report(rows: Sequence[Row], options: argparse.Namespace) -> Report:
     from graph_trial import op_names
 
     found = Counter(op for row in rows for op in row.get("ops", ()))
-    cut = Counter(op for row in rows for op in row.get("cut", ()))
+    cut = dict(Counter(op for row in rows for op in row.get("cut", ())))
     ops = {name: found[name] for name in sorted(op_names()) if name.rpartition(".")[2] not in WITHOUT_KERNEL}
     return Report(
         benchmark="fuzz",
