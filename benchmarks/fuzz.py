@@ -32,7 +32,7 @@ import machine
 import processes
 from report import Column, Report, add_output_options, new_parser, publish
 
-GOOD = ("ok", "nothing to prune")
+GOOD = ("ok", "nothing to prune", "not finite")
 GIBIBYTES = 4.0
 SIGALRM = 14
 WITHOUT_KERNEL = ("BiasAdd", "BiasSplitGelu", "GroupNorm", "SkipGroupNorm")

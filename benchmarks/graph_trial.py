@@ -27,6 +27,9 @@ Arrays = Mapping[str, Array]
 SECONDS = 60
 """After which a graph counts as one that hangs."""
 
+NOT_FINITE = "not finite"
+"""Verdict where the pass ``verify`` refuses a pruned model whose outputs are no numbers, such as the variance of the
+one channel that is left. Until then it equals its reference."""
 UNCHECKED = ("SimplifiedLayerNormalization", "EyeLike", "Crop")
 """Ops that ONNX's checker does not know, or whose shape inference ends the process behind unknown shapes."""
 
@@ -58,7 +61,7 @@ def try_seed(seed: int) -> dict[str, Any]:
         try:
             row |= _check(graph, prefix, pruning, Path(folder))
         except VerificationError as error:
-            row |= {"verdict": "wrong", "reason": error.message}
+            row |= {"verdict": NOT_FINITE if error.code == "V014" else "wrong", "reason": error.message}
         except PrunecError as error:
             row |= {"verdict": "failed", "reason": error.message}
         except MismatchError as error:
@@ -119,7 +122,7 @@ def _summary(result: Result) -> dict[str, Any]:
 
 
 def _verdict(row: Mapping[str, Any], result: Result) -> str:
-    if not result.plan.steps:
+    if not result.plan.steps or not row["cut"]:  # a layer that nobody reads may go
         return "nothing to prune"
     return "vacuous" if row["change"] <= row["error"] and not row["witnesses"] else "ok"
 

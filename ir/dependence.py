@@ -34,6 +34,15 @@ def counts(graph: onnx_ir.Graph) -> bool:
     return any(node.op_type in _COUNTING for node in graph)
 
 
+def behind_counts(graph: onnx_ir.Graph) -> set[str]:
+    """Names of the values whose sizes may follow a count."""
+    found: set[onnx_ir.Value | None] = set()
+    for node in graph:
+        if node.op_type in _COUNTING or not found.isdisjoint(node.inputs):
+            found.update(node.outputs)
+    return {value.name for value in found if value is not None and value.name}
+
+
 def mark_dependent(graph: onnx_ir.Graph, facts: Facts) -> None:
     """Add to the unstable numbers of ``facts`` all those that depend on a dynamic size."""
     masks: dict[onnx_ir.Value, Mask] = {}

@@ -270,6 +270,20 @@ class NodeCut:
         name = f"{self.node.outputs[0].name}_{'operand' if old is None else old.name}"
         self.node.replace_input_with(position, self.cutter.new_constant(name, array))
 
+    def follows_cut(self, position: int) -> bool:
+        """Whether an input is computed from the size of an axis that is being cut, here or elsewhere."""
+        facts, queue = self.cutter.coupling.facts, [self.node.inputs[position]]
+        while queue:
+            value = queue.pop()
+            node = None if value is None else value.producer()
+            if node is None or not facts.is_folded(node):
+                continue
+            if node.op_type not in ("Shape", "Size"):
+                queue += node.inputs
+            elif (source := node.inputs[0]) is not None and self.cutter.cut_axes(Operand(source)):
+                return True
+        return False
+
     def patch_input(
         self, position: int, sizes: NDArray[np.int64], dynamic: Bools, old: NDArray[np.int64]
     ) -> None:

@@ -6,6 +6,7 @@ import pytest
 from core_graphs import graph, prune
 
 import prunec
+from prunec.ir.dependence import behind_counts
 from prunec.ir.facts import infer_facts
 
 TEXT = """net (float[N,T,6] x, float[N,S,6] z) => (float[A] y) <int64 one = {1}, int64[1] ones = {1}, int64[1] two = {2},
@@ -73,3 +74,12 @@ def test_a_count_is_not_folded(find: str) -> None:
     assert "k" in {value.name for value in infer_facts(module.model).unstable}
     made = prune(module, 0.5).module
     assert find.split("(")[0] in {node.op_type for node in made.graph}
+
+
+def test_what_is_found_may_change_with_the_weights() -> None:
+    """A scale that becomes 1 for all leaves fewer different numbers; no shape is predicted for them."""
+    text = """net (float[2,3] x) => (float[2,5] y) <float[3,4] w, float[4,6] v, float[6,5] f>
+    { a = MatMul(x, w) r = Relu(a) h = MatMul(r, v) u = Unique(h) m = ReduceMean(u) s = Mul(h, m) y = MatMul(s, f) }"""
+    module = graph(text)
+    assert behind_counts(module.graph) == {"u", "m", "s", "y"}
+    assert prune(module, 0.75).plan.steps

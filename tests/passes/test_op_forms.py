@@ -158,6 +158,17 @@ def test_a_computed_shape_in_an_opset_without_where() -> None:
         } == made
 
 
+def test_a_shape_that_is_read_off_another_cut_value() -> None:
+    """The number of channels comes from `a`, which is cut in another way than the value that is resized."""
+    text = """net (float[N,3,H,W] x) => (float[N,5,H2,W2] y) <float[8,3,1,1] w, float[8,8,1,1] v, float[5,8,1,1] f,
+        int64[1] zero = {0}, int64[1] two = {2}, int64[1] four = {4}, int64[2] double = {2, 2}>
+    { a = Conv(x, w) b = Conv(a, v) s = Shape(a) n = Slice(s, zero, two) h = Slice(s, two, four)
+      t = Mul(h, double) u = Concat<axis=0>(n, t) r = Resize<mode="nearest">(b, , , u) y = Conv(r, f) }"""
+    result = prune(graph(text), 0.5, only="w")
+    assert shape_of(result.module, "w")[0] == 4
+    assert shape_of(result.module, "f")[1] == 8
+
+
 MASK = np.random.default_rng(0).standard_normal((1, 4, 4, 4)).astype(np.float32)
 
 

@@ -366,6 +366,14 @@ def test_the_verify_pass_refuses_what_is_not_finite() -> None:
     assert caught.value.code == "V014"
 
 
+def test_the_verify_pass_finds_a_batch_that_the_model_runs_at() -> None:
+    """The second sample is read by its number, so that there have to be two."""
+    module = graph(
+        "net (float[N,3] x) => (float[M,3] y) <int64[1] i = {1}> { g = Gather(x, i) y = Add(x, g) }"
+    )
+    assert not prunec.run(module, "verify").changed
+
+
 def test_the_verify_pass_refuses_inconsistent_shapes() -> None:
     module = coupled("flatten with space")
     put(module, "w2", np.zeros((5, 12), np.float32))
