@@ -216,10 +216,12 @@ def _op_name(domain: str, op_type: str) -> str:
 
 
 def op_names() -> Iterator[str]:
-    """All ops of prunec's own that have a rule."""
+    """All ops of prunec's own that have a rule, those with nothing but a reason to be left alone left out."""
     import onnx_ir
 
+    from prunec.ir.ops.refused import Refused
     from prunec.ir.registry import OPS, find_op
 
     find_op(onnx_ir.node("Relu", []))  # fills the registry
-    return (_op_name(domain, name) for domain, name in OPS if domain in ("", "com.microsoft"))
+    own = ((key, op) for key, op in OPS.items() if key[0] in ("", "com.microsoft"))
+    return (_op_name(*key) for key, op in own if not isinstance(op, Refused))

@@ -155,7 +155,7 @@ def test_the_table_has_a_row_for_each_opset() -> None:
     assert (second["ok"], second["failures"]) == (1, 1)
     lines = list(notes(rows, {"Relu": 4, "Odd": 0}, {"Relu": 4}))
     assert lines[0] == "4 graphs: 3 ok, 1 mismatch"
-    assert "1 of 2 registered ops appear; 1 beside a cut axis" in lines
+    assert "1 of 2 ops with a rule appear; 1 beside a cut axis" in lines
 
 
 def test_all_ops_have_names() -> None:
