@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from functools import cache
 
 from prunec.ir.diagnostics import UserError, nearest
+from prunec.ir.source import shown
 from prunec.passes.base import Pass
-from prunec.passes.text.source import shown
 
 ENTRY_POINT_GROUP = "prunec.passes"
 
