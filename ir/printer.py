@@ -17,7 +17,8 @@ from prunec.ir.dump.types import type_text
 from prunec.ir.dump.words import word_text
 from prunec.ir.facts import Facts
 from prunec.ir.location import source_of
-from prunec.ir.notation import attribute_text, element_name, graphs_in, literal, sigil_name, value_name
+from prunec.ir.notation import attribute_text, element_name, literal, sigil_name, value_name
+from prunec.ir.scopes import graphs_in
 from prunec.ir.sizes import open_inputs, symbol_of
 
 
