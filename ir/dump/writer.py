@@ -74,8 +74,12 @@ class Writer:
         yield "}"
 
     def _function(self, proto: onnx.FunctionProto, function: onnx_ir.Function) -> Iterator[str]:
-        about = {"overload": proto.overload, "attributes": list(proto.attribute), "doc": proto.doc_string}
-        about["metadata"] = entries(proto.metadata_props)
+        about = {
+            "overload": proto.overload,
+            "attributes": list(proto.attribute),
+            "doc": proto.doc_string,
+            "metadata": entries(proto.metadata_props),
+        }
         name = f"@{word_text(proto.domain)}::{word_text(proto.name)}"
         defaults = ", ".join(attribute_line(a, self.constants) for a in proto.attribute_proto)
         declared = {info.name: info for info in proto.value_info}
