@@ -13,11 +13,7 @@ from functools import cache
 from typing import Any, ClassVar, Protocol, TypeVar, get_type_hints
 
 from prunec.ir.diagnostics import UserError, nearest
-<<<<<<< HEAD
 from prunec.ir.source import SourceText, Token, shown
-from prunec.passes.base import Pass
-=======
->>>>>>> main
 from prunec.passes.checks import Check, at_least, within
 from prunec.passes.text.option_types import OptionType, Ratio, option_type
 from prunec.passes.text.syntax import RawOption
