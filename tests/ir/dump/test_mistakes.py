@@ -15,7 +15,6 @@ from prunec.ir.dump.constants import Constants
 from prunec.ir.dump.file import dump_text
 from prunec.ir.dump.model import parse_dump
 from prunec.ir.load import load
-from prunec.ir.save import save
 
 GOOD = """\
 model <ir_version=8, data="net.prunec.data">
@@ -187,17 +186,17 @@ def test_a_file_that_is_no_text(tmp_path: Path) -> None:
 RICH = dump_text(load(rich()), Constants(inline=8), data="net.prunec.data")
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     st.integers(0, len(RICH) - 1),
     st.integers(0, 12),
-    st.text(st.sampled_from('%@$"{}[]()<>=,:.~?*+-#/\\ \n09afxgN_é\ud800'.replace("\ud800", "")), max_size=4),
+    st.text(st.sampled_from('%@$"{}[]()<>=,:.~?*+-#/\\ \n09afxgN_é'), max_size=4),
 )
 def test_damage_is_a_users_mistake(start: int, length: int, put: str) -> None:
     """Whatever is cut out or put in, the dump loads or is refused in words."""
     text = RICH[:start] + put + RICH[start + length :]
     with tempfile.TemporaryDirectory() as folder:
-        save(load(rich()), Path(folder) / "net.prunec")
+        (Path(folder) / "net.prunec.data").write_bytes(bytes(2048))
         path = Path(folder) / "net.prunec"
         path.write_text(text, encoding="utf-8")
         try:
