@@ -17,8 +17,8 @@ from functools import cache
 from typing import Any
 
 from prunec.ir.diagnostics import UserError, nearest
+from prunec.ir.source import shown
 from prunec.passes.base import Pass
-from prunec.passes.text.source import shown
 
 ENTRY_POINT_GROUP = "prunec.passes"
 

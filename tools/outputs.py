@@ -10,7 +10,7 @@ from pathlib import Path
 from prunec.ir.atomic import real_target
 from prunec.ir.diagnostics import Place, UserError
 
-MODEL_SUFFIXES = (".onnx.txt", ".onnxtxt", ".onnx")
+MODEL_SUFFIXES = (".onnx.txt", ".onnxtxt", ".prunec", ".onnx")
 
 
 def default_output(model: Path, suffix: str = ".onnx") -> Path:

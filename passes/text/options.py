@@ -13,9 +13,9 @@ from functools import cache
 from typing import Any, ClassVar, Protocol, TypeVar, get_type_hints
 
 from prunec.ir.diagnostics import UserError, nearest
+from prunec.ir.source import SourceText, Token, shown
 from prunec.passes.checks import Check, at_least, within
 from prunec.passes.text.option_types import OptionType, Ratio, option_type
-from prunec.passes.text.source import SourceText, Token, shown
 from prunec.passes.text.syntax import RawOption
 
 __all__ = [
