@@ -38,6 +38,7 @@ PIPE_WIDTH = 100
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 @click.option("--dot", metavar="FILE", help="Write the graph of the groups for Graphviz.")
 @click.option("--graphml", metavar="FILE", help="Write the graph of the groups as GraphML.")
+@click.option("--html", metavar="FILE", help="Write an interactive page of the graph, for a browser.")
 @click.option(
     "--unit",
     type=click.Choice(["head", "head-dim"]),
@@ -57,13 +58,14 @@ def inspect_model(
     as_json: bool,
     dot: str | None,
     graphml: str | None,
+    html: str | None,
     unit: str,
 ) -> None:
     """Show what MODEL is, what can be pruned, what is pinned and why, and what each layer costs.
 
     Names for --why are those of nodes or tensors, TENSOR:AXIS, or a part of one node's name.
     """
-    files = [Path(file) for file in (dot, graphml) if file is not None]
+    files = [Path(file) for file in (dot, graphml, html) if file is not None]
     if files and Path(model).exists():
         check_outputs(inputs=[Path(model)], outputs=files)
     module = prunec.load(model)
@@ -85,6 +87,8 @@ def inspect_model(
     if dump and not as_json:
         click.echo(view.dump(everything=everything), nl=False)
     view.write_graphs(dot, graphml)
+    if html is not None:
+        view.write_page(Path(html))
 
 
 class _Inspection:
@@ -191,6 +195,14 @@ class _Inspection:
                 graph = group_graph(self.coupling)
                 write(graph, Path(file))
                 click.echo(f"wrote {file}: {len(graph):,} axes, {graph.size():,} ties", err=True)
+
+    def write_page(self, path: Path) -> None:
+        """Write the page of the model."""
+        from prunec.tools.page import write_page
+
+        write_page(self.module, self.survey, path)
+        nodes, groups = len(self.module.graph), len(self.survey.groups)
+        click.echo(f"wrote {path}: {nodes:,} nodes, {groups:,} groups that can be pruned", err=True)
 
 
 def _show(*parts: RenderableType) -> None:
