@@ -63,7 +63,11 @@ class Browser:
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.call(f"{domain}.enable")
         self.call(
-            "Emulation.setDeviceMetricsOverride", width=size[0], height=size[1], deviceScaleFactor=1, mobile=False
+            "Emulation.setDeviceMetricsOverride",
+            width=size[0],
+            height=size[1],
+            deviceScaleFactor=1,
+            mobile=False,
         )
 
     def __enter__(self) -> Browser:
@@ -103,7 +107,9 @@ class Browser:
     def open(self, page: Path) -> None:
         """Open a file and wait until its scripts have run."""
         self.call("Page.navigate", url=page.resolve().as_uri())
-        self.evaluate("new Promise(done => document.readyState === 'complete' ? done() : addEventListener('load', done))")
+        self.evaluate(
+            "new Promise(done => document.readyState === 'complete' ? done() : addEventListener('load', done))"
+        )
 
     def evaluate(self, expression: str) -> Any:
         """The value of an expression in the page, of a promise what it comes to.
@@ -137,7 +143,9 @@ class Browser:
                 details = found["exceptionDetails"]
                 self.problems.append(details.get("exception", {}).get("description", details["text"]))
             case "Runtime.consoleAPICalled" if found["type"] in ("error", "warning", "assert"):
-                self.problems.append(" ".join(str(a.get("value", a.get("description"))) for a in found["args"]))
+                self.problems.append(
+                    " ".join(str(a.get("value", a.get("description"))) for a in found["args"])
+                )
             case "Log.entryAdded" if found["entry"]["level"] in ("error", "warning"):
                 self.problems.append(found["entry"]["text"])
             case "Network.requestWillBeSent":

@@ -67,7 +67,8 @@ new Promise(done => {
 
 CONTROLS = """
 (() => {
-  const press = (key, more = {}) => page.canvas.dispatchEvent(new KeyboardEvent('keydown', { key, bubbles: true, ...more }));
+  const press = (key, more) => page.canvas.dispatchEvent(
+    new KeyboardEvent('keydown', { key, bubbles: true, ...more }));
   for (const key of ['0', '+', '-', 'ArrowUp', 'ArrowLeft', 'Home', 'PageDown', 'Escape']) press(key);
   for (const key of ['ArrowDown', 'ArrowDown', 'ArrowRight', 'ArrowUp']) press(key, { shiftKey: true });
   for (const mode of ['sparsity', 'op', 'group']) page.recolour(mode);
@@ -84,6 +85,14 @@ CONTROLS = """
 })()
 """
 """Uses every control of the page; what the search for the last node's name has selected."""
+
+FIRST_NODE = """
+(() => {
+  const { scene } = page, { layout } = scene, box = page.canvas.getBoundingClientRect();
+  return { x: box.left + (layout.x[0] - scene.x) * scene.scale, y: box.top + (layout.y[0] - scene.y) * scene.scale };
+})()
+"""
+"""Where the first node is on the screen."""
 
 
 def measure(model: Path, browser: str, folder: Path, seconds: float) -> dict[str, Any]:
@@ -124,7 +133,8 @@ def _tried(browser: Browser, page: Path, seconds: float) -> dict[str, Any]:
     browser.screenshot(page.with_suffix(".far.png"))
     names = f"nodes[{found}].name === nodes.at(-1).name"
     nodes, drawn, last = browser.evaluate(f"[nodes.length, page.scene.layout.shown.length, {names}]")
-    problems = list(_problems(browser, page, nodes=nodes, drawn=drawn, last=last))
+    unheard = list(_unheard(browser))
+    problems = unheard + list(_problems(browser, page, nodes=nodes, drawn=drawn, last=last))
     return {
         "nodes": nodes,
         "open_seconds": opened / 1000,
@@ -134,9 +144,44 @@ def _tried(browser: Browser, page: Path, seconds: float) -> dict[str, Any]:
     }
 
 
+def _unheard(browser: Browser) -> Iterator[str]:
+    """The kinds of real input that do nothing: a wheel, a drag, two fingers, a click, a key."""
+    browser.evaluate("page.clear(); page.useLayout(0); page.scene.begin(); page.canvas.focus()")
+    middle = {"x": 300, "y": 400}
+    scale = browser.evaluate("page.scene.scale")
+    browser.call("Input.dispatchMouseEvent", type="mouseWheel", **middle, deltaX=0, deltaY=-200)
+    if browser.evaluate("page.scene.scale") <= scale:
+        yield "the wheel does nothing"
+    top = browser.evaluate("page.scene.y")
+    _mouse(browser, mousePressed=middle, mouseMoved={"x": 300, "y": 330}, mouseReleased={"x": 300, "y": 330})
+    if browser.evaluate("page.scene.y") <= top:
+        yield "dragging does nothing"
+    browser.evaluate("page.scene.begin()")
+    for kind, apart in (("touchStart", [40]), ("touchMove", [90]), ("touchEnd", [])):
+        fingers = [{"x": 300 + side * a, "y": 400, "id": side + 1} for a in apart for side in (-1, 1)]
+        browser.call("Input.dispatchTouchEvent", type=kind, touchPoints=fingers)
+    if browser.evaluate("page.scene.scale") <= scale:
+        yield "pinching does nothing"
+    browser.evaluate("page.scene.begin()")
+    place = browser.evaluate(FIRST_NODE)
+    _mouse(browser, mousePressed=place, mouseReleased=place)
+    if not browser.evaluate("page.scene.chosen === page.scene.layout.shown[0]"):
+        yield "a click does nothing"
+    browser.call("Input.dispatchKeyEvent", type="keyDown", key="/", text="/")
+    if browser.evaluate("document.activeElement.id") != "search":
+        yield "the key for the search does nothing"
+
+
+def _mouse(browser: Browser, **events: dict[str, float]) -> None:
+    for kind, place in events.items():
+        browser.call("Input.dispatchMouseEvent", type=kind, button="left", clickCount=1, **place)
+
+
 def _problems(browser: Browser, page: Path, *, nodes: int, drawn: int, last: bool) -> Iterator[str]:
     yield from browser.problems
     yield from (f"asks for {url}" for url in browser.requests if url != page.resolve().as_uri())
+    if browser.evaluate("document.querySelectorAll('img, iframe, object, link, [src], [href]').length"):
+        yield "has elements that it should not have"
     if drawn != nodes:
         yield f"shows {drawn} of {nodes} nodes"
     if not last:

@@ -201,8 +201,8 @@ class _Inspection:
         from prunec.tools.page import write_page
 
         write_page(self.module, self.survey, path)
-        nodes, groups = len(self.module.graph), len(self.survey.groups)
-        click.echo(f"wrote {path}: {nodes:,} nodes, {groups:,} groups that can be pruned", err=True)
+        nodes, groups = len(self.module.graph), len(self.survey.coupling.groups)
+        click.echo(f"wrote {path}: nodes: {nodes:,}, channel groups: {groups:,}", err=True)
 
 
 def _show(*parts: RenderableType) -> None:

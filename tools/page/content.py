@@ -1,4 +1,6 @@
-"""What the page of ``prunec inspect --html`` knows: compact JSON, whose rows are lists and name each other by position."""
+"""What the page of ``prunec inspect --html`` knows: compact JSON, whose rows are lists that name each other by
+position.
+"""
 
 from __future__ import annotations
 
@@ -133,9 +135,7 @@ class _Content:
         return [kind, name, name, *sides, [], "", self._groups_of(value), None]
 
     def _node(self, node: onnx_ir.Node) -> list[Any]:
-        operands = [
-            None if v is None else self._operand(v, (node, i)) for i, v in enumerate(node.inputs)
-        ]
+        operands = [None if v is None else self._operand(v, (node, i)) for i, v in enumerate(node.inputs)]
         domain = f"{node.domain}::" if node.domain not in ("", "ai.onnx") else ""
         return [
             f"{domain}{node.op_type}",
@@ -210,7 +210,12 @@ class _Content:
             None if frozen is None else frozen.node,
             group.statistic,
             [
-                [m.name, m.axis, int((m.units >= 0).sum()), [self.index[n] for n, _ in m.uses() if n in self.index]]
+                [
+                    m.name,
+                    m.axis,
+                    int((m.units >= 0).sum()),
+                    [self.index[n] for n, _ in m.uses() if n in self.index],
+                ]
                 for m in group.members
             ],
         ]
