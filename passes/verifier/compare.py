@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnx_ir
@@ -14,9 +14,12 @@ from prunec.ir.diagnostics import PassFailure, UserError, VerificationError
 from prunec.ir.execute import Runner
 from prunec.ir.facts import infer_facts
 from prunec.ir.module import Module
+from prunec.ir.open_bodies import size_choices
 from prunec.ir.probes import probe_feeds
 from prunec.ir.rule import Index
+from prunec.ir.scopes import walk
 from prunec.ir.sizes import symbol_sizes
+from prunec.passes.verifier.branches import open_bodies, ways
 from prunec.passes.verifier.rounding import without_rounding
 
 Array = NDArray[Any]
@@ -36,6 +39,9 @@ WITNESSES = 24
 #: Batch, height and width, and length of sequences of the probe inputs, in the order in which they are tried.
 PROBE_SIZES = ((2, 67, 7), (2, 64, 7), (2, 64, 1), (1, 64, 7), (1, 64, 1), (1, 64, 16), (1, 64, 512))
 
+Share = tuple[int, int]
+"""How many, of how many."""
+
 Kept = Mapping[str, Mapping[int, Index]]
 """Per value that a cut shrank the slots of its axes that stay."""
 
@@ -49,12 +55,17 @@ class Comparison:
         batch: batch size of the inputs.
         witnesses: intermediate values that were compared because the outputs say too little.
         rounded: the models are as they are; False where rounding to integers had to be left out.
+        ways: branches of ``If`` nodes on which outputs were compared too, whatever the conditions say, as (compared,
+            tried): on the others the reference does not run.
+        bodies: likewise bodies that their op feeds as it sees fit, run by themselves.
     """
 
     error: float
     batch: int
     witnesses: int
     rounded: bool = True
+    ways: Share = (0, 0)
+    bodies: Share = (0, 0)
 
 
 def compare_outputs(
@@ -118,16 +129,82 @@ def _compare(pass_name: str, reference: Module, module: Module, kept: Kept, seed
     smaller = {name: _take(array, kept.get(name, {})) for name, array in feeds.items()}
     actual = _run(pass_name, module, smaller)
     error = _check(pass_name, _restrict(expected, actual, kept), actual, module, "output")
+    plain = _compare_witnesses(pass_name, reference, module, kept, _Run(feeds, smaller, expected, error))
+    errors = list(_compare_ways(pass_name, reference, module, kept, feeds, smaller))
+    run = [e for e in errors if e is not None]
+    inside = list(_compare_bodies(pass_name, reference, module, seed))
+    worst = max([error, plain[0], *run, *(e for e in inside if e is not None)])
+    return Comparison(
+        error=worst,
+        batch=batch,
+        witnesses=plain[1],
+        ways=(len(run), len(errors)),
+        bodies=(sum(e is not None for e in inside), len(inside)),
+    )
+
+
+class _Run(NamedTuple):
+    """Inputs of the reference and of the module, outputs of the reference, and their largest error."""
+
+    feeds: Mapping[str, Array]
+    smaller: Mapping[str, Array]
+    expected: Mapping[str, Array]
+    error: float
+
+
+def _compare_ways(
+    pass_name: str,
+    reference: Module,
+    module: Module,
+    kept: Kept,
+    feeds: Mapping[str, Array],
+    smaller: Mapping[str, Array],
+) -> Iterator[float | None]:
+    """The error on every way through the branches; None where the reference does not run."""
+    for forced, forced_module in ways(reference, module, kept):
+        try:
+            expected = Runner(forced, blame="user").run(feeds)
+        except UserError:  # a branch for other inputs, say
+            yield None
+            continue
+        actual = _run(pass_name, forced_module, smaller)
+        yield _check(pass_name, _restrict(expected, actual, kept), actual, module, "output")
+
+
+def _compare_bodies(pass_name: str, reference: Module, module: Module, seed: int) -> Iterator[float | None]:
+    """The error of every body that its op feeds as it sees fit (a decoder), run by itself; None where it does not
+    run.
+    """
+    for alone, alone_module in open_bodies(reference, module):
+        sizes = symbol_sizes(alone.graph, batch=2, other=PROBE_SIZES[0][2])
+        for chosen in size_choices(sizes, 2):
+            feeds = probe_feeds(alone, seed=seed, sizes=chosen)
+            try:
+                expected = Runner(alone, blame="user").run(feeds)
+            except UserError:  # other sizes may fit
+                continue
+            actual = _run(pass_name, alone_module, feeds)
+            yield _check(pass_name, expected, actual, module, "output")
+            break
+        else:
+            yield None
+
+
+def _compare_witnesses(
+    pass_name: str, reference: Module, module: Module, kept: Kept, run: _Run
+) -> tuple[float, int]:
+    """The error of intermediate values, and how many were compared, where the outputs say too little."""
+    feeds, smaller, expected, error = run
     suspicious = bool(kept) and error == 0  # bit for bit equal after a cut: did anything reach the output?
     if not suspicious and not any(_is_weak(array) for array in expected.values()):
-        return Comparison(error=error, batch=batch, witnesses=0)
+        return error, 0
     names = list(_witnesses(reference, module, kept))
     if not names:
-        return Comparison(error=error, batch=batch, witnesses=0)
+        return error, 0
     inner = _well_conditioned(Runner(reference, outputs=names), feeds, TOLERANCE[coarsest_type(module)])
     actual = Runner(module, outputs=names).run(smaller)
     worst = _check(pass_name, _restrict(inner, actual, kept), actual, module, "intermediate value")
-    return Comparison(error=max(error, worst), batch=batch, witnesses=len(inner))
+    return max(error, worst), len(inner)
 
 
 def _run(pass_name: str, module: Module, feeds: Mapping[str, Array]) -> dict[str, Array]:
@@ -249,7 +326,7 @@ def _reached(module: Module) -> set[onnx_ir.Node]:
     }
     nodes: set[onnx_ir.Node] = set()
     for node in module.graph:
-        if any(value in fed for value in node.inputs):
+        if any(value in fed for reader in walk([node]) for value in reader.inputs):
             nodes.add(node)
             fed.update(node.outputs)
     return nodes

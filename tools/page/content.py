@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from prunec.ir.location import source_of
-from prunec.ir.notation import attribute_text, graphs_in
+from prunec.ir.notation import attribute_text
 from prunec.ir.printer import Printer
+from prunec.ir.scopes import bodies, graphs_in, walk
 from prunec.ir.sizes import open_inputs
 from prunec.ir.sparsity import zero_share
 from prunec.passes.cost import weight_size, weights_of
@@ -36,6 +37,8 @@ BOX = (172, 44)
 """Width and height of a node in pixels at zoom 1."""
 PITCH = 84
 """From one layer to the next."""
+NO_VALUE = -1
+"""What an edge carries from a node to the body that it holds."""
 LANE = (204, 22)
 """Width of a lane that holds nodes, and of one that only edges run through."""
 
@@ -69,9 +72,9 @@ class _Content:
         self.at = {g.id: position for position, g in enumerate(self.groups)}
         self.prunable = {f.group.id: f for f in survey.groups}
         self.inputs = open_inputs(self.graph)
-        self.bodies = list(self.graph)
+        self.walked = list(walk(self.graph))
         first = len(self.inputs)
-        self.index = {node: first + position for position, node in enumerate(self.bodies)}
+        self.index = {node: first + position for position, node in enumerate(self.walked)}
         self.hidden = {self.index[node] for node in self._arithmetic()}
         self.types: dict[str, int] = {}
         self.values: dict[onnx_ir.Value, int] = {}
@@ -81,7 +84,7 @@ class _Content:
         self._zeros = {e.layer.value: s.zeros for e, s in measured if e and s and e.layer is not None}
 
     def data(self) -> dict[str, Any]:
-        nodes = [*map(self._input, self.inputs), *map(self._node, self.bodies)]
+        nodes = [*map(self._input, self.inputs), *map(self._node, self.walked)]
         nodes += map(self._output, self.graph.outputs)
         groups, layers = list(map(self._group, self.groups)), list(self._layers())
         return {
@@ -103,7 +106,7 @@ class _Content:
             ["model", source.name],
             ["parameters", f"{number(cost.parameters)} ({file_size(cost.bytes)})"],
             ["multiply-accumulates", number(cost.macs)],
-            ["nodes", f"{len(self.bodies):,}, of them {len(self.hidden):,} constants and shape arithmetic"],
+            ["nodes", f"{len(self.walked):,}, of them {len(self.hidden):,} constants and shape arithmetic"],
             ["groups", f"{len(self.coupling.prunable):,} can be pruned"],
             ["prunable", f"{percent(self.survey.prunable, cost.parameters)} of the parameters"],
             ["not listed", f"{alone:,} axes of weights, pinned and tied to nothing"],
@@ -112,7 +115,7 @@ class _Content:
     def _arithmetic(self) -> set[onnx_ir.Node]:
         """Constants, shape arithmetic, and what is computed from these alone, such as attention masks."""
         found: set[onnx_ir.Node] = set()
-        for node in self.bodies:
+        for node in self.walked:
             computed = [v.producer() for v in node.inputs if v is not None and v.producer() is not None]
             if node.op_type == "Constant" or self.facts.is_folded(node):
                 found.add(node)
@@ -239,7 +242,7 @@ class _Content:
         """Positions of the nodes of one view, layer by layer, and its edges ``[from, to, value, x or None]``."""
         hidden = set[int]() if all else self.hidden
         edges = [(s, t, v) for s, t, v in self._edges() if s not in hidden and t not in hidden]
-        count = len(self.inputs) + len(self.bodies) + len(self.graph.outputs)
+        count = len(self.inputs) + len(self.walked) + len(self.graph.outputs)
         shown = [i for i in range(count) if i not in hidden]
         place = {node: position for position, node in enumerate(shown)}
         producers: list[list[int]] = [[] for _ in shown]
@@ -261,21 +264,28 @@ class _Content:
         }
 
     def _edges(self) -> Iterator[tuple[int, int, int]]:
+        """From the maker of each value to its readers; to what begins a body from the node that holds it."""
         makers = {v: position for position, v in enumerate(self.inputs)}
-        makers |= {v: self.index[node] for node in self.bodies for v in node.outputs}
-        ends = len(self.inputs) + len(self.bodies)
+        makers |= {v: self.index[node] for node in self.walked for v in node.outputs}
+        inside = [(self.index[node], body) for node in self.walked for body in bodies(node)]
+        makers |= {v: holder for holder, body in inside for v in body.inputs}
+        ends = len(self.inputs) + len(self.walked)
         readers: list[tuple[int, Sequence[onnx_ir.Value | None]]] = [
-            (self.index[n], n.inputs) for n in self.bodies
+            (self.index[n], n.inputs) for n in self.walked
         ]
         readers += [(ends + i, [v]) for i, v in enumerate(self.graph.outputs)]
         for target, values in readers:
             for value in dict.fromkeys(values):
                 if value is not None and (source := makers.get(value)) is not None:
                     yield source, target, self.values[value]
+        for holder, body in inside:
+            for node in body:
+                if not any(value in makers for value in node.inputs):
+                    yield holder, self.index[node], NO_VALUE
 
 
 def _attribute(attribute: onnx_ir.Attr) -> str:
-    graphs = [f"graph of {len(graph):,} nodes" for graph in graphs_in(attribute)]
+    graphs = [f"graph of {len(graph):,} node{'s' * (len(graph) != 1)}" for graph in graphs_in(attribute)]
     return ", ".join(graphs) or attribute_text(attribute)
 
 

@@ -121,6 +121,23 @@ def test_a_mask_made_of_shapes_alone_counts_as_arithmetic_and_a_quantised_weight
     assert {data["nodes"][n][1] for n in data["views"][0]["nodes"]} == {"x", "turn", "mm", "add", "y"}
 
 
+def test_bodies_hang_below_the_node_that_holds_them() -> None:
+    text = """
+    net (float[2,4] x, bool chosen) => (float[2,4] y) <float[4,4] w, float[2,4] v> {
+      [before] h = MatMul(x, w)
+      [branch] y = If(chosen) <
+        then_branch = one () => (float[2,4] a) { [inner] a = Relu(h) },
+        else_branch = two () => (float[2,4] b) { [alone] b = Neg(v) }
+      >
+    }
+    """
+    data = data_of(parse_model(f"# WEIGHTS: random\n{text}"))
+    names = [node[1] for node in data["nodes"]]
+    edges = [(names[a], names[b]) for a, b, _, _ in data["views"][1]["edges"]]
+    assert ("before", "inner") in edges and ("branch", "alone") in edges and ("branch", "y") in edges
+    assert row(data, "branch")[5][0][1].startswith("graph of 1 node")
+
+
 def test_odd_graphs_have_a_page() -> None:
     for text in (
         "net (float[2] x) => (float[2] x) {}",
