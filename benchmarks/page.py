@@ -17,7 +17,7 @@ page has an error on its console, asks for anything but itself, or shows another
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -172,7 +172,7 @@ def _unheard(browser: Browser) -> Iterator[str]:
         yield "the key for the search does nothing"
 
 
-def _mouse(browser: Browser, **events: dict[str, float]) -> None:
+def _mouse(browser: Browser, **events: Mapping[str, float]) -> None:
     for kind, place in events.items():
         browser.call("Input.dispatchMouseEvent", type=kind, button="left", clickCount=1, **place)
 

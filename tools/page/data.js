@@ -33,6 +33,8 @@ function nodesOf(group) {
 
 const percent = (share) => share === null ? "" : `${(100 * share).toFixed(1)} %`;
 const count = (number) => number === null ? "" : number.toLocaleString("en");
+const short = new Intl.NumberFormat("en", { notation: "compact", maximumSignificantDigits: 3 });
+const brief = (number) => short.format(number);
 
 /** An element with text, never with HTML. */
 function element(tag, text = "", className = "") {

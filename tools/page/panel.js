@@ -158,14 +158,14 @@ class Panel {
       { title: "Units", of: (group) => group.units, number: true },
       { title: "Parameters", of: (group) => group.parameters ?? -1, text: (group) => count(group.parameters), number: true },
       { title: "Axes", of: (group) => group.members.length, number: true },
-      { title: "Pinned by", of: (group) => group.frozen ?? "" },
+      { title: "Pinned by", of: (group) => group.frozen ?? "", style: "long" },
     ], (group) => this.choose.group(group));
     new SortedTable(document.getElementById("layers"), layers, [
       { title: "Layer", of: (layer) => layer.node.index, text: (layer) => layer.node.label || layer.node.op },
-      { title: "Op", of: (layer) => layer.node.op },
-      { title: "Weight", of: (layer) => layer.shape },
-      { title: "Params", of: (layer) => layer.parameters, number: true },
-      { title: "MACs", of: (layer) => layer.macs, number: true },
+      { title: "Op", of: (layer) => layer.node.op, style: "tight" },
+      { title: "Weight", of: (layer) => layer.shape, style: "tight" },
+      { title: "Params", of: (layer) => layer.parameters, text: (layer) => brief(layer.parameters), number: true },
+      { title: "MACs", of: (layer) => layer.macs, text: (layer) => brief(layer.macs), number: true },
       { title: "Prunable", of: (layer) => layer.prunable ?? -1, text: (layer) => percent(layer.prunable), number: true },
       { title: "Zeros", of: (layer) => layer.zeros ?? -1, text: (layer) => `${percent(layer.zeros)} ${layer.pattern}`.trim(), number: true },
     ], (layer) => this.choose.node(layer.node.index));
@@ -215,7 +215,7 @@ class SortedTable {
     const line = element("tr");
     this.columns.forEach((column, position) => {
       const text = column.text ? column.text(row) : column.number ? count(column.of(row)) : column.of(row);
-      const cell = element("td", position ? text : "", column.number ? "number" : "");
+      const cell = element("td", position ? text : "", column.number ? "number" : column.style);
       if (!position) {
         const button = element("button", text, "link");
         button.type = "button";

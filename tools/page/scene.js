@@ -181,7 +181,7 @@ class Scene {
     context.fillStyle = colours.ink;
     const named = this.scale >= .6;
     context.font = `600 ${named ? 14 : 20}px ${Scene.FONT}`;
-    context.fillText(shortened(node.op, named ? 20 : 14), x, named ? y - 8 : y);
+    context.fillText(shortened(node.op, named ? 20 : 13, true), x, named ? y - 8 : y);
     if (!named) return;
     context.font = `13px ${Scene.FONT}`;
     context.fillText(shortened(node.label, 22), x, y + 10);
@@ -201,7 +201,7 @@ class Scene {
   }
 }
 
-/** A text of at most so many characters; of names the end tells most, of types the beginning. */
+/** A text of at most so many characters; of names the end tells most, of ops and types the beginning. */
 function shortened(text, most, front = false) {
   if (text.length <= most) return text;
   return front ? `${text.slice(0, most - 1)}…` : `…${text.slice(1 - most)}`;
