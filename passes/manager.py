@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from prunec.ir.diagnostics import Place, RemarkLog, UserError
 from prunec.passes.base import Context, Outcome, Pass
@@ -16,6 +16,7 @@ from prunec.passes.plan import Plan, Step
 from prunec.passes.plan.positions import Positions
 
 if TYPE_CHECKING:
+    from prunec import Export
     from prunec.ir.module import Module
     from prunec.passes.analyses import Analyses
     from prunec.passes.calibration.data import CalibrationData
@@ -76,6 +77,19 @@ class Result:
         from prunec.ir.save import save
 
         save(self.module, path, external_data=external_data)
+
+    def export(self, target: str, path: str | Path, **options: Any) -> Export:
+        """Write the module for a runtime; see :func:`prunec.export`.
+
+        Args:
+            target: ``onnx``, ``ort``, ``trt``, or another installed target.
+            path: the artefact's file.
+            **options: of the target and of :func:`prunec.export`.
+        """
+        # Passes do not know exporters; the package's public face knows both.
+        import prunec
+
+        return prunec.export(self, target, path, **options)
 
 
 def run(

@@ -13,10 +13,10 @@ from prunec.ir.diagnostics import Place, UserError
 MODEL_SUFFIXES = (".onnx.txt", ".onnxtxt", ".onnx")
 
 
-def default_output(model: Path) -> Path:
-    """``net.pruned.onnx`` beside ``net.onnx``."""
-    suffix = next((s for s in MODEL_SUFFIXES if model.name.endswith(s) and model.name != s), model.suffix)
-    return model.with_name(f"{model.name.removesuffix(suffix)}.pruned.onnx")
+def default_output(model: Path, suffix: str = ".onnx") -> Path:
+    """``net.pruned.onnx`` beside ``net.onnx``, or with the suffix of another target."""
+    old = next((s for s in MODEL_SUFFIXES if model.name.endswith(s) and model.name != s), model.suffix)
+    return model.with_name(f"{model.name.removesuffix(old)}.pruned{suffix}")
 
 
 def check_outputs(*, inputs: Sequence[Path], outputs: Sequence[Path]) -> None:
