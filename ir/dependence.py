@@ -28,6 +28,22 @@ _MOVES = frozenset(
 )
 """Ops that hand on entries of their first input; ``Concat`` hands on those of all."""
 
+_COUNTING = frozenset({"Compress", "NonMaxSuppression", "NonZero", "Unique"})
+
+
+def counts(graph: onnx_ir.Graph) -> bool:
+    """Whether some op of a graph makes results that are as long as the values of its inputs say."""
+    return any(node.op_type in _COUNTING for node in walk(graph))
+
+
+def behind_counts(graph: onnx_ir.Graph) -> set[str]:
+    """Names of the values whose sizes may follow a count."""
+    found: set[onnx_ir.Value | None] = set()
+    for node in walk(graph, inside_first=True):
+        if node.op_type in _COUNTING or not found.isdisjoint(node.inputs):
+            found.update(node.outputs)
+    return {value.name for value in found if value is not None and value.name}
+
 
 def mark_dependent(graph: onnx_ir.Graph, facts: Facts) -> None:
     """Add to the unstable numbers of ``facts`` all those that depend on a dynamic size."""

@@ -99,16 +99,19 @@ def infer_facts(model: onnx_ir.Model) -> Facts:
     Shapes that inference cannot tell (custom ops, data-dependent sizes) come from running the model once on
     probe inputs, and are missing where that fails too.
     """
-    from prunec.ir.dependence import mark_dependent
+    from prunec.ir.dependence import counts, mark_dependent
 
     facts, (second, odd) = _first_walk(model)
+    second_sizes = SizeChoice(batch=2, spatial=96, other=second)
     if any(_sizes(model, SizeChoice())):
-        _mark_dynamic(facts, _Walk(model, SizeChoice(batch=2, spatial=96, other=second)).run())
+        _mark_dynamic(facts, _Walk(model, second_sizes).run())
         # Sizes that nothing divides: padding to a multiple of 32 is 0 for both 64 and 96, yet no constant.
         other = _Walk(model, SizeChoice(batch=3, spatial=67, other=odd)).run(probe=False)
         _mark_dynamic(facts, other, complete=False)
     if facts.dynamic:
         mark_dependent(model.graph, facts)
+    if counts(model.graph):  # what a run counted is no fact
+        _mark_dynamic(facts, _Walk(model, second_sizes).run(probe=False))
     return facts
 
 
@@ -258,7 +261,7 @@ class _Walk:
         if node.op_type == "Size":
             return [np.array(np.prod(shape), np.int64)]
         start, end = (
-            node.attributes.get_int(key, default) for key, default in (("start", 0), ("end", len(shape)))
+            int(node.attributes.get_int(key, default)) for key, default in (("start", 0), ("end", len(shape)))
         )
         return [np.array(shape[start:end], np.int64)]
 

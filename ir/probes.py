@@ -24,6 +24,11 @@ _GENERATORS = frozenset({"BeamSearch", "GreedySearch", "Sampling", "WhisperBeamS
 _LONGEST = 20
 """Such a length: more than the prompts of most probes have."""
 
+KEEPS_SIZES = frozenset(
+    {"Add", "Cast", "DequantizeLinear", "Div", "Identity", "Mul", "QuantizeLinear", "Sub"}
+)
+"""Ops whose output is as large as their largest input on every axis."""
+
 
 def probe_feeds(
     module: Module | onnx_ir.Model, *, seed: int = 0, sizes: Mapping[str, int] | None = None, batch: int = 1
@@ -126,10 +131,25 @@ def _table_size(node: onnx_ir.Node, index: int) -> int | None:
 
 
 def _static_size(value: onnx_ir.Value | None, axis: int) -> int | None:
+    """Size of an axis that the file states, or that a weight computed from others has."""
     shape: onnx_ir.Shape | None = value.shape if value is not None else None
     if shape is None and value is not None:
         constant = onnx_ir.convenience.get_const_tensor(value)
         shape = onnx_ir.Shape(constant.shape.numpy()) if constant is not None else None
-    if shape is None or not -len(shape) <= axis < len(shape):
+    if shape is None:
+        return _computed_size(value.producer() if value is not None else None, axis)
+    if not -len(shape) <= axis < len(shape):
         return None
     return dim if isinstance(dim := shape[axis], int) else None
+
+
+def _computed_size(node: onnx_ir.Node | None, axis: int) -> int | None:
+    """The same of the result of a node that keeps sizes: a scaled, dequantised or transposed table."""
+    if node is None or not node.inputs:
+        return None
+    if node.op_type == "Transpose" and (perm := node.attributes.get_ints("perm", ())):
+        return _static_size(node.inputs[0], perm[axis])
+    if node.op_type not in KEEPS_SIZES:
+        return None
+    sizes = [_static_size(value, axis) for value in node.inputs]
+    return max((size for size in sizes if size is not None), default=None)

@@ -16,6 +16,7 @@ import onnx_ir
 from numpy.typing import NDArray
 
 from prunec.ir.facts import constant_tensor
+from prunec.ir.module import opset_of
 from prunec.ir.rule import Index
 from prunec.ir.scopes import fresh_name, graph_of, named, values_in, walk
 from prunec.passes.cleanup import remove_unused_nodes
@@ -261,6 +262,20 @@ class NodeCut:
         name = f"{self.node.outputs[0].name}_{'operand' if old is None else old.name}"
         self.node.replace_input_with(position, self.cutter.new_constant(name, array))
 
+    def follows_cut(self, position: int) -> bool:
+        """Whether an input is computed from the size of an axis that is being cut, here or elsewhere."""
+        facts, queue = self.cutter.coupling.facts, [self.node.inputs[position]]
+        while queue:
+            value = queue.pop()
+            node = None if value is None else value.producer()
+            if node is None or not facts.is_folded(node):
+                continue
+            if node.op_type not in ("Shape", "Size"):
+                queue += node.inputs
+            elif (source := node.inputs[0]) is not None and self.cutter.cut_axes(Operand(source)):
+                return True
+        return False
+
     def patch_input(
         self, position: int, sizes: NDArray[np.int64], dynamic: Bools, old: NDArray[np.int64]
     ) -> None:
@@ -281,11 +296,19 @@ class NodeCut:
             source = self._compute(
                 "Div", [self._compute("Mul", [source, up], f"{name}_scaled"), down], f"{name}_divided"
             )
-        mask, literal = (
-            self.cutter.new_constant(f"{name}_dynamic", dynamic),
-            self.cutter.new_constant(f"{name}_static", sizes),
-        )
-        self.node.replace_input_with(position, self._compute("Where", [mask, source, literal], name))
+        self.node.replace_input_with(position, self._choose(dynamic, source, sizes, name))
+
+    def _choose(
+        self, dynamic: Bools, source: onnx_ir.Value, sizes: NDArray[np.int64], name: str
+    ) -> onnx_ir.Value:
+        """``source`` where dynamic, else ``sizes``; before opset 9, which has no Where, as a sum of products."""
+        if opset_of(self.cutter.model.graph, "") >= 9:
+            mask = self.cutter.new_constant(f"{name}_dynamic", dynamic)
+            literal = self.cutter.new_constant(f"{name}_static", sizes)
+            return self._compute("Where", [mask, source, literal], name)
+        ones = self.cutter.new_constant(f"{name}_dynamic", dynamic.astype(np.int64))
+        literal = self.cutter.new_constant(f"{name}_static", np.where(dynamic, 0, sizes))
+        return self._compute("Add", [self._compute("Mul", [source, ones], f"{name}_part"), literal], name)
 
     def _compute(self, op_type: str, inputs: list[onnx_ir.Value], name: str) -> onnx_ir.Value:
         """Insert a small node before this one."""

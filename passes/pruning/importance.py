@@ -118,7 +118,7 @@ class Importance:
         side.
         """
         rows = [_unit_rows(m, self._array(m), group.units) for m in self._judged(group)]
-        flat = np.concatenate(rows, axis=1)
+        flat = np.concatenate([np.zeros((group.units, 0)), *rows], axis=1)
         squares = np.square(flat).sum(axis=1)
         distances = squares[:, None] + squares[None, :] - 2 * (flat @ flat.T)
         total: Floats = np.sqrt(np.maximum(distances, 0)).sum(axis=1)

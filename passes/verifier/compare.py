@@ -10,8 +10,8 @@ import numpy as np
 import onnx_ir
 from numpy.typing import NDArray
 
-from prunec.ir.diagnostics import PassFailure, UserError, VerificationError
-from prunec.ir.execute import Runner
+from prunec.ir.diagnostics import PassFailure, PrunecError, UserError, VerificationError
+from prunec.ir.execute import Blame, Runner
 from prunec.ir.facts import infer_facts
 from prunec.ir.module import Module
 from prunec.ir.open_bodies import size_choices
@@ -112,7 +112,7 @@ def measure_change(pass_name: str, before: Module, after: Module, *, seed: int =
         UserError: the model before does not run.
         VerificationError: the model behind does not run, or is not finite.
     """
-    expected, feeds, batch = _run_reference(before, seed)
+    expected, feeds, batch = first_run(before, seed)
     actual = _run(pass_name, after, feeds)
     worst = 0.0
     for name, array in expected.items():
@@ -125,7 +125,7 @@ def measure_change(pass_name: str, before: Module, after: Module, *, seed: int =
 
 
 def _compare(pass_name: str, reference: Module, module: Module, kept: Kept, seed: int) -> Comparison:
-    expected, feeds, batch = _run_reference(reference, seed)
+    expected, feeds, batch = first_run(reference, seed)
     smaller = {name: _take(array, kept.get(name, {})) for name, array in feeds.items()}
     actual = _run(pass_name, module, smaller)
     error = _check(pass_name, _restrict(expected, actual, kept), actual, module, "output")
@@ -221,15 +221,17 @@ def _run(pass_name: str, module: Module, feeds: Mapping[str, Array]) -> dict[str
         ) from error
 
 
-def _run_reference(reference: Module, seed: int) -> tuple[dict[str, Array], dict[str, Array], int]:
+def first_run(
+    reference: Module, seed: int, *, blame: Blame = "user"
+) -> tuple[dict[str, Array], dict[str, Array], int]:
     """Outputs, inputs and batch size at the first choice of sizes that the model accepts.
 
     Odd sizes come first: what was folded because it is the same at round ones (padding to a multiple of 32, say)
     differs there. A batch of 2 says more than 1, and a sequence of 7 more than 1; but some graphs have a batch
     of 1 built in whatever their inputs say, some fit only sizes that their strides divide, and some need long inputs.
     """
-    runner = Runner(reference, blame="user")
-    refusal: UserError | None = None
+    runner = Runner(reference, blame=blame)
+    refusal: PrunecError | None = None
     tried: list[dict[str, int]] = []
     for batch, spatial, other in PROBE_SIZES:
         sizes = symbol_sizes(reference.graph, batch=batch, spatial=spatial, other=other)
@@ -239,7 +241,7 @@ def _run_reference(reference: Module, seed: int) -> tuple[dict[str, Array], dict
         feeds = probe_feeds(reference, seed=seed, sizes=sizes)
         try:
             return runner.run(feeds), feeds, batch if batch in sizes.values() else 1
-        except UserError as error:
+        except PrunecError as error:
             refusal = error
     assert refusal is not None
     raise refusal

@@ -28,6 +28,9 @@ from prunec.passes.coupling.solve import Bools
 from prunec.passes.plan import Equivalence, Step
 from prunec.passes.plan.steps import components_of
 
+MULTIPLIED = {onnx_ir.DataType[name] for name in ("FLOAT", "DOUBLE", "FLOAT16", "BFLOAT16", "INT32", "INT64")}
+"""Types that ONNX Runtime multiplies."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reference:
@@ -141,8 +144,14 @@ class _Builder:
         shape = [1] * len(self.coupling.facts.shapes[like])
         shape[axis] = len(kept)
         dtype = onnx_ir.DataType(self.coupling.facts.types.get(like, onnx_ir.DataType.FLOAT))
-        mask = self._constant(onnx_ir.Tensor(kept.reshape(shape).astype(dtype.numpy()), dtype=dtype))
-        masked = self._insert(value.producer(), "Mul", [value, mask], {}, before=False)
+        mask = kept.reshape(shape)
+        if dtype in MULTIPLIED:
+            factor = self._constant(onnx_ir.Tensor(mask.astype(dtype.numpy()), dtype=dtype))
+            masked = self._insert(value.producer(), "Mul", [value, factor], {}, before=False)
+        else:
+            zero = self._constant(onnx_ir.Tensor(np.zeros((), dtype.numpy()), dtype=dtype))
+            operands = [self._constant(onnx_ir.Tensor(mask)), value, zero]
+            masked = self._insert(value.producer(), "Where", operands, {}, before=False)
         self.coupling.facts.constant.update({masked} if like in self.coupling.facts.constant else ())
         return masked
 

@@ -13,6 +13,8 @@ from onnx import TensorProto, helper
 
 MAX_DEPTH = 2
 """Bodies within bodies."""
+_INSIDE = ("attention", "control", "convolution", "dense", "elementwise", "movement")
+"""Modules of the blocks that go into bodies."""
 _OUTSIDE = ("weight-qdq",)
 """Weight styles that ONNX Runtime's own optimisations cannot take where a body captures the weight."""
 
@@ -31,7 +33,7 @@ def fill(b: Builder, x: Value, channels: int) -> Value:
     """Some blocks on ``x``, and a layer that gives them ``x``'s extents and this many channels."""
     pool, b.pool = b.pool, [x]
     for _ in range(b.size(0, 2)):
-        names = [name for name in BLOCKS if name in b.allowed]
+        names = [n for n in BLOCKS if n in b.allowed and BLOCKS[n].__module__.rpartition(".")[2] in _INSIDE]
         BLOCKS[b.choose(names)](b)
     y = b.pool[-1]
     b.pool = pool
@@ -56,8 +58,8 @@ def body(
 
 
 def enough(b: Builder) -> bool:
-    """Whether bodies are nested as deeply as they may be."""
-    return b.depth >= MAX_DEPTH
+    """Whether bodies are nested as deeply as they may be; before opset 11 their ops have other forms."""
+    return b.depth >= MAX_DEPTH or b.opset < 11
 
 
 @block("branches")
