@@ -47,6 +47,7 @@ PIPE_WIDTH = 100
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 @click.option("--dot", metavar="FILE", help="Write the graph of the groups for Graphviz.")
 @click.option("--graphml", metavar="FILE", help="Write the graph of the groups as GraphML.")
+@click.option("--html", metavar="FILE", help="Write an interactive page of the graph, for a browser.")
 @click.option(
     "--unit",
     type=click.Choice(["head", "head-dim"]),
@@ -68,6 +69,7 @@ def inspect_model(
     as_json: bool,
     dot: str | None,
     graphml: str | None,
+    html: str | None,
     unit: str,
 ) -> None:
     """Show what MODEL is, what can be pruned, what is pinned and why, and what each layer costs.
@@ -76,7 +78,7 @@ def inspect_model(
     """
     if dump_to is not None and not dump_to.endswith(".prunec"):
         raise click.UsageError(f"--dump-to: the name of a dump must end in .prunec, not '{dump_to}'")
-    files = [Path(file) for file in (dot, graphml, dump_to) if file is not None]
+    files = [Path(file) for file in (dot, graphml, dump_to, html) if file is not None]
     if files and Path(model).exists():
         check_outputs(inputs=[Path(model)], outputs=files)
     module = prunec.load(model)
@@ -100,6 +102,8 @@ def inspect_model(
     view.write_graphs(dot, graphml)
     if dump_to is not None:
         view.write_dump(Path(dump_to), inline=dump_constants)
+    if html is not None:
+        view.write_page(Path(html))
 
 
 class _Inspection:
@@ -215,6 +219,14 @@ class _Inspection:
                 graph = group_graph(self.coupling)
                 write(graph, Path(file))
                 click.echo(f"wrote {file}: {len(graph):,} axes, {graph.size():,} ties", err=True)
+
+    def write_page(self, path: Path) -> None:
+        """Write the page of the model."""
+        from prunec.tools.page import write_page
+
+        write_page(self.module, self.survey, path)
+        nodes, groups = len(self.module.graph), len(self.survey.coupling.groups)
+        click.echo(f"wrote {path}: nodes: {nodes:,}, channel groups: {groups:,}", err=True)
 
 
 def _show(*parts: RenderableType) -> None:
