@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
@@ -22,9 +23,11 @@ class Analyses:
 
     Attributes:
         module: the module that the results are about.
+        seconds: spent so far on each analysis by itself, by name.
     """
 
     module: Module
+    seconds: dict[str, float] = field(default_factory=dict)
     _results: dict[tuple[str, object], Any] = field(default_factory=dict)
 
     def facts(self) -> Facts:
@@ -55,6 +58,10 @@ class Analyses:
 
     def _cached(self, key: tuple[str, object], compute: Callable[[], T]) -> T:
         if key not in self._results:
+            others, started = sum(self.seconds.values()), perf_counter()
             self._results[key] = compute()
+            # What this analysis asked of others is on their account already.
+            own = perf_counter() - started - (sum(self.seconds.values()) - others)
+            self.seconds[key[0]] = self.seconds.get(key[0], 0.0) + own
         result: T = self._results[key]
         return result

@@ -29,6 +29,9 @@ from prunec.passes.text.syntax import NESTING_LIMIT, Element, parse_elements
 FILE_LIMIT = 1 << 20
 """Bytes; a longer file is not a pipeline but, most likely, the model."""
 
+PIPELINE_SUFFIXES = frozenset({".txt", ".passes", ".pipeline"})
+"""Endings that no name of a pass has: an argument that ends so means a file."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pipeline:
@@ -198,4 +201,4 @@ def _kind(argument: str) -> Literal["file", "folder", "nothing"]:
 def _looks_like_path(argument: str) -> bool:
     if not argument.strip() or any(c in argument for c in '{}(),\n#"\0'):
         return False
-    return "/" in argument or "\\" in argument or argument.endswith(".txt")
+    return "/" in argument or "\\" in argument or Path(argument).suffix in PIPELINE_SUFFIXES

@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+from prunec.ir.diagnostics import UserError
 from prunec.passes.base import Context, Contract, Outcome, Pass, option
 from prunec.passes.checks import at_least, within
 from prunec.passes.text.option_types import Ratio
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from prunec.passes.coupling.groups import Coupling, Group
     from prunec.passes.coupling.options import CouplingOptions
     from prunec.passes.pruning.selection import Policy
+
+USUAL_MAX_RATIO = 0.9
+"""A ranking of all groups together must not empty one of them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,9 +53,9 @@ class PruneChannels(Pass):
     )
     round_to: int = option(8, help="keep a multiple of this many channels (1: any number)", check=at_least(1))
     min_channels: int = option(1, help="channels that every group keeps at least", check=at_least(1))
-    max_ratio: Ratio = option(
-        Ratio(0.9),
-        help="share of one group that may go at most (`ratio`, if that is more and `scope=local`)",
+    max_ratio: Ratio | None = option(
+        None,
+        help="share of one group that may go at most (none: 0.9, or `ratio` where that is more)",
         check=within(0, 1, closed="both"),
     )
     ignore: tuple[str, ...] = option(
@@ -63,6 +67,13 @@ class PruneChannels(Pass):
     exclude_outputs_of: tuple[str, ...] = option(
         (), help="keep the output channels of the nodes of these names (globs)"
     )
+
+    def __post_init__(self) -> None:
+        if self.max_ratio is not None and self.max_ratio < self.ratio:
+            raise UserError(
+                f"max-ratio={self.max_ratio} is below ratio={self.ratio}, which could then never be reached",
+                help=["lower `ratio` or raise `max-ratio`"],
+            )
 
     def run(self, module: Module, context: Context) -> Outcome:
         """Choose units (or take them from the plan being replayed) and cut them out."""
@@ -119,8 +130,11 @@ class PruneChannels(Pass):
             scope=self.scope,
             round_to=self.round_to,
             min_channels=self.min_channels,
-            max_ratio=max(self.ratio, self.max_ratio) if self.scope == "local" else self.max_ratio,
+            max_ratio=self._most(),
         )
+
+    def _most(self) -> float:
+        return max(self.ratio, USUAL_MAX_RATIO) if self.max_ratio is None else self.max_ratio
 
     def _groups(self, coupling: Coupling, context: Context) -> list[Group]:
         """The groups that the name filters let through; says why where there is none."""
@@ -156,7 +170,7 @@ class PruneChannels(Pass):
                     self.name,
                     f"{what} keeps all {group.units} units",
                     reason=f"no allowed number of units is nearer to the share (round-to={self.round_to}, "
-                    f"min-channels={self.min_channels}, max-ratio={self.max_ratio})",
+                    f"min-channels={self.min_channels}, max-ratio={self._most()})",
                     help="lower `round-to`" if self.round_to > 1 else None,
                 )
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import contextlib
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 import prunec
-from prunec.ir.diagnostics import UserError
+from prunec.ir.diagnostics import Place, UserError
 from prunec.passes.pipeline import Pipeline, parse_pipeline, read_pipeline
 from prunec.passes.plan import Plan
 from prunec.tools.outputs import check_outputs, default_output
@@ -67,6 +68,8 @@ def compile_model(
     """
     replayed = None if replay is None else Plan.load(replay)
     pipeline = _pipeline(passes, replay, replayed)
+    if not model:
+        raise UserError("the name of the model is empty", help=["give the path of a model"])
     target = default_output(Path(model)) if output is None else Path(output)
     outputs = [target, *([Path(plan)] if plan else [])]
     if Path(model).exists():  # if not, loading it says so, and names the closest file
@@ -76,7 +79,10 @@ def compile_model(
         progress(f"loading {model}")
         module = prunec.load(model)
         check_outputs(inputs=module.source.data, outputs=outputs)
-        result = prunec.run(module, pipeline, verify=verify, seed=seed, replay=replayed, progress=progress)
+        with _placed_in(replay):
+            result = prunec.run(
+                module, pipeline, verify=verify, seed=seed, replay=replayed, progress=progress
+            )
         progress(f"writing {target}")
         result.save(target)
         if plan is not None:
@@ -84,6 +90,17 @@ def compile_model(
         size_after = prunec.load(target).source.size
     pruning = {p.name for item in pipeline for p in item.expand() if p.contract == "masked"}
     _report(result, target, size_after=size_after, verify=verify, show_remarks=remarks, pruning=pruning)
+
+
+@contextlib.contextmanager
+def _placed_in(plan: str | None) -> Iterator[None]:
+    """Let mistakes that have no place of their own name the plan that is being replayed."""
+    try:
+        yield
+    except UserError as error:
+        if plan is not None and error.place is None:
+            error.place = Place(file=plan)
+        raise
 
 
 def _pipeline(passes: str | None, replay: str | None, plan: Plan | None) -> Pipeline:

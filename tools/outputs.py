@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,6 +34,8 @@ def check_outputs(*, inputs: Sequence[Path], outputs: Sequence[Path]) -> None:
 
 
 def _check_writable(output: Path) -> None:
+    if str(output) == "-":
+        _refuse(output, "a model is not written to standard output", ["give a file name with -o"])
     folder = output.parent
     try:
         folder = real_target(output).parent
@@ -40,6 +43,8 @@ def _check_writable(output: Path) -> None:
             _refuse(output, "this output is a folder", [f"give a file name such as {output / 'model.onnx'}"])
         if not folder.is_dir():
             _refuse(output, f"folder '{folder}' does not exist", [f"mkdir -p '{folder}'"])
+        if output.is_file() and not output.stat().st_mode & stat.S_IWUSR:
+            _refuse(output, "this output exists and is read-only", ["give another name, or make it writable"])
         # A permission bit says too little (read-only disks, containers); a file says it all.
         with tempfile.TemporaryFile(dir=folder):
             pass

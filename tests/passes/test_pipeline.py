@@ -383,7 +383,9 @@ def test_an_argument_is_a_file_if_there_is_one_else_text(
     assert str(read_pipeline("prune", registry=SAMPLES)) == "prune"
 
 
-@pytest.mark.parametrize("argument", ["passes.txt", "a/b", "./idle", "my passes/x", "x" * 5000 + ".txt"])
+@pytest.mark.parametrize(
+    "argument", ["passes.txt", "prune.passes", "a/b", "./idle", "my passes/x", "x" * 5000 + ".txt"]
+)
 def test_an_argument_that_looks_like_a_missing_file(argument: str) -> None:
     with pytest.raises(UserError) as caught:
         read_pipeline(argument, registry=SAMPLES)

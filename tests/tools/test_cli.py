@@ -1,8 +1,5 @@
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -211,6 +208,7 @@ def test_output_mistakes_are_found_before_any_work(
     Path("passes.txt").write_text("idle")
     Path("link.onnx").symlink_to("net.onnx")
     PLAN.save("plan.json")
+    Path("kept.onnx").touch(mode=0o444)
     base = ["net.onnx", "-p", "passes.txt"]
     overwrite = "this output would overwrite an input\n  = help: give another name with -o\n"
     cases = {
@@ -230,6 +228,13 @@ def test_output_mistakes_are_found_before_any_work(
             "error: new/plan.json: folder 'new' does not exist\n  = help: mkdir -p 'new'\n"
         ),
         ("-o", "x.onnx", "--plan", "x.onnx"): "error: x.onnx: two outputs have this name\n",
+        ("-o", "-"): (
+            "error: -: a model is not written to standard output\n  = help: give a file name with -o\n"
+        ),
+        ("-o", "kept.onnx"): (
+            "error: kept.onnx: this output exists and is read-only\n"
+            "  = help: give another name, or make it writable\n"
+        ),
     }
     for arguments, expected in cases.items():
         assert error_of(capsys, *base, *arguments) == expected
@@ -270,6 +275,15 @@ def test_a_folder_that_cannot_be_written_is_found_before_any_work(
             ["net.onnx", "-p", "passes.txt"],
             "error: passes.txt: no such file\n"
             "  = help: give the path of a pipeline file, or passes as text such as 'fold-norm, verify'\n",
+        ),
+        (
+            ["net.onnx", "-p", "idle.passes"],
+            "error: idle.passes: no such file\n"
+            "  = help: give the path of a pipeline file, or passes as text such as 'fold-norm, verify'\n",
+        ),
+        (
+            ["", "-p", "idle"],
+            "error: the name of the model is empty\n  = help: give the path of a model\n",
         ),
         (["missing.onnx", "-p", "idle"], "error: missing.onnx: no such file\n"),
         (["missing/net.onnx", "-p", "idle"], "error: missing/net.onnx: no such file\n"),
@@ -401,89 +415,6 @@ def test_a_pass_that_cannot_be_loaded_does_not_hide_the_others(
         "broken  (pass 'broken' cannot be loaded from no_such_module:X: ModuleNotFoundError"
     )
     assert "idle  Do nothing at all." in shown
-
-
-def prunec_process(
-    *arguments: str, variables: dict[str, str] | None = None, **options: Any
-) -> subprocess.CompletedProcess[str]:
-    code = "import sys; from prunec.tools.prunec import main; main()"
-    paths = [str(Path(path).resolve()) for path in sys.path if path]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), **(variables or {})}
-    return subprocess.run(
-        [sys.executable, "-c", code, *arguments], env=environment, capture_output=True, text=True, **options
-    )
-
-
-def test_the_process_returns_the_exit_code(tmp_path: Path) -> None:
-    found = prunec_process("net.onnx", "-p", "fold-nrom", cwd=tmp_path)
-    assert (found.returncode, found.stdout) == (2, "")
-    assert found.stderr.startswith(
-        "error: <pipeline>:1:1: unknown pass 'fold-nrom' (did you mean 'fold-norm'?)\n"
-    )
-    assert prunec_process("--version").returncode == 0
-
-
-def test_a_closed_pipe_is_no_error() -> None:
-    code = (
-        "import os, sys; from prunec.tools.prunec import run\n"
-        "reader, writer = os.pipe(); os.dup2(writer, 1); os.close(reader); os.close(writer)\n"
-        "sys.exit(run(['--help']))"
-    )
-    paths = [str(Path(path).resolve()) for path in sys.path if path]
-    found = subprocess.run(
-        [sys.executable, "-c", code],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert (found.returncode, found.stderr) == (command.PIPE_EXIT_CODE, "")
-
-
-def test_a_full_disk_behind_the_output_is_no_bug_of_ours() -> None:
-    code = (
-        "import errno, os, sys; from prunec.tools import prunec\n"
-        "def full(arguments): raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))\n"
-        "prunec._invoke = full; sys.exit(prunec.run(['passes']))"
-    )
-    paths = [str(Path(path).resolve()) for path in sys.path if path]
-    found = subprocess.run(
-        [sys.executable, "-c", code],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
-        capture_output=True,
-        text=True,
-    )
-    assert (found.returncode, found.stdout) == (2, "")
-    assert found.stderr == "error: cannot write the output: no space left on device\n"
-
-
-@pytest.mark.parametrize("stream", [1, 2])
-def test_a_stream_that_the_caller_closed_is_no_error(stream: int) -> None:
-    example = Path(__file__).parents[2] / "examples" / "digits.onnx"
-    found = prunec_process("inspect", str(example), preexec_fn=lambda: os.close(stream))
-    assert (found.returncode, found.stderr) == (0, "")
-
-
-@pytest.mark.parametrize("arguments", [["--help"], ["passes"], ["net.onnx", "-p", "prune{"], ["x", "--foo"]])
-def test_nothing_heavy_is_imported_before_there_is_work(arguments: list[str]) -> None:
-    heavy = ["numpy", "onnx", "onnx_ir", "onnxruntime", "scipy", "torch", "rich", "networkx"]
-    code = (
-        f"import sys; from prunec.tools.prunec import run; run({arguments})\n"
-        f"print(sorted(set({heavy}) & set(sys.modules)), file=sys.stderr)"
-    )
-    paths = [str(Path(path).resolve()) for path in sys.path if path]
-    found = subprocess.run(
-        [sys.executable, "-c", code],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert found.stderr.splitlines()[-1] == "[]"
-
-
-def test_the_shell_can_complete_words() -> None:
-    asked = {"_PRUNEC_COMPLETE": "bash_complete", "COMP_WORDS": "prunec pas", "COMP_CWORD": "1"}
-    assert "passes" in prunec_process(variables=asked).stdout
 
 
 def test_every_command_takes_debug(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,8 +15,10 @@ from hypothesis import strategies as st
 from onnx import ModelProto
 
 import prunec
+from prunec.ir.diagnostics import UserError
 from prunec.ir.module import Module
 from prunec.passes.coupling.groups import Coupling
+from prunec.passes.pipeline import parse_pipeline
 from prunec.passes.pruning.importance import Importance
 from prunec.passes.pruning.selection import Policy, Scope, _apportion, removed_components, select
 
@@ -198,3 +200,14 @@ def test_no_choice_empties_a_group_or_an_axis(
     removed = removed_components(coupling, groups, units)
     assert all(kept >= 1 for kept in kept_of_every_axis(coupling, removed))
     assert not (removed & ~coupling.components.free).any()
+
+
+def test_a_limit_below_the_share_is_a_mistake() -> None:
+    with pytest.raises(UserError) as caught:
+        parse_pipeline("prune-channels{ratio=50% max-ratio=0.3}")
+    assert caught.value.render() == (
+        "error: <pipeline>:1:1: max-ratio=0.3 is below ratio=0.5, which could then never be reached\n"
+        "  1 | prune-channels{ratio=50% max-ratio=0.3}\n"
+        "    | ^^^^^^^^^^^^^^\n"
+        "  = help: lower `ratio` or raise `max-ratio`"
+    )
