@@ -99,7 +99,7 @@ class PruneChannels(Pass):
             changed=True,
             step=step,
             predicted=predicted,
-            copies=cutter.copies,
+            copies=cutter.constants.copies,
             options=self._options(),
             statistics={"groups": len(step.groups), "units": sum(len(g.removed) for g in step.groups)},
         )

@@ -191,7 +191,9 @@ class _Search:
         if not len(moved):
             return 0.0
         gains = _distances(bounds[moved], offered[chosen[moved]]) - _distances(bounds[moved], offered[moved])
-        if self.sample is not None:  # the sample chose; all rows decide, about every cycle of columns by itself
+        if (
+            self.sample is not None
+        ):  # the sample chose; all rows decide, about every cycle of columns by itself
             better = _by_cycle(chosen, moved, gains) > 0
             moved, gains = moved[better], gains[better]
         gain = float(gains.sum()) / 2
