@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from prunec.passes.cost import Cost
     from prunec.passes.coupling.groups import Coupling
     from prunec.passes.coupling.options import CouplingOptions
+    from prunec.passes.sparsity.layer import SparseLayers
 
 T = TypeVar("T")
 
@@ -51,6 +52,12 @@ class Analyses:
         from prunec.passes.cost import measure
 
         return self._cached(("cost", None), lambda: measure(self.module.model, self.coupling()))
+
+    def layers(self) -> SparseLayers:
+        """Sparse layers: weights that may hold zeros in a pattern."""
+        from prunec.passes.sparsity.layers import find_layers
+
+        return self._cached(("layers", None), lambda: find_layers(self.module.model, self.facts()))
 
     def keep_only(self, preserved: frozenset[str]) -> None:
         """Forget all results but those of the named analyses."""
