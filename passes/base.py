@@ -90,12 +90,14 @@ class Pass(ABC):
         contract: what the verifier proves about the output: ``same`` (computes what its input computed),
             ``masked`` (equals its input with the removed slices set to zero) or ``none`` (changes nothing, or
             on purpose).
+        planned: whether what the pass decides is a step of the plan, which a replay repeats.
         takes_body: whether the pass runs other passes, written in parentheses behind it; the class then has a
             field ``body: Pipeline``, which is no option, and overrides ``expand``.
     """
 
     name: ClassVar[str]
     contract: ClassVar[Contract] = "same"
+    planned: ClassVar[bool] = False
     takes_body: ClassVar[bool] = False
 
     @abstractmethod

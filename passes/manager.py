@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import perf_counter
@@ -147,19 +147,21 @@ class _Run:
         analyses = Analyses(self.module)
         self.progress("analysis")
         cost_before = analyses.cost()
-        replayed = iter(self.replay.steps if self.replay else ())
+        replayed = list(self.replay.steps if self.replay else ())
         self._note_other_source()
         passes = [inner for item in self.pipeline for inner in item.expand()]
         for number, pass_ in enumerate(passes, start=1):
             stage = Stage(number=number, passes=passes, analyses=analyses, seed=self.seed)
-            step = self._next_step(pass_, replayed)
+            step = self._next_step(passes[number - 1 :], replayed)
             if not all(instrument.allows(stage) for instrument in self.instruments):
                 continue
             self.progress(f"{pass_.name} ({number} of {len(passes)})")
             context = Context(analyses=analyses, remarks=self.remarks, seed=self.seed, replay=step)
             self._watched(stage, context)
-        if (rest := next(replayed, None)) is not None:
-            raise UserError(f"the plan has a step of `{rest.pass_name}` that no pass of the pipeline replays")
+        if replayed:
+            raise UserError(
+                f"the plan has a step of `{replayed[0].pass_name}` that no pass of the pipeline replays"
+            )
         return Result(
             module=self.module,
             plan=self._plan(),
@@ -181,17 +183,23 @@ class _Run:
             f"the plan was made from another file ('{self.replay.source_name}'): matched by name and shape",
         )
 
-    def _next_step(self, pass_: Pass, replayed: Iterator[Step]) -> Step | None:
-        """The step of the plan that a pruning pass repeats; an empty one where the plan has no more."""
-        if self.replay is None or pass_.contract != "masked":
+    def _next_step(self, passes: Sequence[Pass], replayed: list[Step]) -> Step | None:
+        """The step of the plan that the first of these passes repeats, taken off the list; an empty one where the
+        plan has none: the pass decided nothing then.
+        """
+        pass_, *later = passes
+        if self.replay is None or not pass_.planned:
             return None
-        step = next(replayed, None)
-        if step is None:
-            return Step(pass_name=pass_.name, groups=())
+        if not replayed:
+            return Step(pass_name=pass_.name)
+        step = replayed[0]
         if step.pass_name != pass_.name:
+            if any(step.pass_name == other.name for other in later):
+                return Step(pass_name=pass_.name)
             raise UserError(
                 f"the plan's next step is of `{step.pass_name}`, the pipeline's next pass is `{pass_.name}`"
             )
+        del replayed[0]
         return self.positions.to_current(step)
 
     def _watched(self, stage: Stage, context: Context) -> None:
@@ -220,7 +228,7 @@ class _Run:
             if before is not None:
                 self.progress(f"verify {pass_.name}")
                 self._verify(pass_, before, outcome, context)
-        if outcome.step is not None and outcome.step.groups:
+        if outcome.step:
             self.steps.append(self.positions.to_original(outcome.step))
             self.positions.record(self.steps[-1])
         self.statistics.update({f"{pass_.name}.{name}": n for name, n in outcome.statistics.items()})

@@ -37,6 +37,7 @@ class PruneChannels(Pass):
 
     name: ClassVar[str] = "prune-channels"
     contract: ClassVar[Contract] = "masked"
+    planned: ClassVar[bool] = True
 
     ratio: Ratio = option(Ratio(0.5), help="share of the units to remove", check=within(0, 1, closed="left"))
     scope: Literal["local", "global"] = option(

@@ -74,7 +74,7 @@ class Summary:
             checked=tuple(map(str, result.verdicts)),
             worst_error=max((verdict.error for verdict in result.verdicts), default=None),
             remarks={kind: hidden.count(kind) for kind in sorted(set(hidden))},
-            pruned=not pruning or bool(result.plan.steps),
+            pruned=not pruning or any(step.groups for step in result.plan.steps),
             why_not=tuple(dict.fromkeys(f"{r.message} ({r.reason})" for r in missed)),
         )
 

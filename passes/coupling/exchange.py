@@ -38,27 +38,26 @@ class Ranks:
     Attributes:
         coupling: the analysis.
         order: per class of axes (by root) its slots, sorted by component.
-        first: per class and component where its slots begin in ``order``.
+        component: the components of these slots, ascending.
         rank: per class and slot how many slots of the same component stand before it.
     """
 
     coupling: Coupling
     order: dict[int, Index] = field(default_factory=dict)
-    first: dict[int, Index] = field(default_factory=dict)
+    component: dict[int, Index] = field(default_factory=dict)
     rank: dict[int, Index] = field(default_factory=dict)
 
     @classmethod
     def of(cls, coupling: Coupling) -> Ranks:
         """The ranks of all slots of a coupling."""
-        ranks, count = cls(coupling), len(coupling.components.free)
+        ranks = cls(coupling)
         for root in coupling.components.start:
             labels = coupling.labels(root)
             assert labels is not None
             order = np.argsort(labels, kind="stable")
-            first = np.searchsorted(labels[order], np.arange(count + 1))
-            rank = np.empty(len(labels), np.int64)
-            rank[order] = np.arange(len(labels)) - first[labels[order]]
-            ranks.order[root], ranks.first[root], ranks.rank[root] = order, first, rank
+            component, rank = labels[order], np.empty(len(labels), np.int64)
+            rank[order] = np.arange(len(labels)) - np.searchsorted(component, component)
+            ranks.order[root], ranks.component[root], ranks.rank[root] = order, component, rank
         return ranks
 
 
@@ -153,7 +152,8 @@ class Exchange:
         if labels is None or np.array_equal(self.content[labels], labels):
             return None
         ranks = self.ranks
-        slots: Index = ranks.order[root][ranks.first[root][self.content[labels]] + ranks.rank[root]]
+        begin = np.searchsorted(ranks.component[root], self.content[labels])
+        slots: Index = ranks.order[root][begin + ranks.rank[root]]
         return slots
 
     def axes(self, operand: Operand) -> dict[int, Index]:

@@ -2,6 +2,15 @@
 
 from __future__ import annotations
 
-from prunec.passes.plan.schema import SCHEMA, Equivalence, GroupCut, Plan, Step, TensorCut
+from prunec.passes.plan.schema import (
+    SCHEMA,
+    Equivalence,
+    GroupCut,
+    GroupOrder,
+    Plan,
+    Step,
+    TensorCut,
+    TensorOrder,
+)
 
-__all__ = ["SCHEMA", "Equivalence", "GroupCut", "Plan", "Step", "TensorCut"]
+__all__ = ["SCHEMA", "Equivalence", "GroupCut", "GroupOrder", "Plan", "Step", "TensorCut", "TensorOrder"]

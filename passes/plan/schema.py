@@ -1,5 +1,7 @@
 """What pruning passes decided, as data: written to a file, compared, replayed, and checked by the verifier.
 
+A step removes slots (``groups``) or puts slots in another order (``orders``).
+
 Indices are positions in the tensors of the input file, wherever a tensor still exists as it was. In JSON
 every group has a line of its own, so that plans compare line by line::
 
@@ -73,11 +75,50 @@ class GroupCut:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TensorOrder:
+    """Slots of one axis of a tensor that exchange places.
+
+    Attributes:
+        name: of the tensor in the input file.
+        axis: counted from 0.
+        order: the slots, as they stand after the step, at the places that the same slots held before it.
+        uses: as in :class:`TensorCut`.
+    """
+
+    name: str
+    axis: int
+    order: tuple[int, ...]
+    uses: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupOrder:
+    """Units of one group of coupled channels that exchange places; the model computes what it did.
+
+    Attributes:
+        id: of the group, such as ``g3``.
+        units: how many units the group has.
+        order: the units that move, as they stand after the step, at the places that the same units held before.
+        tensors: the same exchange on every tensor that belongs to the group.
+    """
+
+    id: str
+    units: int
+    order: tuple[int, ...]
+    tensors: tuple[TensorOrder, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """What one pass of the pipeline removed."""
+    """What one pass of the pipeline removed, or put in another order."""
 
     pass_name: str
-    groups: tuple[GroupCut, ...]
+    groups: tuple[GroupCut, ...] = ()
+    orders: tuple[GroupOrder, ...] = ()
+
+    def __bool__(self) -> bool:
+        """Whether it does anything."""
+        return bool(self.groups or self.orders)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +129,7 @@ class Plan:
         source_name: the input as the user named it.
         source_sha256: hash of the input file, or None for a model made in memory.
         pipeline: canonical text of the pipeline.
-        steps: one for each pruning pass that removed something, in order.
+        steps: one for each pass that removed something or put it in another order, in the order of the pipeline.
     """
 
     source_name: str
@@ -154,8 +195,14 @@ class Plan:
 
 
 def _step_text(step: Step) -> str:
-    groups = _block([_dump(_group_data(group)) for group in step.groups], indent="      ")
-    return f'{{"pass": {_dump(step.pass_name)}, "groups": {groups}}}'
+    fields = [f'"pass": {_dump(step.pass_name)}']
+    for key, items in (
+        ("groups", [_group_data(group) for group in step.groups]),
+        ("orders", [_order_data(group) for group in step.orders]),
+    ):
+        if items or (key == "groups" and not step.orders):
+            fields.append(f'"{key}": {_block([_dump(item) for item in items], indent="      ")}')
+    return f"{{{', '.join(fields)}}}"
 
 
 def _block(items: Sequence[str], *, indent: str) -> str:
@@ -178,8 +225,14 @@ def _group_data(group: GroupCut) -> dict[str, Any]:
     return data | {"tensors": [_tensor_data(tensor) for tensor in group.tensors]}
 
 
-def _tensor_data(tensor: TensorCut) -> dict[str, Any]:
-    data: dict[str, Any] = {"name": tensor.name, "axis": tensor.axis, "removed": tensor.removed}
+def _order_data(group: GroupOrder) -> dict[str, Any]:
+    tensors = [_tensor_data(tensor) for tensor in group.tensors]
+    return {"id": group.id, "units": group.units, "order": group.order, "tensors": tensors}
+
+
+def _tensor_data(tensor: TensorCut | TensorOrder) -> dict[str, Any]:
+    slots = {"removed": tensor.removed} if isinstance(tensor, TensorCut) else {"order": tensor.order}
+    data: dict[str, Any] = {"name": tensor.name, "axis": tensor.axis} | slots
     return data | ({"uses": tensor.uses} if tensor.uses else {})
 
 

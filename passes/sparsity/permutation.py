@@ -15,6 +15,7 @@ assignment that changes nothing is one of those compared, so that no step ever l
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
@@ -26,12 +27,11 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial.distance import cdist
 
+from prunec.passes.coupling.exchange import STAYS
+
 Array = NDArray[Any]
 Index = NDArray[np.int64]
 Bools = NDArray[np.bool_]
-
-STAYS = -1
-"""The class of columns that keep their places."""
 
 DISTANCES = 1 << 27
 """Differences of elements that one round may take; where there were more, it looks at a sample of the rows."""
@@ -64,17 +64,11 @@ class Effort:
 
 
 def kept_magnitude(matrix: Array, n: int, m: int) -> float:
-    """What an N:M pattern keeps of the magnitude of a matrix.
-
-    Args:
-        matrix: ``[rows, columns]``; a last stripe that is not full counts as if zeros filled it up.
-        n: elements kept of each stripe.
-        m: columns of a stripe.
-    """
+    """What an N:M pattern keeps of the magnitude of a matrix ``[rows, columns]`` of whole stripes."""
     magnitude = np.abs(matrix)
-    missing = -magnitude.shape[1] % m
-    stripes = np.pad(magnitude, ((0, 0), (0, missing))).reshape(len(magnitude), -1, m)
-    return float(np.partition(stripes, m - n, axis=-1)[..., m - n :].sum(dtype=np.float64))
+    return float(
+        sum(kept.sum(dtype=np.float64) for kept in _largest((magnitude[:, i::m] for i in range(m)), n))
+    )
 
 
 def most_magnitude(matrix: Array, n: int, m: int) -> float:
@@ -210,17 +204,8 @@ class _Search:
         return rows, slots[rows]
 
     def _bounds(self, others: Index) -> Array:
-        """The ``n``-th largest of the elements that stay, ``[stripes, rows]``: one insertion for each of them
-        into the ``n`` largest so far.
-        """
-        top = [self.elements[others[:, 0]]]
-        for position in range(1, others.shape[1]):
-            fresh = self.elements[others[:, position]]
-            for place, known in enumerate(top):
-                top[place], fresh = np.maximum(known, fresh), np.minimum(known, fresh)
-            if len(top) < self.n:
-                top.append(fresh)
-        return top[-1]
+        """The ``n``-th largest of the elements that stay, ``[stripes, rows]``."""
+        return _largest((self.elements[column] for column in others.T), self.n)[-1]
 
     def _assign(self, bounds: Array, offered: Array) -> Index:
         """Which of the columns on offer each stripe gets."""
@@ -244,6 +229,19 @@ class _Search:
 
     def _kept(self, rows: Index) -> float:
         return kept_magnitude(self.elements[self.stripes[rows].ravel()].T, self.n, self.m)
+
+
+def _largest(arrays: Iterable[Array], n: int) -> list[Array]:
+    """The ``n`` largest of some arrays, element by element, in descending order: every array is inserted into
+    the largest so far.
+    """
+    top: list[Array] = []
+    for fresh in arrays:
+        for place, known in enumerate(top):
+            top[place], fresh = np.maximum(known, fresh), np.minimum(known, fresh)
+        if len(top) < n:
+            top.append(fresh)
+    return top
 
 
 def _distances(a: Array, b: Array) -> Array:

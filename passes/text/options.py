@@ -1,7 +1,8 @@
 """The options of a pass: the fields of its dataclass as help, as parser, and as printer.
 
 The one source is the dataclass (``prunec.passes.base.option``). An underscore in a field's name is a dash in
-text. A value that Python code gives is held to the same rules as one in text.
+text, and one at its end is left out: field ``for_`` is option ``for``, a word that Python keeps for itself. A
+value that Python code gives is held to the same rules as one in text.
 """
 
 from __future__ import annotations
@@ -97,7 +98,7 @@ def _option_field(field: dataclasses.Field[Any], kind: OptionType) -> OptionFiel
     check = field.metadata.get("check") or kind.check
     required = field.default is dataclasses.MISSING
     return OptionField(
-        name=field.name.replace("_", "-"),
+        name=field.name.rstrip("_").replace("_", "-"),
         attribute=field.name,
         type_text=field.metadata.get("metavar") or kind.text,
         default_text=None if required else kind.write(field.default),

@@ -39,6 +39,9 @@ PROBE_SIZES = ((2, 67, 7), (2, 64, 7), (2, 64, 1), (1, 64, 7), (1, 64, 1), (1, 6
 Kept = Mapping[str, Mapping[int, Index]]
 """Per value that a cut shrank the slots of its axes that stay."""
 
+Moved = Mapping[str, Mapping[int, Index]]
+"""Per value of which it is known where its slots are now, by axis the slot that came to every place."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
@@ -58,7 +61,13 @@ class Comparison:
 
 
 def compare_outputs(
-    pass_name: str, reference: Module, module: Module, *, kept: Kept | None = None, seed: int = 0
+    pass_name: str,
+    reference: Module,
+    module: Module,
+    *,
+    kept: Kept | None = None,
+    moved: Moved | None = None,
+    seed: int = 0,
 ) -> Comparison:
     """Run both models on the same random inputs and compare all outputs.
 
@@ -72,6 +81,8 @@ def compare_outputs(
         reference: what the module must equal.
         module: the module.
         kept: the slots of the reference's intermediate values that the module still has.
+        moved: where the slots of the reference's intermediate values are in the module; None where they are as
+            they were, or else a value that is not listed is no witness.
         seed: of the inputs.
 
     Raises:
@@ -79,16 +90,18 @@ def compare_outputs(
         VerificationError: the module does not run, or outputs differ.
     """
     try:
-        return _compare(pass_name, reference, module, kept or {}, seed)
+        return _compare(pass_name, reference, module, kept or {}, moved, seed)
     except VerificationError as error:
         plain, plain_module = without_rounding(reference), without_rounding(module)
         if error.code != "V013" or plain is None or plain_module is None:
             raise
-        comparison = _compare(pass_name, plain, plain_module, kept or {}, seed)
+        comparison = _compare(pass_name, plain, plain_module, kept or {}, moved, seed)
         return replace(comparison, rounded=False)
 
 
-def _compare(pass_name: str, reference: Module, module: Module, kept: Kept, seed: int) -> Comparison:
+def _compare(
+    pass_name: str, reference: Module, module: Module, kept: Kept, moved: Moved | None, seed: int
+) -> Comparison:
     expected, feeds, batch = _run_reference(reference, seed)
     smaller = {name: _take(array, kept.get(name, {})) for name, array in feeds.items()}
     actual = _run(pass_name, module, smaller)
@@ -96,10 +109,11 @@ def _compare(pass_name: str, reference: Module, module: Module, kept: Kept, seed
     suspicious = bool(kept) and error == 0  # bit for bit equal after a cut: did anything reach the output?
     if not suspicious and not any(_is_weak(array) for array in expected.values()):
         return Comparison(error=error, batch=batch, witnesses=0)
-    names = list(_witnesses(reference, module, kept))
+    names = [name for name in _witnesses(reference, module, kept) if moved is None or name in moved]
     if not names:
         return Comparison(error=error, batch=batch, witnesses=0)
     inner = _well_conditioned(Runner(reference, outputs=names), feeds, TOLERANCE[coarsest_type(module)])
+    inner = {name: _take(array, (moved or {}).get(name, {})) for name, array in inner.items()}
     actual = Runner(module, outputs=names).run(smaller)
     worst = _check(pass_name, _restrict(inner, actual, kept), actual, module, "intermediate value")
     return Comparison(error=max(error, worst), batch=batch, witnesses=len(inner))
