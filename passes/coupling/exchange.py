@@ -1,9 +1,9 @@
 """Which units of a channel group may exchange places, and what an exchange does to every axis.
 
 Removing a unit asks only which slots go together. Exchanging two asks for more: every op has to treat both
-alike. Ops that work slot by slot or sum over slots do (ops that depend on the order, such as TopK along an
-axis, pin it). What can tell units apart is data movement: which slots of one axis an index map ties to which
-of another.
+alike. Ops that work slot by slot or sum over slots do; ops that depend on the order, such as TopK along an
+axis, pin it; and axes that an op makes in an order of its own stay. What else can tell units apart is data
+movement: which slots of one axis an index map ties to which of another.
 
 The slots that a unit has on one class of axes are counted in ascending order: their *ranks*. An exchange gives
 every place of a unit the slot of the same rank of the unit that comes there. A tie between two axes stays true
@@ -14,7 +14,7 @@ that is a product of factors have the same coordinates on the other factors, in 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -105,18 +105,37 @@ def _mixed(numbers: Codes) -> Codes:
 
 
 def _ordered(coupling: Coupling) -> Bools:
-    """Per component whether its slots keep their order because numbers on them come from shape arithmetic: a
-    node computes those again whenever the graph runs, in the order in which they were.
+    """Per component whether its slots have an order of their own, which an exchange would not change with them:
+    numbers that shape arithmetic computes again whenever the graph runs, or an axis that an op makes (the taps
+    of a constant table of indices).
     """
     ordered = np.zeros(len(coupling.components.free), bool)
-    for operand, numbers in coupling.relations.table.operands.items():
-        if operand.value not in coupling.facts.derived:
-            continue
-        for number in numbers:
-            labels = coupling.labels(number)
-            if labels is not None:
-                ordered[labels] = True
+    for number in (*_computed_axes(coupling), *_made_axes(coupling)):
+        labels = coupling.labels(number)
+        if labels is not None:
+            ordered[labels] = True
     return ordered
+
+
+def _computed_axes(coupling: Coupling) -> Iterator[int]:
+    """The axes of shape arithmetic that data ops read."""
+    for operand, numbers in coupling.relations.table.operands.items():
+        if operand.value in coupling.facts.derived:
+            yield from numbers
+
+
+def _made_axes(coupling: Coupling) -> Iterator[int]:
+    """The axes of outputs with a factor that no input has."""
+    relations = coupling.relations
+    for node, rule in relations.rules.items():
+        if relations.ops[node].uniform:
+            continue
+        known = {f for operand in rule.inputs for term in operand or () for f in term}
+        known |= {packing.factor for packing in rule.packed}
+        for position, operand in enumerate(rule.outputs):
+            for axis, term in enumerate(operand or ()):
+                if not known.issuperset(term):
+                    yield relations.numbers[node, "out", position] + axis
 
 
 @dataclass(slots=True)

@@ -46,15 +46,17 @@ class Effort:
     """How long to search.
 
     Attributes:
-        differences: of elements in all rounds together; at about 0.3 ns each the default is 0.4 s.
+        differences: of elements in all rounds together; at about 0.3 ns each the default is 0.2 s.
         fewest: rounds at least, however large the matrix is.
         most: rounds at most, however small.
+        patience: exchanges at random in a row that lead to nothing better, after which the search ends.
         seconds: wall-clock limit; where one is given, the result depends on the machine.
     """
 
-    differences: int = 1 << 30
+    differences: int = 1 << 29
     fewest: int = 32
-    most: int = 2000
+    most: int = 1500
+    patience: int = 25
     seconds: float | None = None
 
     def rounds(self, stripes: int, rows: int) -> int:
@@ -157,14 +159,17 @@ class _Search:
         """
         if not len(self.weights):
             return
-        started, stale, best = perf_counter(), 0, (0.0, self.stripes.copy())
+        started, stale, vain, best = perf_counter(), 0, 0, (0.0, self.stripes.copy())
         for _ in range(effort.rounds(len(self.stripes), self.sample or self.elements.shape[1])):
             gain = self._reassign()
             self.gained += gain
             stale = 0 if gain > 0 else stale + 1
             if stale > PATIENCE * self.m:
+                vain += 1
                 if self.gained > best[0]:
-                    best = self.gained, self.stripes.copy()
+                    best, vain = (self.gained, self.stripes.copy()), 0
+                if vain > effort.patience:
+                    break
                 self.gained, self.stripes = best[0], best[1].copy()
                 self._shake()
                 stale = 0
@@ -175,7 +180,7 @@ class _Search:
 
     def _reassign(self) -> float:
         """Take one column of one class out of each stripe that has one, and deal them out again."""
-        rows, slots = self._draw(self.rng.choice(len(self.weights), p=self.weights))
+        rows, slots = self._draw(self._class())
         out = self.stripes[rows, slots]
         others = np.delete(self.stripes[rows].ravel(), np.arange(len(rows)) * self.m + slots)
         bounds = self._bounds(others.reshape(len(rows), self.m - 1))
@@ -196,7 +201,11 @@ class _Search:
         self.stripes[rows[moved], slots[moved]] = out[chosen[moved]]
         return gain
 
-    def _draw(self, number: np.int64) -> tuple[Index, Index]:
+    def _class(self) -> int:
+        """One of the classes, those of many columns more often."""
+        return int(self.rng.choice(len(self.weights), p=self.weights))
+
+    def _draw(self, number: int) -> tuple[Index, Index]:
         """A random column of a class in each stripe that has one: the stripes, and the places in them."""
         keys = np.where(self.classes[self.stripes] == number, self.rng.random(self.stripes.shape), -1)
         slots = keys.argmax(axis=1)
@@ -217,7 +226,7 @@ class _Search:
 
     def _shake(self) -> None:
         """Let a few columns of one class go round, and note what that costs."""
-        number = self.rng.choice(len(self.weights), p=self.weights)
+        number = self._class()
         places = np.flatnonzero(self.classes[self.stripes.ravel()] == number)
         count = min(len(places), 2 * int(self.rng.integers(2, 6)))
         places = self.rng.choice(places, count, replace=False)
@@ -246,7 +255,8 @@ def _largest(arrays: Iterable[Array], n: int) -> list[Array]:
 
 def _distances(a: Array, b: Array) -> Array:
     """City-block distance of every pair of rows."""
-    return np.abs(a - b).sum(axis=1, dtype=np.float64)
+    differences: Array = np.abs(a - b)
+    return np.asarray(differences.sum(axis=1, dtype=np.float64))
 
 
 def _by_cycle(chosen: Index, moved: Index, gains: Array) -> Array:
@@ -254,4 +264,6 @@ def _by_cycle(chosen: Index, moved: Index, gains: Array) -> Array:
     size = len(chosen)
     edges = coo_array((np.ones(size, np.int8), (np.arange(size), chosen)), shape=(size, size))
     cycle = connected_components(edges, directed=False)[1][moved]
-    return np.bincount(cycle, gains)[cycle]
+    of_cycles: Array = np.bincount(cycle, gains)
+    gain: Array = of_cycles[cycle]
+    return gain

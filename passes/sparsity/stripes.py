@@ -181,7 +181,8 @@ def _division(readers: Sequence[Reader], m: int, units: int) -> Index:
     first = np.full(units + 1, len(stripes))  # the last one is for FOREIGN
     np.minimum.at(first, stripes, np.arange(len(stripes))[:, None])
     chosen = (first[stripes] == np.arange(len(stripes))[:, None]) | (stripes == FOREIGN)
-    return stripes[chosen.all(axis=1)]
+    division: Index = stripes[chosen.all(axis=1)]
+    return division
 
 
 def _blocks(reader: Reader, stripes: Index) -> Iterator[Floats]:
