@@ -70,13 +70,17 @@ class Library:
     result: FakeResult = field(default_factory=FakeResult)
     error: BaseException | None = None
     calls: list[tuple[Any, ...]] = field(default_factory=list)
+    watched: list[str] = field(default_factory=list)
 
     def load(self, path: str | Path) -> FakeModule:
         if not Path(path).exists():
             raise UserError(f"{path}: no such file")
         return FakeModule(FakeSource(Path(path).stat().st_size))
 
-    def run(self, module: FakeModule, pipeline: object, *, progress: Any, **options: object) -> FakeResult:
+    def run(
+        self, module: FakeModule, pipeline: object, *, progress: Any, instruments: Any, **options: object
+    ) -> FakeResult:
+        self.watched = [type(instrument).__name__ for instrument in instruments]
         self.calls.append((str(pipeline), options))
         progress("pass 1 of 1: prune")
         if self.error is not None:
@@ -151,6 +155,7 @@ def test_all_options(library: Library, capsys: pytest.CaptureFixture[str]) -> No
     arguments = ["net.onnx", "-p", "passes.txt", "-o", "out.onnx", "--plan", "plan.json", "--no-verify"]
     assert command.run([*arguments, "--seed", "7", "-R", "-v"]) == 0
     assert library.calls == [("prune, idle", {"verify": False, "seed": 7, "replay": None})]
+    assert library.watched == ["Reproducer"]
     assert Plan.load("plan.json") == PLAN
     assert Path("out.onnx").exists() and not Path("net.pruned.onnx").exists()
     lines = capsys.readouterr().err.splitlines()
