@@ -33,10 +33,14 @@ Array = NDArray[Any]
 Index = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
-DISTANCES = 1 << 27
+DISTANCES = 1 << 26
 """Differences of elements that one round may take; where there were more, it looks at a sample of the rows."""
 FEWEST_ROWS = 256
 """Rows of a sample at least."""
+MOST_ROWS = 1 << 13
+"""Rows above which the whole search looks at a sample of them."""
+MOST_STRIPES = 128
+"""Stripes that one round deals columns out to; time for an assignment grows with their third power."""
 PATIENCE = 5
 """Rounds without a gain, for each column of a stripe, after which some columns are exchanged at random."""
 
@@ -47,7 +51,7 @@ class Effort:
 
     Attributes:
         differences: of elements in all rounds together; at about 0.3 ns each the default is 0.2 s.
-        fewest: rounds at least, however large the matrix is.
+        fewest: rounds that every column has a part in at least, however large the matrix is.
         most: rounds at most, however small.
         patience: exchanges at random in a row that lead to nothing better, after which the search ends.
         seconds: wall-clock limit; where one is given, the result depends on the machine.
@@ -61,8 +65,9 @@ class Effort:
 
     def rounds(self, stripes: int, rows: int) -> int:
         """Rounds for a matrix: each costs the distances, and handling of the columns and stripes."""
-        cost = stripes * stripes * rows + 32 * stripes * rows + 1
-        return max(self.fewest, min(self.most, self.differences // cost))
+        together = min(stripes, MOST_STRIPES)
+        cost = together * (together + 32) * rows + 1
+        return max(self.fewest * stripes // together, min(self.most, self.differences // cost))
 
 
 def kept_magnitude(matrix: Array, n: int, m: int) -> float:
@@ -105,7 +110,8 @@ def find_order(
     seed: int = 0,
     effort: Effort | None = None,
 ) -> Index:
-    """The best order of columns that the search comes across; never a worse one than the given.
+    """The best order of columns that the search comes across, by the rows that it looks at (all, up to
+    ``MOST_ROWS``) never a worse one than the given.
 
     Args:
         matrix: ``[rows, columns]``, weights or their magnitudes; the columns are whole stripes.
@@ -127,6 +133,8 @@ def find_order(
         raise ValueError(f"{columns} columns are no multiple of {m}")
     if classes is None:
         classes = np.zeros(columns, np.int64)
+    if len(matrix) > MOST_ROWS:
+        matrix = matrix[np.random.default_rng(seed).choice(len(matrix), MOST_ROWS, replace=False)]
     search = _Search(np.ascontiguousarray(np.abs(matrix.T), np.float32), n, m, classes, seed)
     if columns > m and len(matrix):
         search.run(effort or Effort())
@@ -150,7 +158,7 @@ class _Search:
         movable = np.bincount(classes[classes != STAYS])
         self.weights = movable / max(1, movable.sum())
         rows = elements.shape[1]
-        most = max(FEWEST_ROWS, DISTANCES // len(self.stripes) ** 2)
+        most = max(FEWEST_ROWS, DISTANCES // min(MOST_STRIPES, len(self.stripes)) ** 2)
         self.sample = None if rows <= most else most
 
     def run(self, effort: Effort) -> None:
@@ -210,6 +218,8 @@ class _Search:
         keys = np.where(self.classes[self.stripes] == number, self.rng.random(self.stripes.shape), -1)
         slots = keys.argmax(axis=1)
         rows = np.flatnonzero(keys.max(axis=1) >= 0)
+        if len(rows) > MOST_STRIPES:
+            rows = self.rng.choice(rows, MOST_STRIPES, replace=False)
         return rows, slots[rows]
 
     def _bounds(self, others: Index) -> Array:
