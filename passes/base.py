@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from prunec.passes.coupling.options import CouplingOptions
     from prunec.passes.plan import Step
 
-Contract = Literal["same", "masked", "none"]
+Contract = Literal["same", "masked", "sparse", "none"]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -65,7 +65,8 @@ class Outcome:
         changed: whether the module differs from before; False keeps every cached analysis and skips
             verification.
         preserved: names of analyses that are still true although the module changed.
-        step: what was removed, for the plan and the verifier (pruning passes only).
+        step: what was removed, for the plan and the verifier (passes with the contract ``masked`` or
+            ``sparse`` only).
         predicted: concrete shape that every value must have now, by name (pruning passes only).
         copies: tensors that had to be un-shared: name of the copy, name of the original.
         options: of the dependency analysis that the pass used (pruning passes only).
@@ -88,8 +89,9 @@ class Pass(ABC):
     Class attributes:
         name: the name in pipeline text, verb-object, kebab-case.
         contract: what the verifier proves about the output: ``same`` (computes what its input computed),
-            ``masked`` (equals its input with the removed slices set to zero) or ``none`` (changes nothing, or
-            on purpose).
+            ``masked`` (equals its input with the removed slices set to zero), ``sparse`` (differs from its
+            input in the masked weights alone, which have the claimed pattern) or ``none`` (changes nothing,
+            or on purpose).
         planned: whether what the pass decides is a step of the plan, which a replay repeats.
         takes_body: whether the pass runs other passes, written in parentheses behind it; the class then has a
             field ``body: Pipeline``, which is no option, and overrides ``expand``.

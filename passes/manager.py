@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -147,7 +147,7 @@ class _Run:
         analyses = Analyses(self.module)
         self.progress("analysis")
         cost_before = analyses.cost()
-        replayed = list(self.replay.steps if self.replay else ())
+        replayed = deque(self.replay.steps if self.replay else ())
         self._note_other_source()
         passes = [inner for item in self.pipeline for inner in item.expand()]
         for number, pass_ in enumerate(passes, start=1):
@@ -159,9 +159,8 @@ class _Run:
             context = Context(analyses=analyses, remarks=self.remarks, seed=self.seed, replay=step)
             self._watched(stage, context)
         if replayed:
-            raise UserError(
-                f"the plan has a step of `{replayed[0].pass_name}` that no pass of the pipeline replays"
-            )
+            rest = replayed[0].pass_name
+            raise UserError(f"the plan has a step of `{rest}` that no pass of the pipeline replays")
         return Result(
             module=self.module,
             plan=self._plan(),
@@ -183,24 +182,21 @@ class _Run:
             f"the plan was made from another file ('{self.replay.source_name}'): matched by name and shape",
         )
 
-    def _next_step(self, passes: Sequence[Pass], replayed: list[Step]) -> Step | None:
-        """The step of the plan that the first of these passes repeats, taken off the list; an empty one where the
-        plan has none: the pass decided nothing then.
+    def _next_step(self, passes: Sequence[Pass], replayed: deque[Step]) -> Step | None:
+        """The step of the plan that the first of ``passes`` repeats; an empty one where it is a later pass's,
+        or the plan has no more: then the pass decided nothing.
         """
-        pass_, *later = passes
+        pass_ = passes[0]
         if self.replay is None or not pass_.planned:
             return None
-        if not replayed:
-            return Step(pass_name=pass_.name)
-        step = replayed[0]
-        if step.pass_name != pass_.name:
-            if any(step.pass_name == other.name for other in later):
-                return Step(pass_name=pass_.name)
+        if replayed and replayed[0].pass_name == pass_.name:
+            return self.positions.to_current(replayed.popleft())
+        if replayed and all(later.name != replayed[0].pass_name for later in passes):
+            named = replayed[0].pass_name
             raise UserError(
-                f"the plan's next step is of `{step.pass_name}`, the pipeline's next pass is `{pass_.name}`"
+                f"the plan's next step is of `{named}`, the pipeline's next pass is `{pass_.name}`"
             )
-        del replayed[0]
-        return self.positions.to_current(step)
+        return Step(pass_name=pass_.name)
 
     def _watched(self, stage: Stage, context: Context) -> None:
         """One pass, with every instrument called around it."""
@@ -221,14 +217,15 @@ class _Run:
         before = self.module.clone() if self.verify and pass_.contract != "none" else None
         spent, started = dict(context.analyses.seconds), perf_counter()
         outcome = pass_.run(self.module, context)
-        finished = perf_counter()
+        finished = checked = perf_counter()
         if outcome.changed:
             self.changed = True
             context.analyses.keep_only(outcome.preserved)
             if before is not None:
                 self.progress(f"verify {pass_.name}")
                 self._verify(pass_, before, outcome, context)
-        if outcome.step:
+                checked = perf_counter()
+        if outcome.step is not None and not outcome.step.is_empty:
             self.steps.append(self.positions.to_original(outcome.step))
             self.positions.record(self.steps[-1])
         self.statistics.update({f"{pass_.name}.{name}": n for name, n in outcome.statistics.items()})
@@ -236,7 +233,7 @@ class _Run:
             Timing(
                 pass_name=pass_.name,
                 seconds=finished - started,
-                verify_seconds=perf_counter() - finished,
+                verify_seconds=checked - finished,
                 analyses={a: s - spent.get(a, 0.0) for a, s in context.analyses.seconds.items()},
             )
         )

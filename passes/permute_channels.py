@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from prunec.passes.base import Context, Contract, Outcome, Pass, option
 from prunec.passes.checks import Check
-from prunec.passes.text.option_types import NM
+from prunec.passes.sparsity.patterns import NM, NMOption
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from prunec.ir.module import Module
-    from prunec.ir.rule import Index
     from prunec.passes.coupling.exchange import Ranks
     from prunec.passes.coupling.groups import Coupling, Group
     from prunec.passes.coupling.options import CouplingOptions
@@ -34,7 +33,7 @@ class PermuteChannels(Pass):
     contract: ClassVar[Contract] = "same"
     planned: ClassVar[bool] = True
 
-    for_: NM = option(NM(2, 4), help="the pattern that the order is for")
+    for_: NMOption = option(NM(2, 4), help="the pattern that the order is for")
     unit: Literal["head", "head-dim"] = option(
         "head-dim", help="what moves in attention: whole heads, or the same positions of every head"
     )
@@ -58,14 +57,18 @@ class PermuteChannels(Pass):
 
         coupling = context.analyses.coupling(self._options())
         ranks = Ranks.of(coupling)
+        statistics: dict[str, float] = {}
         if context.replay is not None:
             groups, orders = list(coupling.prunable), orders_of(context.replay, coupling, ranks)
         else:
-            found = list(self._search(module, coupling, ranks, context))
-            groups, orders = [group for group, _ in found], [order for _, order in found]
+            found = list(self._search(coupling, ranks, context))
+            groups, orders = [group for group, _ in found], [of_group.order for _, of_group in found]
+            possible = sum(of_group.possible for _, of_group in found)
+            gain = sum(of_group.gain for _, of_group in found)
+            statistics["efficacy"] = 100 * gain / possible if possible else 0.0
         exchange = Exchange.of(ranks, groups, orders)
         step = make_order_step(self.name, exchange, groups, orders)
-        if not step:
+        if step.is_empty:
             return Outcome(changed=False)
         constants = Constants(module.model, coupling, exchange.axes)
         constants.take()
@@ -74,7 +77,11 @@ class PermuteChannels(Pass):
             step=step,
             copies=constants.copies,
             options=self._options(),
-            statistics={"groups": len(step.orders), "units": sum(len(g.order) for g in step.orders)},
+            statistics={
+                "groups": len(step.orders),
+                "units": sum(len(g.order) for g in step.orders),
+                **statistics,
+            },
         )
 
     def _options(self) -> CouplingOptions:
@@ -89,22 +96,26 @@ class PermuteChannels(Pass):
         accept.warn_unmatched(context.remarks, self.name)
         return [group for group in coupling.prunable if accept(group)]
 
-    def _search(
-        self, module: Module, coupling: Coupling, ranks: Ranks, context: Context
-    ) -> Iterator[tuple[Group, Index]]:
-        """The groups that layers of the pattern read, each with the order of its units."""
-        from prunec.passes.sparsity.layers import find_layers
+    def _search(self, coupling: Coupling, ranks: Ranks, context: Context) -> Iterator[tuple[Group, Found]]:
+        """The groups that layers of the pattern read, each with what was found."""
         from prunec.passes.sparsity.reorder import find_orders
 
-        layers = find_layers(module.model, coupling.facts).layers
+        layers = context.analyses.layers().layers
         groups = self._groups(coupling, context)
         read = False
         for group, found in find_orders(
-            coupling, groups, layers, *self.for_, ranks=ranks, seed=context.seed, seconds=self.seconds
+            coupling,
+            groups,
+            layers,
+            self.for_.n,
+            self.for_.m,
+            ranks=ranks,
+            seed=context.seed,
+            seconds=self.seconds,
         ):
             read = True
             self._report(group, found, context)
-            yield group, found.order
+            yield group, found
         if not read:
             context.remarks.missed(
                 self.name,
@@ -123,5 +134,7 @@ class PermuteChannels(Pass):
             )
         else:
             context.remarks.missed(
-                self.name, f"{what} keeps its order", reason="the search found none that keeps more magnitude"
+                self.name,
+                f"{what} keeps its order",
+                reason="no better one is found, or a layer that reads it has the pattern already",
             )

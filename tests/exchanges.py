@@ -45,7 +45,7 @@ def exchanged(module: Module, seed: int = 0, unit: Unit = "head") -> tuple[Modul
 def check_exchange(module: Module, seed: int = 0, unit: Unit = "head") -> Verdict | None:
     """Verify a random exchange; None where nothing may move."""
     after, step = exchanged(module, seed, unit)
-    if not step:
+    if step.is_empty:
         return None
     options = CouplingOptions(unit=unit)
     return verify(PASS, module.clone(), after, analyses=Analyses(after), step=step, options=options)

@@ -108,7 +108,7 @@ def compile_model(
     if remarks_file is not None:
         save_remarks(result.remarks, Path(remarks_file))
     watch.report(result, pipeline, instruments)
-    pruning = {p.name for item in pipeline for p in item.expand() if p.contract == "masked"}
+    pruning = {p.name for item in pipeline for p in item.expand() if p.contract in ("masked", "sparse")}
     shown = ["*"] if remarks else remarks_from
     _report(result, target, size_after=size_after, verify=verify, remarks_from=shown, pruning=pruning)
 

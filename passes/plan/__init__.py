@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from prunec.passes.plan.masks import WeightMask
 from prunec.passes.plan.schema import (
     SCHEMA,
     Equivalence,
@@ -13,4 +14,14 @@ from prunec.passes.plan.schema import (
     TensorOrder,
 )
 
-__all__ = ["SCHEMA", "Equivalence", "GroupCut", "GroupOrder", "Plan", "Step", "TensorCut", "TensorOrder"]
+__all__ = [
+    "SCHEMA",
+    "Equivalence",
+    "GroupCut",
+    "GroupOrder",
+    "Plan",
+    "Step",
+    "TensorCut",
+    "TensorOrder",
+    "WeightMask",
+]

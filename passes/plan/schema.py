@@ -27,6 +27,7 @@ from typing import Any, Literal
 
 from prunec.ir.atomic import real_target, replace_file
 from prunec.ir.diagnostics import Place, UserError
+from prunec.passes.plan.masks import WeightMask, encode
 
 SCHEMA = "prunec.plan/1"
 
@@ -110,15 +111,24 @@ class GroupOrder:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """What one pass of the pipeline removed, or put in another order."""
+    """What one pass of the pipeline removed, or put in another order.
+
+    Attributes:
+        pass_name: the pass.
+        groups: channel groups that were cut.
+        orders: channel groups whose units have exchanged places.
+        masks: weights in which zeros were made.
+    """
 
     pass_name: str
     groups: tuple[GroupCut, ...] = ()
     orders: tuple[GroupOrder, ...] = ()
+    masks: tuple[WeightMask, ...] = ()
 
-    def __bool__(self) -> bool:
-        """Whether it does anything."""
-        return bool(self.groups or self.orders)
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing was changed."""
+        return not (self.groups or self.orders or self.masks)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -199,6 +209,7 @@ def _step_text(step: Step) -> str:
     for key, items in (
         ("groups", [_group_data(group) for group in step.groups]),
         ("orders", [_order_data(group) for group in step.orders]),
+        ("masks", [_mask_data(mask) for mask in step.masks]),
     ):
         if items or (key == "groups" and not step.orders):
             fields.append(f'"{key}": {_block([_dump(item) for item in items], indent="      ")}')
@@ -234,6 +245,12 @@ def _tensor_data(tensor: TensorCut | TensorOrder) -> dict[str, Any]:
     slots = {"removed": tensor.removed} if isinstance(tensor, TensorCut) else {"order": tensor.order}
     data: dict[str, Any] = {"name": tensor.name, "axis": tensor.axis} | slots
     return data | ({"uses": tensor.uses} if tensor.uses else {})
+
+
+def _mask_data(mask: WeightMask) -> dict[str, Any]:
+    data: dict[str, Any] = {"name": mask.name, "shape": mask.shape, "pattern": mask.pattern}
+    data |= {"zeros": mask.zeros, "updated": mask.updated} if mask.updated else {"zeros": mask.zeros}
+    return data | {"keep": encode(mask.bits)}
 
 
 def _dump(data: object) -> str:

@@ -134,7 +134,8 @@ def find_unit_order(
 ) -> Found:
     """The order of a group's units in which an N:M pattern keeps most of the layers that read it.
 
-    All rows of all layers count alike. The order is the given one where no better is found.
+    All rows of all layers count alike. The order is the given one where no better is found, and where one of the
+    layers has the pattern already, which another order would break.
 
     Args:
         readers: the layers that read the group.
@@ -145,8 +146,11 @@ def find_unit_order(
         effort: how long to search.
     """
     given = np.arange(len(classes))
-    kept = sum(kept_magnitude(reader.matrix, n, m) for reader in readers)
+    each = [kept_magnitude(reader.matrix, n, m) for reader in readers]
+    kept = sum(each)
     possible = sum(most_magnitude(reader.matrix, n, m) for reader in readers) - kept
+    if any(k >= r.matrix.sum(dtype=np.float64) * (1 - 1e-9) for r, k in zip(readers, each, strict=True)):
+        return Found(order=given, kept=kept, gain=0.0, possible=possible)
     stripes = _division(readers, m, len(classes))
     blocks = [block for reader in readers for block in _blocks(reader, stripes)]
     if not blocks:

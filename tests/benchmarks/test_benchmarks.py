@@ -57,6 +57,26 @@ def test_analysis(models: Path, tmp_path: Path) -> None:
     assert 0 < row["facts_seconds"] < row["seconds"]
 
 
+def test_sparsity(models: Path, tmp_path: Path) -> None:
+    wide = (
+        NET.replace("[N, 2]", "[N, 4]")
+        .replace("[2, 2]", "[4, 4]")
+        .replace("1, 2, 3, 4", "1, 2, 3, 4" + ", 5" * 12)
+    )
+    onnx.save(
+        onnx.parser.parse_model(wide.replace("{4, 3, 2, 1}", "{4" + ", 3" * 15 + "}")),
+        models / "resnet50.onnx",
+    )
+    found = rows("sparsity.py", models, "--runs", 1, "--check", out=tmp_path / "out.json")
+    assert [(r["measurement"], r["subject"], r["verdict"]) for r in found] == [
+        ("valid masks", "MatMul", "ok"),
+        ("magnitude 2:4", "resnet50", "ok"),
+    ]
+    assert found[0]["value"] == 100
+    assert found[0]["of"] == "2 masks in 1 models"
+    assert 0 < found[1]["value"] < 0.5
+
+
 def test_analysis_sets_the_peer_beside_it(models: Path, tmp_path: Path) -> None:
     (models / "net.onnx").rename(models / "tv_resnet18_shared.onnx")
     peers = tmp_path / "peers.json"

@@ -19,8 +19,9 @@ from prunec.ir.module import Module
 from prunec.passes.manager import Result
 from prunec.passes.permute_channels import PermuteChannels
 from prunec.passes.plan import Plan, Step
+from prunec.passes.sparsify import Sparsify
 from prunec.passes.sparsity.layers import find_layers
-from prunec.passes.text.option_types import NM
+from prunec.passes.sparsity.patterns import NM
 
 NET = """
 net (float[N,3,4,4] x) => (float[N,5,4,4] y)
@@ -84,7 +85,7 @@ def test_the_pattern_keeps_more_and_the_outputs_stay(text: str, pattern: NM) -> 
     [verdict] = result.verdicts
     assert verdict.equivalence == "same"
     assert verdict.error < 1e-5
-    assert kept(result.module, *pattern) > kept(module, *pattern)
+    assert kept(result.module, pattern.n, pattern.m) > kept(module, pattern.n, pattern.m)
 
 
 @settings(max_examples=12, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
@@ -103,7 +104,9 @@ def test_the_remarks_say_how_good_an_order_is() -> None:
     assert inner.startswith("group g2 (w1 and 2 more): 2:4 keeps ")
     assert "(efficacy 0.0 % before, " in residual
     units = sum(len(order.order) for order in result.plan.steps[0].orders)
-    assert result.statistics == {"permute-channels.groups": 2, "permute-channels.units": units}
+    counts = {name.removeprefix("permute-channels."): n for name, n in result.statistics.items()}
+    assert (counts["groups"], counts["units"]) == (2, units)
+    assert 0 < counts["efficacy"] <= 100
 
 
 def test_the_same_seed_gives_the_same_model() -> None:
@@ -234,3 +237,36 @@ def test_units_that_are_not_alike_are_not_exchanged_by_a_plan() -> None:
     step = replace(plan.steps[0], orders=(replace(group, tensors=(replace(tensor, order=(9, 0)),)),))
     with pytest.raises(UserError, match="it exchanges channels that are not alike here"):
         prunec.run(module, plan.pipeline, replay=replace(plan, steps=(step,)))
+
+
+# -- before sparsify ------------------------------------------------------------
+
+
+def test_sparsify_reorders_first_where_it_is_asked_to() -> None:
+    module = graph(NET)
+    plain = prunec.run(module, "sparsify{layers=all}")
+    result = prunec.run(module, "sparsify{layers=all permute}")
+    assert [step.pass_name for step in result.plan.steps] == ["permute-channels", "sparsify"]
+    assert [verdict.equivalence for verdict in result.verdicts] == ["same", "sparse"]
+    assert kept(result.module) > kept(plain.module)
+    again = prunec.run(module, result.plan.pipeline, replay=result.plan)
+    assert again.plan == result.plan
+
+
+def test_sparsify_hands_its_pattern_and_names_on() -> None:
+    order, zeros = Sparsify(pattern=NM(1, 4), permute=True, only=("a*",), ignore=("b",)).expand()
+    assert str(order) == "permute-channels{for=1:4 ignore=b only=a*}"
+    assert str(zeros) == "sparsify{pattern=1:4 ignore=b only=a*}"
+
+
+def test_patterns_that_no_order_helps_take_no_permutation() -> None:
+    with pytest.raises(UserError, match="option 'permute' is for N:M patterns, and pattern is unstructured"):
+        prunec.run(graph(NET), "sparsify{pattern=unstructured permute}")
+
+
+def test_a_layer_that_has_the_pattern_keeps_it() -> None:
+    result = prunec.run(graph(NET), "sparsify{layers=all only=w1}, permute-channels")
+    assert set(moved(result)) == {"w1:0", "b1:0", "w2:1"}  # not the channels that w1 reads
+    [layer] = [la for la in find_layers(result.module.model, prunec.analyse(result.module.model).facts).layers
+               if la.value.name == "w1"]  # fmt: skip
+    assert NM(2, 4).violations(layer.weights()) == 0
