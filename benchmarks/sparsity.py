@@ -15,6 +15,8 @@ verification; the fastest of several runs.
 ``permutation``: the search for an order of columns on a random 64 x 128 matrix (apex's efficacy: 0 % is the given
 order, 100 % unstructured pruning of each row), and ``permute-channels`` on whole models: CPU seconds, efficacy
 over all groups, and the largest relative error of the outputs against those before.
+``data-aware``: 2:4 of the digits example without training: mean error of layer outputs and accuracy on test data
+(``criteria.py`` has the table).
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from time import process_time
 from typing import TYPE_CHECKING, Any
 
 import machine
+from criteria import compare
 from models import ModelFile, add_model_options, chosen_models
 from report import Column, Report, add_output_options, new_parser, publish
 
@@ -187,6 +190,8 @@ def permutation(files: Sequence[ModelFile], options: argparse.Namespace) -> Iter
             _touch(module)
             yield row("permutation", file.name, _seconds(module, PermuteChannels()), "CPU s", PERMUTED[name])
             result = prunec.run(module, "permute-channels")
+            if not result.changed:
+                continue
             found = f"{len(result.plan.steps[0].orders)} groups"
             efficacy = result.statistics["permute-channels.efficacy"]
             yield row("permutation", file.name, efficacy, "% efficacy", ">0", of=found)
@@ -213,10 +218,28 @@ def _matrix_rows() -> Iterator[Row]:
     yield row("permutation", subject, max(seconds), "CPU s", "<0.5", of=over, peer="apex (CPU) 60.7 s")
 
 
+# -- calibration data --------------------------------------------------------------
+
+
+def data_aware(files: Sequence[ModelFile], options: argparse.Namespace) -> Iterator[Row]:
+    """What ``sparsegpt`` is worth on the digits example, which has data; whatever models are given."""
+    del files, options
+    found = compare()
+    best = next(r for r in found.rows if r["criterion"] == "sparsegpt")
+    for other, limit in (("magnitude", ">40"), ("wanda", ">15")):
+        below = 100 * best[f"below_{other}"]
+        subject = f"{best['model']}, sparsegpt below {other}"
+        yield row("layer error", subject, below, "%", limit, of=f"{best['layers']} layers, test data")
+    assert found.dense is not None
+    lost = 100 * (found.dense - best["accuracy"])
+    yield row("accuracy lost", f"{best['model']}, sparsegpt", lost, "points", "<0.5", of="450 test images")
+
+
 MEASUREMENTS: Mapping[str, Measurement] = {
     "valid-masks": valid_masks,
     "magnitude": magnitude,
     "permutation": permutation,
+    "data-aware": data_aware,
 }
 
 

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from prunec.ir.module import Module
     from prunec.passes.analyses import Analyses
+    from prunec.passes.calibration.data import CalibrationData
     from prunec.passes.coupling.options import CouplingOptions
     from prunec.passes.plan import Step
 
@@ -49,12 +50,14 @@ class Context:
         remarks: where the pass says what it did and did not do.
         seed: for anything random; the same seed gives the same output.
         replay: the step of an earlier plan that this pass must repeat, or None.
+        data: calibration data, or None; there for every pass that says that it ``needs_data``.
     """
 
     analyses: Analyses
     remarks: RemarkLog
     seed: int = 0
     replay: Step | None = None
+    data: CalibrationData | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +108,11 @@ class Pass(ABC):
     @abstractmethod
     def run(self, module: Module, context: Context) -> Outcome:
         """Transform ``module`` in place and say what happened."""
+
+    @property
+    def needs_data(self) -> bool:
+        """Whether the pass, with its options as they are, runs the model on calibration data."""
+        return False
 
     def expand(self) -> tuple[Pass, ...]:
         """The passes that run in the place of this one: itself, but for a pass that takes a body."""

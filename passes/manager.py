@@ -9,7 +9,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from prunec.ir.diagnostics import RemarkLog, UserError
+from prunec.ir.diagnostics import Place, RemarkLog, UserError
 from prunec.passes.base import Context, Outcome, Pass
 from prunec.passes.instruments import Instrument, Stage
 from prunec.passes.plan import Plan, Step
@@ -17,6 +17,9 @@ from prunec.passes.plan.positions import Positions
 
 if TYPE_CHECKING:
     from prunec.ir.module import Module
+    from prunec.passes.analyses import Analyses
+    from prunec.passes.calibration.data import CalibrationData
+    from prunec.passes.calibration.required import Data
     from prunec.passes.cost import Cost
     from prunec.passes.pipeline import Pipeline
     from prunec.passes.verifier import Verdict
@@ -82,6 +85,7 @@ def run(
     verify: bool = True,
     seed: int = 0,
     replay: Plan | None = None,
+    data: Data | None = None,
     progress: Progress | None = None,
     instruments: Sequence[Instrument] = (),
     in_place: bool = False,
@@ -95,12 +99,15 @@ def run(
         verify: check every transform by execution; see :mod:`prunec.passes.verifier`.
         seed: for random criteria and for probe inputs.
         replay: take every removal from this plan instead of choosing.
+        data: calibration data for passes that need some: arrays named as the graph inputs, first axis =
+            samples; there may be others (a ``label``).
         progress: told what begins.
         instruments: what watches the run (see :mod:`prunec.passes.instruments`).
         in_place: work on the module itself; after an error it is as the pass that failed left it.
 
     Raises:
-        UserError: the pipeline text is wrong, or the plan does not fit the module.
+        UserError: the pipeline text is wrong, the plan or the data do not fit the module, or a pass needs
+            calibration data and there are none.
         PassFailure: a pass failed, or (VerificationError) the verifier proved it wrong.
 
     Example:
@@ -109,14 +116,17 @@ def run(
         >>> result.cost_after.parameters < result.cost_before.parameters
         True
     """
+    from prunec.passes.calibration.required import checked_data
     from prunec.passes.pipeline import Pipeline
 
+    parsed = Pipeline.of(pipeline)
     return _Run(
         module=module if in_place else module.clone(),
-        pipeline=Pipeline.of(pipeline),
+        pipeline=parsed,
         verify=verify,
         seed=seed,
         replay=replay,
+        data=checked_data(module, parsed, data),
         progress=progress or (lambda _: None),
         instruments=instruments,
     ).run()
@@ -131,6 +141,7 @@ class _Run:
     verify: bool
     seed: int
     replay: Plan | None
+    data: CalibrationData | None
     progress: Progress
     instruments: Sequence[Instrument]
     remarks: RemarkLog = field(default_factory=RemarkLog)
@@ -146,6 +157,8 @@ class _Run:
 
         analyses = Analyses(self.module)
         self.progress("analysis")
+        self.remarks.remarks.extend(self.module.repairs)
+        self._check_operands(analyses)
         cost_before = analyses.cost()
         replayed = deque(self.replay.steps if self.replay else ())
         self._note_other_source()
@@ -156,7 +169,9 @@ class _Run:
             if not all(instrument.allows(stage) for instrument in self.instruments):
                 continue
             self.progress(f"{pass_.name} ({number} of {len(passes)})")
-            context = Context(analyses=analyses, remarks=self.remarks, seed=self.seed, replay=step)
+            context = Context(
+                analyses=analyses, remarks=self.remarks, seed=self.seed, replay=step, data=self.data
+            )
             self._watched(stage, context)
         if replayed:
             rest = replayed[0].pass_name
@@ -172,6 +187,15 @@ class _Run:
             changed=self.changed,
             statistics=dict(self.statistics),
         )
+
+    def _check_operands(self, analyses: Analyses) -> None:
+        """Refuse a graph in which operands contradict an op, which no runtime runs."""
+        from prunec.ir.inference import find_contradiction
+        from prunec.passes.coupling.axes import node_label
+
+        if (found := find_contradiction(self.module.model, analyses.facts())) is not None:
+            place = Place(file=self.module.source.name, node=node_label(found[0]))
+            raise UserError(found[1], place=place, help=["the model contradicts itself; export it again"])
 
     def _note_other_source(self) -> None:
         """Say so where a plan was made from another file; it may still fit (the network after fine-tuning)."""

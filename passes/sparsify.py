@@ -37,7 +37,11 @@ class Sparsify(Pass):
     planned: ClassVar[bool] = True
 
     pattern: PatternOption = option(NM(2, 4), help="where zeros stand; N:M keeps N of every M input channels")
-    criterion: Literal["magnitude"] = option("magnitude", help="what makes a weight worth keeping")
+    criterion: Literal["magnitude", "wanda", "sparsegpt"] = option(
+        "magnitude",
+        help="what makes a weight worth keeping; `wanda` and `sparsegpt` need `--data`, and `sparsegpt` also "
+        "updates the weights that stay",
+    )
     ratio: Ratio | None = option(
         None,
         help="share of the weights that go, 50 % where it is not given (not with N:M, which has its own)",
@@ -63,6 +67,11 @@ class Sparsify(Pass):
 
     def __post_init__(self) -> None:
         """Refuse options that contradict each other."""
+        if self.scope == "global" and self.needs_data:
+            raise UserError(
+                f"criterion {self.criterion} compares the weights of one layer, not of all ('scope=global')",
+                help=["leave `scope` out, or take `criterion=magnitude`"],
+            )
         if self.pattern.takes_ratio:
             if self.permute:
                 raise UserError(
@@ -83,6 +92,11 @@ class Sparsify(Pass):
             return (self,)
         order = PermuteChannels(for_=self.pattern, ignore=self.ignore, only=self.only)
         return (order, replace(self, permute=False))
+
+    @property
+    def needs_data(self) -> bool:
+        """Whether the criterion looks at activations."""
+        return self.criterion != "magnitude"
 
     def run(self, module: Module, context: Context) -> Outcome:
         """Choose the weights that stay, or take the masks of the plan being replayed, and make zeros."""

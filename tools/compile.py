@@ -11,6 +11,7 @@ import click
 
 import prunec
 from prunec.ir.diagnostics import Place, UserError
+from prunec.passes.calibration.required import require_data
 from prunec.passes.pipeline import Pipeline, parse_pipeline, read_pipeline
 from prunec.passes.plan import Plan
 from prunec.tools.instruments.options import Watch, watch_options
@@ -19,6 +20,7 @@ from prunec.tools.progress import show_progress
 from prunec.tools.remarks import from_passes, save_remarks
 
 if TYPE_CHECKING:
+    from prunec.passes.calibration.data import CalibrationData
     from prunec.passes.manager import Result
 
 
@@ -40,6 +42,9 @@ class CompileCommand(click.Command):
 @click.option("-o", "--output", metavar="OUT", help="Model to write.  [default: MODEL.pruned.onnx]")
 @click.option("--plan", metavar="FILE", help="Also write what was removed, as JSON.")
 @click.option("--replay", metavar="PLAN", help="Remove what an earlier plan removed.")
+@click.option(
+    "--data", metavar="NPZ", help="Calibration data: arrays named as the graph inputs, first axis = samples."
+)
 @click.option(
     "--verify/--no-verify", default=True, help="Check every pass by running the model.  [default: on]"
 )
@@ -64,6 +69,7 @@ def compile_model(
     output: str | None,
     plan: str | None,
     replay: str | None,
+    data: str | None,
     verify: bool,
     seed: int,
     remarks: bool,
@@ -83,9 +89,11 @@ def compile_model(
     target = default_output(Path(model)) if output is None else Path(output)
     outputs = [target, *(Path(file) for file in (plan, remarks_file) if file)]
     if Path(model).exists():  # if not, loading it says so, and names the closest file
-        inputs = [model, *([passes] if passes else []), *([replay] if replay else [])]
-        check_outputs(inputs=list(map(Path, inputs)), outputs=outputs)
-    instruments = watch.instruments(pipeline, plan=replayed, options=[] if verify else ["--no-verify"])
+        inputs = [Path(given) for given in (model, passes, replay, data) if given]
+        check_outputs(inputs=inputs, outputs=outputs)
+    calibration = _calibration(pipeline, data)
+    options = [*([] if verify else ["--no-verify"]), *(["--data", data] if data else [])]
+    instruments = watch.instruments(pipeline, plan=replayed, options=options)
     with show_progress(verbose=verbose) as progress:
         progress(f"loading {model}")
         module = prunec.load(model)
@@ -97,6 +105,7 @@ def compile_model(
                 verify=verify,
                 seed=seed,
                 replay=replayed,
+                data=calibration,
                 progress=progress,
                 instruments=instruments,
             )
@@ -135,6 +144,17 @@ def _pipeline(passes: str | None, replay: str | None, plan: Plan | None) -> Pipe
         ]
         raise UserError("no passes to run: option -p is missing", help=help)
     return parse_pipeline(plan.pipeline, file=f"{replay}, key 'pipeline'")
+
+
+def _calibration(pipeline: Pipeline, data: str | None) -> CalibrationData | None:
+    """The data of ``--data``; without it, see that no pass needs any."""
+    if data is None:
+        require_data(pipeline)
+        return None
+    from prunec.ir.npz import ArrayFile
+    from prunec.passes.calibration.data import CalibrationData
+
+    return CalibrationData.of(ArrayFile(data), name=data)
 
 
 def _report(

@@ -13,7 +13,7 @@ from prunec.ir.diagnostics import RemarkLog, UserError, nearest
 from prunec.passes.base import Context
 from prunec.passes.plan import Step, WeightMask
 from prunec.passes.pruning.filters import matches, warn_unmatched
-from prunec.passes.sparsity.criteria import Criterion
+from prunec.passes.sparsity.criteria import Criterion, Scoring
 from prunec.passes.sparsity.layer import SparseLayer, SparseLayers
 from prunec.passes.sparsity.masks import largest
 from prunec.passes.sparsity.patterns import NM, Pattern, parse_pattern
@@ -130,6 +130,7 @@ def shares(
     if scope == "local" or not pattern.takes_ratio:
         yield from [ratio if pattern.takes_ratio else None] * len(layers)
         return
+    assert isinstance(criterion, Scoring), "the pass sees to it"
     scores = [pattern.units(criterion.scores(layer)).ravel() for layer in layers]
     keep = largest(np.concatenate(scores), ratio) if scores else np.ones(0, bool)
     ends = np.cumsum([len(part) for part in scores])
