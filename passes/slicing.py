@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from prunec.ir.facts import constant_tensor
 from prunec.ir.rule import Index
+from prunec.ir.scopes import fresh_name, values_in, walk
 from prunec.passes.coupling.axes import Operand
 from prunec.passes.coupling.groups import Coupling, is_parameter
 from prunec.passes.literals import new_constant
@@ -47,18 +48,9 @@ class Constants:
     def fresh(self, name: str) -> str:
         """The name, or with a number behind it where a value or node has it already."""
         if not self._taken:
-            nodes = list(self.model.graph.all_nodes())
-            self._taken.update(n.name for n in nodes if n.name)
-            self._taken.update(o.name for n in nodes for o in n.outputs if o.name)
-            self._taken.update(
-                self.model.graph.initializers, (v.name for v in self.model.graph.inputs if v.name)
-            )
-        unique, number = name, 0
-        while unique in self._taken:
-            number += 1
-            unique = f"{name}_{number}"
-        self._taken.add(unique)
-        return unique
+            self._taken.update(node.name for node in walk(self.model.graph) if node.name)
+            self._taken.update(value.name for value in values_in(self.model.graph) if value.name)
+        return fresh_name(name, self._taken)
 
     def take(self) -> None:
         """Take the slots of every parameter that has some."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnx_ir
@@ -14,33 +14,36 @@ from prunec.ir.diagnostics import PassFailure, UserError, VerificationError
 from prunec.ir.execute import Runner
 from prunec.ir.facts import infer_facts
 from prunec.ir.module import Module
+from prunec.ir.open_bodies import size_choices
 from prunec.ir.probes import probe_feeds
 from prunec.ir.rule import Index
+from prunec.ir.scopes import walk
 from prunec.ir.sizes import symbol_sizes
+from prunec.passes.verifier.branches import open_bodies, ways
 from prunec.passes.verifier.rounding import without_rounding
+from prunec.passes.verifier.tolerance import (
+    FLOOR,
+    MOST_NOISE,
+    NEAR,
+    TOLERANCE,
+    coarsest_type,
+    magnitude,
+    noise,
+    relative_error,
+    rounded,
+    worst_error,
+)
 
 Array = NDArray[Any]
-
-#: Largest accepted relative error of an output, by the coarsest floating-point type in the model.
-TOLERANCE = {"float32": 1e-4, "float16": 3e-2, "bfloat16": 1e-1}
-
-#: Outputs smaller than this are compared as if they were this large: a saturated sigmoid rounds in steps.
-FLOOR = 1e-3
-
-#: Errors up to this many times the tolerance are as likely rounding as a mistake.
-NEAR = 3
-
-#: Largest error that a model's own sensitivity to rounding can excuse where sums are taken in another order.
-MOST_NOISE = 1e-2
-
-#: How much rounding changes a number in float32, about.
-HALF_STEP = 6e-8
 
 #: How many intermediate values are compared where the outputs say too little.
 WITNESSES = 24
 
 #: Batch, height and width, and length of sequences of the probe inputs, in the order in which they are tried.
 PROBE_SIZES = ((2, 67, 7), (2, 64, 7), (2, 64, 1), (1, 64, 7), (1, 64, 1), (1, 64, 16), (1, 64, 512))
+
+Share = tuple[int, int]
+"""How many, of how many."""
 
 Kept = Mapping[str, Mapping[int, Index]]
 """Per value that a cut shrank the slots of its axes that stay."""
@@ -58,12 +61,17 @@ class Comparison:
         batch: batch size of the inputs.
         witnesses: intermediate values that were compared because the outputs say too little.
         rounded: the models are as they are; False where rounding to integers had to be left out.
+        ways: branches of ``If`` nodes on which outputs were compared too, whatever the conditions say, as (compared,
+            tried): on the others the reference does not run.
+        bodies: likewise bodies that their op feeds as it sees fit, run by themselves.
     """
 
     error: float
     batch: int
     witnesses: int
     rounded: bool = True
+    ways: Share = (0, 0)
+    bodies: Share = (0, 0)
 
 
 def compare_outputs(
@@ -138,20 +146,99 @@ def _compare(
     actual = _run(pass_name, module, smaller)
     tolerance = TOLERANCE[coarsest_type(module)]
     restricted = _restrict(expected, actual, kept)
-    if moved is not None and not _worst(restricted, actual) <= tolerance:
-        tolerance = max(tolerance, min(MOST_NOISE, NEAR * _noise(reference, expected, feeds)))
+    if moved is not None and not worst_error(restricted, actual) <= tolerance:
+        tolerance = max(tolerance, min(MOST_NOISE, NEAR * noise(reference, expected, feeds)))
     error = _check(pass_name, restricted, actual, "output", tolerance)
+    terms = _Terms(kept, moved, tolerance)
+    plain = _compare_witnesses(pass_name, reference, module, terms, _Run(feeds, smaller, expected, error))
+    errors = list(_compare_ways(pass_name, reference, module, terms, feeds, smaller))
+    run = [e for e in errors if e is not None]
+    inside = list(_compare_bodies(pass_name, reference, module, tolerance, seed))
+    worst = max([error, plain[0], *run, *(e for e in inside if e is not None)])
+    return Comparison(
+        error=worst,
+        batch=batch,
+        witnesses=plain[1],
+        ways=(len(run), len(errors)),
+        bodies=(sum(e is not None for e in inside), len(inside)),
+    )
+
+
+class _Terms(NamedTuple):
+    """Which slots of the reference's values are compared, and how large an error may be."""
+
+    kept: Kept
+    moved: Moved | None
+    tolerance: float
+
+
+class _Run(NamedTuple):
+    """Inputs of the reference and of the module, outputs of the reference, and their largest error."""
+
+    feeds: Mapping[str, Array]
+    smaller: Mapping[str, Array]
+    expected: Mapping[str, Array]
+    error: float
+
+
+def _compare_ways(
+    pass_name: str,
+    reference: Module,
+    module: Module,
+    terms: _Terms,
+    feeds: Mapping[str, Array],
+    smaller: Mapping[str, Array],
+) -> Iterator[float | None]:
+    """The error on every way through the branches; None where the reference does not run."""
+    for forced, forced_module in ways(reference, module, terms.kept):
+        try:
+            expected = Runner(forced, blame="user").run(feeds)
+        except UserError:  # a branch for other inputs, say
+            yield None
+            continue
+        actual = _run(pass_name, forced_module, smaller)
+        restricted = _restrict(expected, actual, terms.kept)
+        yield _check(pass_name, restricted, actual, "output", terms.tolerance)
+
+
+def _compare_bodies(
+    pass_name: str, reference: Module, module: Module, tolerance: float, seed: int
+) -> Iterator[float | None]:
+    """The error of every body that its op feeds as it sees fit (a decoder), run by itself; None where it does not
+    run.
+    """
+    for alone, alone_module in open_bodies(reference, module):
+        sizes = symbol_sizes(alone.graph, batch=2, other=PROBE_SIZES[0][2])
+        for chosen in size_choices(sizes, 2):
+            feeds = probe_feeds(alone, seed=seed, sizes=chosen)
+            try:
+                expected = Runner(alone, blame="user").run(feeds)
+            except UserError:  # other sizes may fit
+                continue
+            actual = _run(pass_name, alone_module, feeds)
+            yield _check(pass_name, expected, actual, "output", tolerance)
+            break
+        else:
+            yield None
+
+
+def _compare_witnesses(
+    pass_name: str, reference: Module, module: Module, terms: _Terms, run: _Run
+) -> tuple[float, int]:
+    """The error of intermediate values, and how many were compared, where the outputs say too little."""
+    feeds, smaller, expected, error = run
+    kept, moved, tolerance = terms
     suspicious = bool(kept) and error == 0  # bit for bit equal after a cut: did anything reach the output?
     if not suspicious and not any(_is_weak(array) for array in expected.values()):
-        return Comparison(error=error, batch=batch, witnesses=0)
+        return error, 0
     names = [name for name in _witnesses(reference, module, kept) if moved is None or name in moved]
     if not names:
-        return Comparison(error=error, batch=batch, witnesses=0)
+        return error, 0
     inner = _well_conditioned(Runner(reference, outputs=names), feeds, tolerance)
     inner = {name: _take(array, (moved or {}).get(name, {})) for name, array in inner.items()}
     actual = Runner(module, outputs=names).run(smaller)
     worst = _check(pass_name, _restrict(inner, actual, kept), actual, "intermediate value", tolerance)
-    return Comparison(error=max(error, worst), batch=batch, witnesses=len(inner))
+    return max(error, worst), len(inner)
 
 
 def _run(pass_name: str, module: Module, feeds: Mapping[str, Array]) -> dict[str, Array]:
@@ -206,7 +293,7 @@ def _check(
                 f"{what} `{name}` is off by {error:.1e} (relative) after `{pass_name}`, "
                 f"allowed is {tolerance:.0e}",
                 code="V013",
-                notes=[f"{shapes}, largest magnitude {_magnitude(array):.3g}"],
+                notes=[f"{shapes}, largest magnitude {magnitude(array):.3g}"],
                 help=[_whose_fault(error, tolerance)],
             )
     return worst
@@ -250,47 +337,11 @@ def _well_conditioned(runner: Runner, feeds: Mapping[str, Array], tolerance: flo
     Where values cancel, as in a norm over channels that are all alike, rounding alone decides, and no two orders of
     summation agree: such a value is no witness.
     """
-    values, noisy = runner.run(feeds), runner.run(_rounded(feeds))
+    values, noisy = runner.run(feeds), runner.run(rounded(feeds))
     return {
         name: array
         for name, array in values.items()
         if array.dtype.kind == "f" and array.ndim > 1 and relative_error(noisy[name], array) < tolerance / 4
-    }
-
-
-def _noise(reference: Module, expected: Mapping[str, Array], feeds: Mapping[str, Array]) -> float:
-    """How much inputs and weights changed by rounding change the outputs.
-
-    A new order of channels is a new order of summation in every layer, which rounds otherwise; a network that
-    magnifies such differences of its weights magnifies those too.
-    """
-    rounded = reference.clone()
-    weights = {name: value.const_value for name, value in rounded.graph.initializers.items()}
-    floats = {name: t.numpy() for name, t in weights.items() if t is not None and _is_weight(t)}
-    for name, array in _rounded(floats, HALF_STEP).items():
-        rounded.graph.initializers[name].const_value = onnx_ir.tensor(array, name=name)
-    noisy = Runner(rounded).run(_rounded(feeds))
-    noise = _worst(expected, noisy)
-    return noise if np.isfinite(noise) else 0.0
-
-
-def _is_weight(tensor: onnx_ir.TensorProtocol) -> bool:
-    """Vectors may be scales that shapes are worked out from."""
-    return tensor.dtype == onnx_ir.DataType.FLOAT and len(tensor.shape) > 1
-
-
-def _worst(expected: Mapping[str, Array], actual: Mapping[str, Array]) -> float:
-    return max((relative_error(actual[name], array) for name, array in expected.items()), default=0.0)
-
-
-def _rounded(feeds: Mapping[str, Array], share: float = 1e-6) -> dict[str, Array]:
-    """Arrays of which every number is changed by about this share."""
-    rng = np.random.default_rng(0)
-    return {
-        name: array * (1 + share * rng.standard_normal(array.shape)).astype(array.dtype)
-        if array.dtype.kind == "f"
-        else array
-        for name, array in feeds.items()
     }
 
 
@@ -301,7 +352,7 @@ def _reached(module: Module) -> set[onnx_ir.Node]:
     }
     nodes: set[onnx_ir.Node] = set()
     for node in module.graph:
-        if any(value in fed for value in node.inputs):
+        if any(value in fed for reader in walk([node]) for value in reader.inputs):
             nodes.add(node)
             fed.update(node.outputs)
     return nodes
@@ -334,36 +385,3 @@ def _is_weak(array: Array) -> bool:
     numbers = array.astype(np.float64)
     numbers = numbers[np.isfinite(numbers)]
     return not numbers.size or (array.size > 1 and float(np.ptp(numbers)) < FLOOR)
-
-
-def relative_error(actual: Array, expected: Array) -> float:
-    """Largest difference over the largest finite magnitude of ``expected`` (``FLOOR`` where that is smaller).
-
-    Infinite where shapes or non-finite values differ. Integers and booleans count as equal or not: the share
-    of differing elements.
-    """
-    if actual.shape != expected.shape:
-        return float("inf")
-    if expected.dtype.kind not in "fcV" and expected.dtype.name != "bfloat16":
-        return float(np.mean(actual != expected)) if expected.size else 0.0
-    a, b = actual.astype(np.float64), expected.astype(np.float64)
-    finite = np.isfinite(b)
-    same_holes = np.array_equal(a[~finite], b[~finite], equal_nan=True)
-    if not same_holes or not np.array_equal(finite, np.isfinite(a)):
-        return float("inf")
-    if not finite.any():
-        return 0.0
-    return float(np.abs(a[finite] - b[finite]).max()) / max(_magnitude(b), FLOOR)
-
-
-def _magnitude(array: Array) -> float:
-    numbers = array.astype(np.float64, copy=False)
-    finite = numbers[np.isfinite(numbers)]
-    return float(np.abs(finite).max()) if finite.size else 0.0
-
-
-def coarsest_type(module: Module) -> str:
-    """The floating-point type with the fewest digits among weights and inputs: it bounds the comparison."""
-    values = [*module.graph.initializers.values(), *module.graph.inputs]
-    names = {str(v.dtype.name).lower() for v in values if v.dtype is not None}
-    return next((name for name in ("bfloat16", "float16") if name in names), "float32")

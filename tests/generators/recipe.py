@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx
-from generators import attention, convolution, dense, elementwise, movement, touches, weights
+from generators import attention, control, convolution, dense, elementwise, movement, touches, weights
 from generators.builder import VOCABULARY, Builder, Value
 from generators.registry import BLOCKS, STYLES, TOUCHES
 from onnx import TensorProto, helper
 
-MODULES = (convolution, dense, elementwise, movement, attention, weights, touches)
+MODULES = (convolution, dense, elementwise, movement, attention, control, weights, touches)
 """What fills the registry; a new module of blocks is added here."""
 
 OPSETS = range(11, 21)

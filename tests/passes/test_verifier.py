@@ -19,8 +19,9 @@ from prunec.ir.module import Module
 from prunec.ir.registry import OPS, find_op
 from prunec.ir.rule import Rule
 from prunec.passes.verifier.broadcast import broadcast_axes
-from prunec.passes.verifier.compare import TOLERANCE, _check, coarsest_type, relative_error
+from prunec.passes.verifier.compare import _check
 from prunec.passes.verifier.shapes import strict_inference_error
+from prunec.passes.verifier.tolerance import TOLERANCE, coarsest_type, relative_error
 
 
 def refusal(
