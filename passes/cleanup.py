@@ -6,7 +6,9 @@ from collections import Counter
 from collections.abc import Iterator
 
 import onnx_ir
-from onnx_ir.passes.common import InlinePass, RemoveUnusedFunctionsPass, RemoveUnusedNodesPass
+from onnx_ir.passes.common import InlinePass, RemoveUnusedFunctionsPass
+
+from prunec.ir.dialect import dialect_of
 
 _GRAPHS = (onnx_ir.AttributeType.GRAPH, onnx_ir.AttributeType.GRAPHS)
 
@@ -54,7 +56,7 @@ def drop_overridable_initializers(model: onnx_ir.Model) -> int:
 def remove_dead_code(model: onnx_ir.Model) -> Counter[str]:
     """Remove nodes, outputs, initializers, functions and opset imports that nothing needs; counts by kind."""
     before = _census(model)
-    RemoveUnusedNodesPass()(model)
+    dialect_of(model).remove_unused_nodes(model)
     RemoveUnusedFunctionsPass()(model)  # type: ignore[no-untyped-call]
     _remove_unused_imports(model)
     return before - _census(model)

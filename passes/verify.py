@@ -28,14 +28,13 @@ class Verify(Pass):
         import numpy as np
 
         from prunec.ir.diagnostics import VerificationError
-        from prunec.ir.execute import run_model
-        from prunec.ir.probes import probe_feeds
-        from prunec.passes.verifier.shapes import strict_inference_error
+        from prunec.ir.dialect import dialect_of
 
-        error = strict_inference_error(module)
+        dialect = dialect_of(module.model)
+        error = dialect.graph_error(module)
         if error is not None:
-            raise VerificationError(f"ONNX's shape inference rejects the graph: {error}", code="V010")
-        outputs = run_model(module, probe_feeds(module, seed=context.seed))
+            raise VerificationError(error, code="V010")
+        outputs = dialect.executor(module).run(dialect.feeds(module, seed=context.seed))
         bad = [n for n, a in outputs.items() if a.dtype.kind == "f" and not np.isfinite(a).all()]
         if bad:
             raise VerificationError(f"output `{bad[0]}` is not finite on probe inputs", code="V014")

@@ -93,7 +93,7 @@ class Slice(Movement):
 
     def _unknown(self, site: Site) -> set[int] | None:
         """The sliced axes, where they are known and their windows are not."""
-        if site.input(3) is None or all(site.number(i) is not None for i in (1, 2)):
+        if not site.has(3) or all(site.number(i) is not None for i in (1, 2)):
             return None
         return {axis % len(site.shape(0)) for axis in site.integers(3) or ()}
 
@@ -154,7 +154,7 @@ def set_slice(site: Site, cut: Cut, windows: Mapping[int, slice]) -> None:
     far = -(2**31)
     ends = [far if w.stop is None else w.stop for w in windows.values()]
     columns = {"starts": [w.start for w in windows.values()], "ends": ends, "axes": list(windows)}
-    if "starts" in site.node.attributes:
+    if "starts" in site.attributes:
         cut.set_attributes(columns)
         return
     for position, column in enumerate(columns.values(), start=1):
@@ -195,7 +195,7 @@ class Pad(Movement):
         del output
         shape = site.shape(0)
         pads = site.integers(1, "pads") or [0] * (2 * len(shape))
-        axes = site.integers(3) if site.input(3) is not None else list(range(len(shape)))
+        axes = site.integers(3) if site.has(3) else list(range(len(shape)))
         mode = site.text_attribute("mode", "constant")
         pairs = zip(axes or (), pads[: len(pads) // 2], pads[len(pads) // 2 :], strict=True)
         return {

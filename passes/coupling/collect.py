@@ -9,14 +9,13 @@ from typing import NamedTuple
 import numpy as np
 import onnx_ir
 
+from prunec.ir.dialect import TIED
 from prunec.ir.facts import Facts
 from prunec.ir.layout import Layout
-from prunec.ir.module import opset_of
 from prunec.ir.op import Op
 from prunec.ir.ops.relayout import Relayout
-from prunec.ir.registry import find_op
+from prunec.ir.registry import find_op, site_of
 from prunec.ir.rule import Index, Rule, RuleError
-from prunec.ir.site import Site
 from prunec.passes.coupling.axes import AxisTable, Operand, Reason
 from prunec.passes.coupling.options import CouplingOptions
 from prunec.passes.coupling.products import Product, permutation
@@ -141,7 +140,7 @@ class _Collector:
             self._add_chain(chain)
             return
         try:
-            rule = op.rule(Site(node, self.facts, opset_of(self.graph, node.domain)))
+            rule = op.rule(site_of(node, self.facts, self.graph))
         except RuleError as error:
             self._pin_node(node, f"`{node.op_type}`: {error}")
             return
@@ -163,7 +162,7 @@ class _Collector:
         value = node.inputs[position] if side == "in" else node.outputs[position]
         assert value is not None
         shape = self.facts.shapes[value]
-        shared = is_stored(value, self.facts) and len(shape) <= 1 and len(value.uses()) > 1
+        shared = is_stored(value, self.facts) and len(shape) <= 1 and len(value.uses()) > 1 and TIED not in value.meta
         return self.out.table.of(Operand(value, (node, position) if shared and side == "in" else None), shape)
 
     # -- pins ------------------------------------------------------------
@@ -301,7 +300,7 @@ class _Collector:
         if not isinstance(op, Relayout) or self.facts.shape(node.outputs[0]) is None:
             return False
         try:
-            return op.apply(Site(node, self.facts, opset_of(self.graph, node.domain)), layout)
+            return op.apply(site_of(node, self.facts, self.graph), layout)
         except RuleError:
             return False
 

@@ -14,12 +14,11 @@ from typing import Any
 import numpy as np
 import onnx_ir
 from numpy.typing import NDArray
-from onnx_ir.passes.common import RemoveUnusedNodesPass
 
+from prunec.ir.dialect import dialect_of
 from prunec.ir.facts import constant_tensor
-from prunec.ir.module import opset_of
+from prunec.ir.registry import form_of, site_of
 from prunec.ir.rule import Index
-from prunec.ir.site import Site
 from prunec.passes.coupling.axes import Operand
 from prunec.passes.coupling.collect import Chain, Relations
 from prunec.passes.coupling.groups import Coupling, is_parameter
@@ -57,9 +56,11 @@ class Cutter:
         predicted = self._predict_shapes()
         for node in reversed(list(self.model.graph)):  # consumers first: every node still sees its own inputs
             self._rewrite_node(node)
-        freeze_shape_arithmetic(self.model, self.coupling.facts)
+        dialect = dialect_of(self.model)
+        if not dialect.literal_sizes:
+            freeze_shape_arithmetic(self.model, self.coupling.facts)
         self._cut_constants()
-        RemoveUnusedNodesPass()(self.model)
+        dialect.remove_unused_nodes(self.model)
         return predicted
 
     def _rewrite_node(self, node: onnx_ir.Node) -> None:
@@ -67,7 +68,7 @@ class Cutter:
         if node in relations.chains:
             self._rewrite_chain(node, relations.chains[node])
         elif node in relations.ops:
-            site = Site(node, self.coupling.facts, opset_of(self.model.graph, node.domain))
+            site = site_of(node, self.coupling.facts, self.model.graph)
             relations.ops[node].rewrite(site, NodeCut(self, node))
 
     # -- what stays ------------------------------------------------------------
@@ -264,7 +265,9 @@ class NodeCut:
         return self.relations.rules[self.node].sizes[name] if number is None else self.cutter.size(number)
 
     def set_input(self, position: int, array: Array) -> None:
-        """Replace an input of the node by a new constant."""
+        """Replace an operand of the node: an input by a new constant, an attribute by new numbers."""
+        if form_of(self.node).write_operand(self.node, position, array.ravel().tolist(), ()):
+            return
         self.node.resize_inputs(max(position + 1, len(self.node.inputs)))
         old = self.node.inputs[position]
         name = f"{self.node.outputs[0].name}_{'operand' if old is None else old.name}"
@@ -276,6 +279,8 @@ class NodeCut:
         """Overwrite the entries of a computed shape operand that are not dynamic; dynamic ones shrink from
         ``old`` to ``sizes``.
         """
+        if form_of(self.node).write_operand(self.node, position, sizes.tolist(), np.flatnonzero(dynamic)):
+            return
         source = self.node.inputs[position]
         assert source is not None
         name = f"{self.node.outputs[0].name}_shape"
@@ -305,15 +310,15 @@ class NodeCut:
 
     def set_attributes(self, values: Mapping[str, list[int] | None]) -> None:
         """Replace attributes by lists of integers; None takes an attribute away."""
+        form = form_of(self.node)
         for name, value in values.items():
-            self.node.attributes.pop(name, None)
-            if value is not None:
-                self.node.attributes[name] = onnx_ir.AttrInt64s(name, value)
+            form.write(self.node, form.own_name(name), value)
 
     def set_numbers(self, values: Mapping[str, int]) -> None:
         """Replace integer attributes."""
+        form = form_of(self.node)
         for name, value in values.items():
-            self.node.attributes[name] = onnx_ir.AttrInt64(name, value)
+            form.write(self.node, form.own_name(name), value)
 
     def gather(self, vectors: Mapping[int, Index], *, instead: bool) -> None:
         """Gather from the first input, in the place of the node or in front of it."""

@@ -17,8 +17,7 @@ import onnx_ir
 from numpy.typing import NDArray
 
 from prunec.ir.diagnostics import UserError
-from prunec.ir.module import opset_of
-from prunec.ir.site import Site
+from prunec.ir.registry import site_of
 from prunec.passes.coupling.groups import Coupling, Group, Member
 
 Criterion = Literal["l1", "l2", "bn-scale", "fpgm", "random"]
@@ -94,7 +93,7 @@ class Importance:
         ops, facts = self.coupling.relations.ops, self.coupling.facts
         for node, index in member.uses():
             if node in ops and node.graph is not None:
-                site = Site(node, facts, opset_of(node.graph, node.domain))
+                site = site_of(node, facts, node.graph)
                 if (array := ops[node].real(site, index)) is not None:
                     return array
         return _float_array(member.operand.value)

@@ -88,13 +88,13 @@ def verify(
         VerificationError: a check failed; the message names the op, the tensor and the numbers.
         UserError: ONNX Runtime does not run the model as it was before.
     """
-    from prunec.ir.facts import infer_facts
+    from prunec.ir.dialect import dialect_of
     from prunec.passes.verifier.broadcast import check_broadcasts
     from prunec.passes.verifier.compare import compare_outputs
     from prunec.passes.verifier.masked import make_reference
     from prunec.passes.verifier.shapes import check_shapes, unchanged_shapes
 
-    facts = infer_facts(before.model)
+    facts = dialect_of(before.model).facts(before.model)
     if predicted is None:
         predicted = unchanged_shapes(facts) if step is None else {}
     values = check_shapes(pass_name, before, after, analyses.facts(), predicted)

@@ -11,10 +11,8 @@ import onnx_ir
 from numpy.typing import NDArray
 
 from prunec.ir.diagnostics import PassFailure, UserError, VerificationError
-from prunec.ir.execute import Runner
-from prunec.ir.facts import infer_facts
+from prunec.ir.dialect import Executor, dialect_of
 from prunec.ir.module import Module
-from prunec.ir.probes import probe_feeds
 from prunec.ir.rule import Index
 from prunec.ir.sizes import symbol_sizes
 from prunec.passes.verifier.rounding import without_rounding
@@ -99,8 +97,10 @@ def _compare(pass_name: str, reference: Module, module: Module, kept: Kept, seed
     names = list(_witnesses(reference, module, kept))
     if not names:
         return Comparison(error=error, batch=batch, witnesses=0)
-    inner = _well_conditioned(Runner(reference, outputs=names), feeds, TOLERANCE[coarsest_type(module)])
-    actual = Runner(module, outputs=names).run(smaller)
+    dialect = dialect_of(module.model)
+    runner = dialect.executor(reference, outputs=names)
+    inner = _well_conditioned(runner, feeds, TOLERANCE[coarsest_type(module)])
+    actual = dialect.executor(module, outputs=names).run(smaller)
     worst = _check(pass_name, _restrict(inner, actual, kept), actual, module, "intermediate value")
     return Comparison(error=max(error, worst), batch=batch, witnesses=len(inner))
 
@@ -108,7 +108,7 @@ def _compare(pass_name: str, reference: Module, module: Module, kept: Kept, seed
 def _run(pass_name: str, module: Module, feeds: Mapping[str, Array]) -> dict[str, Array]:
     """Outputs of the module under test."""
     try:
-        return Runner(module).run(feeds)
+        return dialect_of(module.model).executor(module).run(feeds)
     except PassFailure as error:
         raise VerificationError(
             f"the model does not run after `{pass_name}`",
@@ -126,7 +126,8 @@ def _run_reference(reference: Module, seed: int) -> tuple[dict[str, Array], dict
     differs there. A batch of 2 says more than 1, and a sequence of 7 more than 1; but some graphs have a batch
     of 1 built in whatever their inputs say, some fit only sizes that their strides divide, and some need long inputs.
     """
-    runner = Runner(reference, blame="user")
+    dialect = dialect_of(reference.model)
+    runner = dialect.executor(reference, blame="user")
     refusal: UserError | None = None
     tried: list[dict[str, int]] = []
     for batch, spatial, other in PROBE_SIZES:
@@ -134,7 +135,7 @@ def _run_reference(reference: Module, seed: int) -> tuple[dict[str, Array], dict
         if sizes in tried:
             continue
         tried.append(sizes)
-        feeds = probe_feeds(reference, seed=seed, sizes=sizes)
+        feeds = dialect.feeds(reference, seed=seed, sizes=sizes)
         try:
             return runner.run(feeds), feeds, batch if batch in sizes.values() else 1
         except UserError as error:
@@ -177,7 +178,7 @@ def _witnesses(reference: Module, module: Module, kept: Kept) -> Iterator[str]:
     no input reaches: a weight that a Constant node holds is the pass's to change. Nor does an axis that is
     cut and follows the batch as well: which of its slots stay depends on the inputs.
     """
-    facts = infer_facts(reference.model)
+    facts = dialect_of(reference.model).facts(reference.model)
     reached = _reached(reference)
     made = {
         o.name: n.op_type
@@ -196,7 +197,7 @@ def _witnesses(reference: Module, module: Module, kept: Kept) -> Iterator[str]:
     yield from reversed(common[::-1][::step])
 
 
-def _well_conditioned(runner: Runner, feeds: Mapping[str, Array], tolerance: float) -> dict[str, Array]:
+def _well_conditioned(runner: Executor, feeds: Mapping[str, Array], tolerance: float) -> dict[str, Array]:
     """Data values (no shapes) that inputs changed by rounding hardly change.
 
     Where values cancel, as in a norm over channels that are all alike, rounding alone decides, and no two orders of

@@ -16,10 +16,10 @@ import numpy as np
 import onnx_ir
 
 from prunec.ir.facts import Facts
-from prunec.ir.module import Module, opset_of
+from prunec.ir.module import Module
 from prunec.ir.op import Op
+from prunec.ir.registry import site_of
 from prunec.ir.rule import Index, Rule
-from prunec.ir.site import Site
 from prunec.passes.coupling import analyse
 from prunec.passes.coupling.axes import Operand
 from prunec.passes.coupling.groups import Coupling, is_parameter
@@ -114,7 +114,7 @@ class _Builder:
         assert tensor is not None
         array = tensor.numpy().copy()
         node, position = zeroed[0]
-        site = Site(node, self.coupling.facts, opset_of(self.model.graph, node.domain))
+        site = site_of(node, self.coupling.facts, self.model.graph)
         zero = ops[node].zero(site, position) if node in ops else np.zeros(())
         for axis, mask in masks.items():
             np.moveaxis(array, axis, 0)[~mask] = np.moveaxis(np.broadcast_to(zero, array.shape), axis, 0)[

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import onnx
-
 from prunec.ir.diagnostics import VerificationError
+from prunec.ir.dialect import dialect_of
 from prunec.ir.facts import Facts
 from prunec.ir.module import Module
-from prunec.ir.proto import weights_of, without_weights
-from prunec.ir.wire import SMALLEST_WEIGHT
 
 
 def check_shapes(
@@ -30,11 +27,10 @@ def check_shapes(
         VerificationError: a shape differs, or strict inference rejects a graph whose predecessor it accepted.
     """
     compared = _compare(pass_name, facts, predicted)
-    error = strict_inference_error(after)
-    if error is not None and strict_inference_error(before) is None:
-        raise VerificationError(
-            f"after `{pass_name}` ONNX's shape inference rejects the graph: {error}", code="V010"
-        )
+    dialect = dialect_of(after.model)
+    error = dialect.graph_error(after)
+    if error is not None and dialect.graph_error(before) is None:
+        raise VerificationError(f"after `{pass_name}` {error}", code="V010")
     return compared
 
 
@@ -60,30 +56,3 @@ def _compare(pass_name: str, facts: Facts, predicted: Mapping[str, tuple[int, ..
                 notes=[f"the node is `{producer.name}`"] if producer is not None and producer.name else [],
             )
     return compared
-
-
-def strict_inference_error(module: Module) -> str | None:
-    """What ONNX's strict shape inference has against a graph, None where it accepts it.
-
-    Large weights become inputs of the proto that is checked, and no shape is declared in advance: a stale
-    ``value_info`` would
-    hide the very errors that are looked for.
-    """
-    large = weights_of(module.model, smallest=SMALLEST_WEIGHT)
-    proto = without_weights(module.model, dict.fromkeys(large, ("-", 0)))
-    del proto.graph.value_info[:]
-    listed = {value.name for value in proto.graph.input}
-    small = []
-    for tensor in proto.graph.initializer:
-        if tensor.data_location != onnx.TensorProto.EXTERNAL:
-            small.append(tensor)
-        elif tensor.name not in listed:
-            value = onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims))
-            proto.graph.input.append(value)
-    del proto.graph.initializer[:]
-    proto.graph.initializer.extend(small)
-    try:
-        onnx.shape_inference.infer_shapes(proto, check_type=True, strict_mode=True, data_prop=True)
-    except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError, RuntimeError) as error:
-        return str(error).strip().splitlines()[-1]
-    return None

@@ -20,7 +20,7 @@ from prunec.ir.registry import OPS, find_op
 from prunec.ir.rule import Rule
 from prunec.passes.verifier.broadcast import broadcast_axes
 from prunec.passes.verifier.compare import _check, coarsest_type, relative_error
-from prunec.passes.verifier.shapes import strict_inference_error
+from prunec.ir.onnx_dialect import strict_inference_error
 
 
 def refusal(
