@@ -86,9 +86,10 @@ class Form:
             return False
         old = node.attributes.get(name)
         held = list(old.as_ints()) if old is not None and old.type == onnx_ir.AttributeType.INTS else []
+        single = old is not None and old.type == onnx_ir.AttributeType.INT
         merged = [held[i] if i in keep else int(size) for i, size in enumerate(sizes)]
         rest = {key: v for key, v in symbols_of(node).items() if key[0] != name or key[1] in keep}
-        self.write(node, name, merged)
+        self.write(node, name, merged[0] if single else merged)
         node.meta[SYMBOLS] = rest
         return True
 

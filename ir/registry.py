@@ -63,8 +63,10 @@ def _key(node: onnx_ir.Node) -> tuple[str, str]:
 
 @lru_cache(maxsize=1)
 def _load() -> None:
+    import prunec.ir.fx.ops
     import prunec.ir.ops
 
     prunec.ir.ops.register_all()
+    prunec.ir.fx.ops.register_all()
     for entry in entry_points(group="prunec.ops"):
         entry.load()()

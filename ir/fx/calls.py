@@ -35,6 +35,10 @@ _PYTHON_CALLS: Mapping[str, Callable[..., Any]] = {
 }
 _PYTHON_NAMES = {call: name for name, call in _PYTHON_CALLS.items()}
 
+_ATTENTION = "scaled_dot_product_attention.default"
+_IMPLIED = {("slice.Tensor", "start"): 0, ("slice.Tensor", "end"): 2**63 - 1}
+"""What an argument means that is not given."""
+
 Make = Callable[[onnx_ir.Value], Any]
 
 
@@ -71,7 +75,10 @@ class Call:
             namespace, _, base = target._schema.name.partition("::")
             call = cls(domain=namespace, name=f"{base}.{target._schema.overload_name or 'default'}")
             for argument, value in _bound(target, args, kwargs):
-                call._add(argument.name, str(argument.type), value)
+                given = _IMPLIED.get((call.name, argument.name)) if value is None else value
+                call._add(argument.name, str(argument.type), given)
+            if call.name == _ATTENTION:
+                call._state_scale()
         elif target in _PYTHON_NAMES:
             call = cls(domain=PYTHON, name=_PYTHON_NAMES[target])
             for position, value in enumerate(args):
@@ -96,6 +103,13 @@ class Call:
             self.inputs += entries
         else:
             self._literal(name, value)
+
+    def _state_scale(self) -> None:
+        """Write the scale of attention down: left to the call, it would follow the size of a cut head."""
+        query = self.inputs[0]
+        size = None if query is None or query.shape is None else query.shape[-1]
+        if "scale" not in self.attributes and isinstance(size, int):
+            self.attributes["scale"] = size**-0.5
 
     def _literal(self, name: str, value: Any) -> None:
         if value is None:

@@ -19,7 +19,7 @@ from prunec.ir.location import NAMESPACE, STACK_TRACE
 from prunec.ir.module import Module, Source
 
 OPSET = 21
-"""Version of the default domain: what gathers and masks, which passes insert, are written in."""
+"""Version of the default domain, in which passes write gathers and masks, and whose families ATen reads as."""
 
 _REGIONS = ("wrap_with_set_grad_enabled", "wrap_with_autocast")
 
@@ -55,7 +55,7 @@ class _Importer:
             outputs,
             nodes=self.nodes,
             initializers=list(self.states.values()),
-            opset_imports={"": OPSET, ATEN: 1},
+            opset_imports={"": OPSET, ATEN: OPSET},
             name=type(self.root).__name__,
         )
         info = self.root.graph._codegen.pytree_info

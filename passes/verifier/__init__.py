@@ -92,6 +92,7 @@ def verify(
     from prunec.passes.verifier.broadcast import check_broadcasts
     from prunec.passes.verifier.compare import compare_outputs
     from prunec.passes.verifier.masked import make_reference
+    from prunec.passes.verifier.gradients import check_trainable
     from prunec.passes.verifier.shapes import check_shapes, unchanged_shapes
 
     facts = dialect_of(before.model).facts(before.model)
@@ -102,6 +103,7 @@ def verify(
     reference = None if step is None else make_reference(before, step, options, facts)
     kept = None if reference is None else reference.kept
     comparison = compare_outputs(pass_name, before, after, kept=kept, seed=seed)
+    check_trainable(pass_name, after, seed)
     return Verdict(
         pass_name=pass_name,
         values=values,
