@@ -14,7 +14,9 @@ MODEL_SUFFIXES = (".onnx.txt", ".onnxtxt", ".onnx")
 
 
 def default_output(model: Path) -> Path:
-    """``net.pruned.onnx`` beside ``net.onnx``."""
+    """``net.pruned.onnx`` beside ``net.onnx``, ``net.pruned.pt2`` beside ``net.pt2``."""
+    if model.suffix == ".pt2":
+        return model.with_suffix(".pruned.pt2")
     suffix = next((s for s in MODEL_SUFFIXES if model.name.endswith(s) and model.name != s), model.suffix)
     return model.with_name(f"{model.name.removesuffix(suffix)}.pruned.onnx")
 

@@ -18,6 +18,7 @@ import torch
 from prunec.ir.dialect import ATEN
 from prunec.ir.diagnostics import UserError
 from prunec.ir.form import SYMBOLS, symbols_of
+from prunec.ir.fx.signature import CAPTURED
 
 KINDS = "prunec.fx.kinds"
 """Key in ``Node.meta``: attributes that are neither integers, floats nor text, as {name: kind}."""
@@ -132,6 +133,7 @@ class Call:
         inputs = [*self.inputs, *self.computed.values()]
         node = onnx_ir.Node(self.domain, self.name, inputs, attributes, outputs=outputs, name=name)
         node.meta[SYMBOLS], node.meta[KINDS], node.meta[LISTS] = symbols, self.kinds, self.lists
+        node.meta[CAPTURED] = dict(node.attributes)
         return node
 
 

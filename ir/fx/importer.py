@@ -30,7 +30,7 @@ def import_program(program: torch.export.ExportedProgram, *, training: bool, sou
     Raises:
         UserError: the program calls something that the IR cannot hold.
     """
-    flat = program.module(check_guards=False)
+    flat = program.module()
     return Module(_Importer(flat, program, training).run(), source or Source())
 
 
@@ -193,11 +193,12 @@ def _examples(program: torch.export.ExportedProgram) -> Iterable[Any]:
 
 def _state_value(owner: torch.nn.Module, name: str, target: str, tensor: torch.Tensor) -> onnx_ir.Value:
     value = onnx_ir.val(target, const_value=wrap(tensor, target))
+    shape = tuple(tensor.shape)
     if isinstance(tensor, torch.nn.Parameter):
-        state = State(kind="parameter", trained=tensor.requires_grad)
+        state = State(kind="parameter", shape=shape, trained=tensor.requires_grad)
     elif name in owner._buffers:
         lasting = name not in owner._non_persistent_buffers_set
-        state = State(kind="buffer" if lasting else "transient")
+        state = State(kind="buffer" if lasting else "transient", shape=shape)
     else:
         state = State(kind="literal")
     value.meta[STATE] = state

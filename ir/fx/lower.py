@@ -12,6 +12,7 @@ from torch import fx
 from torch.fx.graph import _PyTreeCodeGen, _PyTreeInfo
 
 from prunec.ir.fx.calls import arguments_of, target_of
+from prunec.ir.fx.modes import Switchable
 from prunec.ir.fx.signature import GRAD, STATE, Signature, State, signature_of
 from prunec.ir.fx.tensors import unwrap
 
@@ -30,6 +31,12 @@ def lower(
     return _Lowering(model, outputs, copy).run()
 
 
+def lower_switchable(model: onnx_ir.Model) -> Switchable:
+    """A module with tensors of its own, whose training and evaluation modes can be switched."""
+    lowered = lower(model)
+    return Switchable(lowered, lowered.graph, signature_of(model).training)
+
+
 class _Lowering:
     def __init__(self, model: onnx_ir.Model, outputs: Sequence[str] | None, copy: bool) -> None:
         self.model = model
@@ -43,15 +50,11 @@ class _Lowering:
         """Build the graph in order."""
         signature = signature_of(self.model)
         self._placeholders(signature)
-        grad = True
+        outside: fx.Node | None = None  # the caller's mode, while gradients are off
         for node in self.model.graph:
-            wanted = GRAD not in node.meta
-            if wanted != grad:
-                self.graph.call_function(torch._C._set_grad_enabled, (wanted,))
-                grad = wanted
+            outside = self._switch_gradients(off=GRAD in node.meta, outside=outside)
             self._node(node)
-        if not grad:
-            self.graph.call_function(torch._C._set_grad_enabled, (True,))
+        self._switch_gradients(off=False, outside=outside)
         if self.outputs is None:
             self.graph.output(self._returned(signature))
             self.graph.set_codegen(_codegen(signature))
@@ -62,6 +65,16 @@ class _Lowering:
             self.graph.output({name: self._made(made[name]) for name in self.outputs})
         self.graph.lint()
         return fx.GraphModule(self.root, self.graph)
+
+    def _switch_gradients(self, *, off: bool, outside: fx.Node | None) -> fx.Node | None:
+        if off and outside is None:
+            outside = self.graph.call_function(torch.is_grad_enabled)
+            self.graph.call_function(torch._C._set_grad_enabled, (False,))
+            return outside
+        if not off and outside is not None:
+            self.graph.call_function(torch._C._set_grad_enabled, (outside,))
+            return None
+        return outside
 
     def _placeholders(self, signature: Signature) -> None:
         values = {value.name: value for value in self.model.graph.inputs}

@@ -15,6 +15,7 @@ from torch import fx
 FLAGS = frozenset({"train", "training"})
 """Arguments of operators that say in which mode they run."""
 
+_CAPTURED = "prunec.captured_training"
 _COUNTER = "num_batches_tracked"
 
 
@@ -33,11 +34,11 @@ class Switchable(fx.GraphModule):
     def __init__(self, root: torch.nn.Module, graph: fx.Graph, captured: bool) -> None:
         super().__init__(root, graph)
         self.training = captured
-        self._captured_training = captured
+        self.meta[_CAPTURED] = captured  # copies of a graph module keep its meta
 
     def train(self, mode: bool = True) -> Switchable:
         """Switch to training, or to evaluation with ``mode=False``."""
-        if set_mode(self.graph, mode, captured=self._captured_training):
+        if set_mode(self.graph, mode, captured=self.meta[_CAPTURED]):
             self.recompile()
         super().train(mode)
         return self

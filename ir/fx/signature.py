@@ -19,6 +19,9 @@ STATE = "prunec.fx.state"
 FAKE = "prunec.fx.fake"
 """Key in ``Value.meta`` of a graph input: its stand-in without contents, with symbolic sizes."""
 
+CAPTURED = "prunec.fx.captured"
+"""Key in ``Node.meta``: the attributes of the node as it was captured, by name."""
+
 GRAD = "prunec.fx.no_grad"
 """Key in ``Node.meta``: the node ran with gradients switched off."""
 
@@ -29,10 +32,12 @@ class State:
 
     Attributes:
         kind: a parameter, a buffer (of the state dict, or of none), or a literal of the program.
+        shape: at the capture.
         trained: whether a parameter wants a gradient.
     """
 
     kind: Literal["parameter", "buffer", "transient", "literal"]
+    shape: tuple[int, ...] = ()
     trained: bool = False
 
 

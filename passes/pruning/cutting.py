@@ -226,6 +226,7 @@ class Cutter:
             index = self.new_constant(f"{result.name}_index", vector.astype(np.int64))
             name = self.fresh(f"{node.name}_gather")
             gather = onnx_ir.node("Gather", [current, index], {"axis": axis}, name=name)
+            gather.metadata_props.update(node.metadata_props)
             self.model.graph.insert_before(node, [gather])
             current = gather.outputs[0]
             current.name, current.type = self.fresh(f"{result.name}_gathered"), result.type
