@@ -20,6 +20,9 @@ SYMBOLS = "prunec.symbols"
 
 The entry is None where the attribute is a single number; what the attribute holds there has no meaning."""
 
+SIZES = "operator"
+"""Domain of nodes that compute sizes: the operators of Python, with the arguments ``a0``, ``a1``, ..."""
+
 Symbols = Mapping[tuple[str, int | None], int]
 
 
@@ -69,9 +72,13 @@ class Form:
         held = node.attributes[name]
         single = held.type == onnx_ir.AttributeType.INT
         entries = [held.as_int()] if single else list(held.as_ints())
-        at = {entry or 0: source for (own, entry), source in symbols_of(node).items() if own == name}
         numbers = np.array(entries, np.int64)
-        return Operand(numbers.reshape(()) if single else numbers, tuple(sorted(at)))
+        return Operand(numbers.reshape(()) if single else numbers, tuple(sorted(self.symbols(node, position))))
+
+    def symbols(self, node: onnx_ir.Node, position: int) -> Mapping[int, int]:
+        """The computed entries of an operand, and the inputs that they are."""
+        name = self.operands.get(position)
+        return {entry or 0: at for (own, entry), at in symbols_of(node).items() if own == name}
 
     def write_operand(
         self, node: onnx_ir.Node, position: int, sizes: Sequence[int], keep: Sequence[int]
@@ -109,6 +116,25 @@ class Form:
     def own_name(self, name: str) -> str:
         """The node's name of an attribute."""
         return self.attributes.get(name, name)
+
+
+def scale_symbol(node: onnx_ir.Node, position: int, share: tuple[int, int], name: str) -> None:
+    """Let a computed size of a node be ``share`` (new and old number) of what it was; nodes are put before it.
+
+    Args:
+        node: the node.
+        position: the input that is the size.
+        share: numerator and denominator.
+        name: begins the names of the new nodes.
+    """
+    size = node.inputs[position]
+    assert size is not None and node.graph is not None
+    for op_type, number in zip(("mul", "floordiv"), share, strict=True):
+        new = onnx_ir.node(op_type, [size], {"a1": number}, domain=SIZES, name=f"{name}_{op_type}")
+        node.graph.insert_before(node, [new])
+        size = new.outputs[0]
+        size.name, size.dtype, size.shape = new.name, onnx_ir.DataType.INT64, onnx_ir.Shape(())
+    node.replace_input_with(position, size)
 
 
 @dataclass(frozen=True, slots=True)

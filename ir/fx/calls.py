@@ -17,7 +17,7 @@ import torch
 
 from prunec.ir.dialect import ATEN
 from prunec.ir.diagnostics import UserError
-from prunec.ir.form import SYMBOLS, symbols_of
+from prunec.ir.form import SIZES, SYMBOLS, symbols_of
 from prunec.ir.fx.signature import CAPTURED
 
 KINDS = "prunec.fx.kinds"
@@ -25,9 +25,6 @@ KINDS = "prunec.fx.kinds"
 
 LISTS = "prunec.fx.lists"
 """Key in ``Node.meta``: how many inputs each argument takes that is a list of tensors, as {name: count}."""
-
-PYTHON = "operator"
-"""Domain of the operators of Python itself, on computed sizes; their arguments are ``a0``, ``a1``, ..."""
 
 _PYTHON_CALLS: Mapping[str, Callable[..., Any]] = {
     **{n: getattr(operator, n) for n in ("add", "sub", "mul", "floordiv", "truediv", "mod", "neg", "pow")},
@@ -81,7 +78,7 @@ class Call:
             if call.name == _ATTENTION:
                 call._state_scale()
         elif target in _PYTHON_NAMES:
-            call = cls(domain=PYTHON, name=_PYTHON_NAMES[target])
+            call = cls(domain=SIZES, name=_PYTHON_NAMES[target])
             for position, value in enumerate(args):
                 call._add(f"a{position}", "Tensor" if isinstance(value, onnx_ir.Value) else "", value)
         else:
@@ -178,7 +175,7 @@ def _attribute(name: str, value: Any) -> onnx_ir.Attr:
 
 def target_of(node: onnx_ir.Node) -> Any:
     """The operator that a node calls."""
-    if node.domain == PYTHON:
+    if node.domain == SIZES:
         return _PYTHON_CALLS[node.op_type]
     base, _, overload = node.op_type.rpartition(".")
     return getattr(getattr(getattr(torch.ops, node.domain), base), overload)
@@ -191,7 +188,7 @@ def arguments_of(node: onnx_ir.Node, make: Make) -> tuple[list[Any], dict[str, A
         node: a node that :class:`Call` made, or whose attributes were rewritten since.
         make: what a value of the IR is in the arguments.
     """
-    if node.domain == PYTHON:
+    if node.domain == SIZES:
         return _python_arguments(node, make), {}
     values = iter(node.inputs)
     args: list[Any] = []
@@ -251,7 +248,7 @@ def _restored(entry: Any, kind: str) -> Any:
 
 def changes_something(node: onnx_ir.Node) -> bool:
     """Whether a node writes into one of its inputs or draws random numbers, so that it must stay where it is."""
-    if node.domain == PYTHON or node.domain == "":
+    if node.domain == SIZES or node.domain == "":
         return False
     target = target_of(node)
     return any(a.alias_info is not None and a.alias_info.is_write for a in target._schema.arguments)

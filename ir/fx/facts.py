@@ -15,7 +15,8 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from prunec.ir.facts import SMALL, Facts
-from prunec.ir.fx.calls import PYTHON, arguments_of, changes_something, is_random, target_of
+from prunec.ir.form import SIZES
+from prunec.ir.fx.calls import arguments_of, changes_something, is_random, target_of
 from prunec.ir.fx.signature import FAKE
 from prunec.ir.fx.tensors import element_type, from_array, to_array
 
@@ -120,7 +121,7 @@ class _Walk:
 
     def _evaluate(self, node: onnx_ir.Node) -> None:
         """Compute a node of small integers for real."""
-        if node.domain == PYTHON or not all(self._is_small_index(v) for v in node.outputs):
+        if node.domain == SIZES or not all(self._is_small_index(v) for v in node.outputs):
             return
         if any(v is not None and v not in self.reals and v not in self.facts.derived for v in node.inputs):
             return

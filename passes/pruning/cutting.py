@@ -16,6 +16,7 @@ import onnx_ir
 from numpy.typing import NDArray
 
 from prunec.ir.dialect import dialect_of
+from prunec.ir.form import scale_symbol
 from prunec.ir.facts import constant_tensor
 from prunec.ir.registry import form_of, site_of
 from prunec.ir.rule import Index
@@ -280,7 +281,12 @@ class NodeCut:
         """Overwrite the entries of a computed shape operand that are not dynamic; dynamic ones shrink from
         ``old`` to ``sizes``.
         """
-        if form_of(self.node).write_operand(self.node, position, sizes.tolist(), np.flatnonzero(dynamic)):
+        form = form_of(self.node)
+        if form.write_operand(self.node, position, sizes.tolist(), np.flatnonzero(dynamic)):
+            for entry, at in form.symbols(self.node, position).items():
+                if sizes[entry] != old[entry]:  # a product of a dynamic and a static size
+                    name = self.cutter.fresh(f"{self.node.name}_size")
+                    scale_symbol(self.node, at, (int(sizes[entry]), int(old[entry])), name)
             return
         source = self.node.inputs[position]
         assert source is not None
