@@ -56,7 +56,9 @@ class Dialect(Protocol):
             PassFailure: it cannot run, with ``blame="pass"``.
         """
 
-    def feeds(self, module: Module, *, seed: int = 0, sizes: Mapping[str, int] | None = None) -> dict[str, Array]:
+    def feeds(
+        self, module: Module, *, seed: int = 0, sizes: Mapping[str, int] | None = None
+    ) -> dict[str, Array]:
         """Inputs that the module can run on; the same arguments always give the same arrays."""
 
     def graph_error(self, module: Module) -> str | None:
@@ -80,4 +82,3 @@ def dialect_of(model: onnx_ir.Model) -> Dialect:
     from prunec.ir.onnx_dialect import OnnxDialect
 
     return OnnxDialect()
-

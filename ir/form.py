@@ -73,7 +73,9 @@ class Form:
         single = held.type == onnx_ir.AttributeType.INT
         entries = [held.as_int()] if single else list(held.as_ints())
         numbers = np.array(entries, np.int64)
-        return Operand(numbers.reshape(()) if single else numbers, tuple(sorted(self.symbols(node, position))))
+        return Operand(
+            numbers.reshape(()) if single else numbers, tuple(sorted(self.symbols(node, position)))
+        )
 
     def symbols(self, node: onnx_ir.Node, position: int) -> Mapping[int, int]:
         """The computed entries of an operand, and the inputs that they are."""

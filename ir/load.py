@@ -42,8 +42,8 @@ def load(source: str | os.PathLike[str] | onnx.ModelProto | onnx_ir.Model | Modu
 
     Args:
         source: path of a ``.onnx`` file (with or without external data), of ONNX text (``.onnxtxt``,
-            ``.onnx.txt``) or of a program of ``torch.export.save`` (``.pt2``); a ``ModelProto``; an ``onnx_ir.Model``; an ``onnx_graphsurgeon.Graph``; or a
-            module, returned as it is.
+            ``.onnx.txt``) or of a program of ``torch.export.save`` (``.pt2``); a ``ModelProto``; an
+            ``onnx_ir.Model``; an ``onnx_graphsurgeon.Graph``; or a module, returned as it is.
 
     Raises:
         UserError: there is no such file, it is no ONNX model or a damaged one, its external data is missing

@@ -19,8 +19,8 @@ import onnx_ir
 
 from prunec.ir.atomic import real_target, replace_file
 from prunec.ir.diagnostics import Place, UserError
-from prunec.ir.external import buffer_of, map_file
 from prunec.ir.dialect import ATEN
+from prunec.ir.external import buffer_of, map_file
 from prunec.ir.formats import TEXT_SUFFIXES, is_program
 from prunec.ir.fx.entry import save_program
 from prunec.ir.load import HAD_EXTERNAL_DATA

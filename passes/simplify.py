@@ -18,8 +18,8 @@ from prunec.ir.evaluate import Array, evaluate
 from prunec.ir.facts import SMALL, Facts, constant_tensor
 from prunec.ir.identities import is_identity, permutation_of
 from prunec.ir.module import opset_of
-from prunec.ir.rule import RuleError
 from prunec.ir.registry import site_of
+from prunec.ir.rule import RuleError
 from prunec.ir.site import Site
 from prunec.ir.tensors import byte_size
 from prunec.passes.cost import is_weight

@@ -35,7 +35,9 @@ class CompileCommand(click.Command):
 @click.command("compile", cls=CompileCommand, context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("model")
 @click.option("-p", "--passes", metavar="PASSES", help="Pipeline: a file, or passes as text.")
-@click.option("-o", "--output", metavar="OUT", help="Model to write.  [default: MODEL.pruned.onnx, .pt2 for a .pt2]")
+@click.option(
+    "-o", "--output", metavar="OUT", help="Model to write.  [default: MODEL.pruned.onnx, .pt2 for a .pt2]"
+)
 @click.option("--plan", metavar="FILE", help="Also write what was removed, as JSON.")
 @click.option("--replay", metavar="PLAN", help="Remove what an earlier plan removed.")
 @click.option(

@@ -33,7 +33,17 @@ LARGEST_DESCRIPTION = 256 << 20
 """Bytes of one description of a graph that is still read."""
 
 _ARITHMETIC = (
-    *(ast.Expression, ast.Call, ast.Name, ast.Load, ast.Constant, ast.keyword, ast.Compare, ast.BoolOp, ast.Tuple),
+    *(
+        ast.Expression,
+        ast.Call,
+        ast.Name,
+        ast.Load,
+        ast.Constant,
+        ast.keyword,
+        ast.Compare,
+        ast.BoolOp,
+        ast.Tuple,
+    ),
     *(ast.UnaryOp, ast.BinOp, ast.operator, ast.unaryop, ast.cmpop, ast.boolop),
 )
 _FUNCTIONS = re.compile(
@@ -63,7 +73,9 @@ def load_archive(path: Path) -> Module:
         program = torch.export.load(io.BytesIO(content))
     except Exception as error:  # noqa: BLE001 - torch raises what it likes on a damaged archive
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        _refuse(path, f"torch.export.load cannot read it: {reason}", "export it again with this version of torch")
+        _refuse(
+            path, f"torch.export.load cannot read it: {reason}", "export it again with this version of torch"
+        )
     digest = hashlib.sha256(content).hexdigest()
     source = Source(name=str(path), path=path, sha256=digest, size=len(content))
     return import_program(program, training=_trains(program), source=source)
@@ -118,10 +130,14 @@ def _check(content: bytes, path: Path) -> None:
     if not any(re.search(r"(^|/)models/[^/]+\.json$", name) for name in names):
         if any(name.endswith("data.pkl") for name in names):
             _refuse(path, f"this is a file of torch.save: {_PICKLED}", "export the module: torch.export.save")
-        _refuse(path, "the archive holds no program", "write it with torch.export.save of this version of torch")
+        _refuse(
+            path, "the archive holds no program", "write it with torch.export.save of this version of torch"
+        )
     for name in names:
         if re.search(r"(^|/)(data|extra|code)/.*\.(pkl|py)$", name) or "/aotinductor/" in name:
-            _refuse(path, f"`{name}` in it is code or a pickle", "save the program alone, with torch.export.save")
+            _refuse(
+                path, f"`{name}` in it is code or a pickle", "save the program alone, with torch.export.save"
+            )
         if name.endswith(".json"):
             _check_description(archive, name, path)
         elif "sample_inputs/" in name:
@@ -133,7 +149,9 @@ def _check_description(archive: zipfile.ZipFile, name: str, path: Path) -> None:
         _refuse(path, f"`{name}` in it is {archive.getinfo(name).file_size:,} bytes", "export it again")
     text = archive.read(name)
     if any(word.encode() in text for word in _IMPORTS):
-        _refuse(path, "its arguments are objects of classes that would have to be imported", "use lists and dicts")
+        _refuse(
+            path, "its arguments are objects of classes that would have to be imported", "use lists and dicts"
+        )
     try:
         tree = json.loads(text)
     except (ValueError, RecursionError, zipfile.BadZipFile):
@@ -170,7 +188,7 @@ def _check_examples(content: bytes, path: Path) -> None:
     """Torch unpickles example inputs without limits where it cannot read them as tensors; here that ends it."""
     try:
         torch.load(io.BytesIO(content), weights_only=True)
-    except Exception as error:  # noqa: BLE001 - whatever is in there, it is not tensors alone
+    except Exception as error:
         raise _refusal(path, _PICKLED, "save it with plain tensors as example inputs") from error
 
 

@@ -15,8 +15,8 @@ from typing import Any
 import onnx_ir
 import torch
 
-from prunec.ir.dialect import ATEN
 from prunec.ir.diagnostics import UserError
+from prunec.ir.dialect import ATEN
 from prunec.ir.form import SIZES, SYMBOLS, symbols_of
 from prunec.ir.fx.signature import CAPTURED
 
@@ -84,7 +84,9 @@ class Call:
         else:
             raise UserError(
                 f"the program calls `{getattr(target, '__name__', target)}`, which the IR cannot hold",
-                help=["control flow inside the graph and functions on other objects than tensors cannot be captured"],
+                help=[
+                    "control flow inside the graph and functions on other objects than tensors cannot be captured"
+                ],
             )
         return call
 

@@ -8,14 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.nn.utils import parametrize
 
 from prunec.ir.diagnostics import Place, UserError
 from prunec.ir.fx.importer import import_program
 from prunec.ir.module import Module, Source
 
 _HINTS = (
-    ("data-dependent", "a size or a branch depends on the contents of a tensor; use torch.where or torch.cond"),
+    (
+        "data-dependent",
+        "a size or a branch depends on the contents of a tensor; use torch.where or torch.cond",
+    ),
     ("control flow", "branches on tensors cannot be captured; use torch.where or torch.cond"),
     ("item()", "a number is read out of a tensor; keep it a tensor, or make it an argument"),
     ("dynamic_shapes", "the dynamic shapes do not fit the arguments, or the module fixes one of the sizes"),
@@ -43,8 +45,10 @@ def capture(
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)  # one fused op would hide the attention of torch.nn
     try:
-        program = torch.export.export(module, example_inputs, dict(kwargs or {}), dynamic_shapes=dynamic_shapes)
-    except Exception as error:  # noqa: BLE001 - whatever the user's forward raises comes through here
+        program = torch.export.export(
+            module, example_inputs, dict(kwargs or {}), dynamic_shapes=dynamic_shapes
+        )
+    except Exception as error:
         raise _not_captured(module, error) from error
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
@@ -61,11 +65,6 @@ def _check_module(module: torch.nn.Module) -> None:
     if kind in inner:
         _refuse(f"`{kind}` is a wrapper around a module", f"give the module inside it: model{inner[kind]}")
     for name, part in module.named_modules():
-        if parametrize.is_parametrized(part):
-            _refuse(
-                f"module `{name}` is parametrized: its weights are computed from others",
-                "fold it first: torch.nn.utils.parametrize.remove_parametrizations",
-            )
         if "quantized" in type(part).__module__.split("."):
             _refuse(f"module `{name}` is quantised ({type(part).__name__})", "prune before quantising")
     for name, tensor in _tensors(module):
@@ -90,7 +89,9 @@ def _not_captured(module: torch.nn.Module, error: Exception) -> UserError:
     reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
     reason = reason.rstrip(".")
     text = str(error).lower()
-    hints = [hint for word, hint in _HINTS if word.lower() in text or word.lower() in type(error).__name__.lower()]
+    hints = [
+        hint for word, hint in _HINTS if word.lower() in text or word.lower() in type(error).__name__.lower()
+    ]
     line = users_line(error)
     return UserError(
         f"torch.export cannot capture `{type(module).__name__}`: {reason[:1].lower()}{reason[1:]}",

@@ -9,8 +9,8 @@ import numpy as np
 import onnx_ir
 import torch
 
-from prunec.ir.dialect import Array, Blame, Dialect, Executor
 from prunec.ir.diagnostics import PassFailure, Place, UserError
+from prunec.ir.dialect import Array, Blame, Dialect, Executor
 from prunec.ir.facts import Facts
 from prunec.ir.fx.calls import changes_something
 from prunec.ir.fx.facts import FAILURES, infer_fx_facts
@@ -58,7 +58,9 @@ class AtenDialect(Dialect):
         set_mode(trained.graph, False, captured=signature_of(module.model).training, every=True)
         trained.recompile()
         try:
-            made = trained(**{v.name: from_array(feeds[v.name or ""]).clone() for v in module.graph.inputs})
+            made = trained(
+                **{v.name or "": from_array(feeds[v.name or ""]).clone() for v in module.graph.inputs}
+            )
             floats = [t for t in made.values() if isinstance(t, torch.Tensor) and t.requires_grad]
             if not floats:
                 return None
@@ -82,7 +84,9 @@ def _gradient_error(module: torch.nn.Module) -> str | None:
         if gradient is None:
             continue
         if gradient.shape != parameter.shape:
-            return f"the gradient of `{name}` is {list(gradient.shape)}, its parameter {list(parameter.shape)}"
+            return (
+                f"the gradient of `{name}` is {list(gradient.shape)}, its parameter {list(parameter.shape)}"
+            )
         if not torch.isfinite(gradient).all():
             return f"the gradient of `{name}` is not finite"
     return None
@@ -101,12 +105,12 @@ class FxExecutor(Executor):
         self._file = module.source.name
         self._error = UserError if blame == "user" else PassFailure
         self._inputs = [v.name or "" for v in module.graph.inputs]
-        names = [v.name or "" for v in module.graph.outputs] if outputs is None else list(dict.fromkeys(outputs))
+        names = (
+            [v.name or "" for v in module.graph.outputs] if outputs is None else list(dict.fromkeys(outputs))
+        )
         try:
             self._program = lower(module.model, outputs=names, copy=False)
-            set_mode(
-                self._program.graph, False, captured=signature_of(module.model).training, every=True
-            )
+            set_mode(self._program.graph, False, captured=signature_of(module.model).training, every=True)
             self._program.recompile()
         except FAILURES as error:
             raise self._failure("torch refuses the program", error) from error

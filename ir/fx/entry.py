@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from prunec.ir.dialect import ATEN
 from prunec.ir.diagnostics import Place, UserError
+from prunec.ir.dialect import ATEN
 
 if TYPE_CHECKING:
     import torch

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import onnx_ir
 import torch
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 
 from prunec.ir.facts import SMALL, Facts
 from prunec.ir.form import SIZES
@@ -125,18 +125,17 @@ class _Walk:
             return
         if any(v is not None and v not in self.reals and v not in self.facts.derived for v in node.inputs):
             return
-        try:
-            from torch._subclasses.fake_tensor import unset_fake_temporarily
-
-            with unset_fake_temporarily():
+        with unset_fake_temporarily():
+            try:
                 target, args, kwargs = _call(node, self._real)
                 made = target(*args, **kwargs)
-        except FAILURES:
-            return
-        for value, tensor in zip(node.outputs, made if isinstance(made, list | tuple) else [made], strict=False):
-            self.reals[value] = tensor
-            self.facts.numbers[value] = to_array(tensor)
-            self.facts.derived.add(value)
+            except FAILURES:
+                return
+            tensors = made if isinstance(made, list | tuple) else [made]
+            for value, tensor in zip(node.outputs, tensors, strict=False):
+                self.reals[value] = tensor
+                self.facts.numbers[value] = to_array(tensor)
+                self.facts.derived.add(value)
 
     def _real(self, value: onnx_ir.Value) -> Any:
         return self.reals[value] if value in self.reals else int(self.facts.numbers[value])

@@ -48,9 +48,7 @@ def _example_sizes(signature: Signature, examples: Mapping[str | None, torch.Ten
     }
 
 
-def _draw(
-    rng: np.random.Generator, value: onnx_ir.Value, example: Array, sizes: Mapping[str, int]
-) -> Array:
+def _draw(rng: np.random.Generator, value: onnx_ir.Value, example: Array, sizes: Mapping[str, int]) -> Array:
     for axis in range(example.ndim):
         symbol = symbol_of(value, axis)
         if symbol is not None:

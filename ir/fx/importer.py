@@ -10,8 +10,8 @@ import onnx_ir
 import torch
 from torch import fx
 
-from prunec.ir.dialect import ATEN, TIED
 from prunec.ir.diagnostics import UserError
+from prunec.ir.dialect import ATEN, TIED
 from prunec.ir.fx.calls import Call
 from prunec.ir.fx.signature import FAKE, GRAD, SIGNATURE, STATE, Argument, Signature, State
 from prunec.ir.fx.tensors import element_type, wrap
@@ -24,7 +24,9 @@ OPSET = 21
 _REGIONS = ("wrap_with_set_grad_enabled", "wrap_with_autocast")
 
 
-def import_program(program: torch.export.ExportedProgram, *, training: bool, source: Source | None = None) -> Module:
+def import_program(
+    program: torch.export.ExportedProgram, *, training: bool, source: Source | None = None
+) -> Module:
     """The IR of a program that ``torch.export`` captured; it shares the program's tensors.
 
     Raises:
@@ -43,7 +45,9 @@ class _Importer:
         self.inputs: list[onnx_ir.Value] = []
         self.states: dict[str, onnx_ir.Value] = {}
         self.arguments: list[Argument] = []
-        self.names: set[str] = {name for name, _ in root.named_parameters()} | {n for n, _ in root.named_buffers()}
+        self.names: set[str] = {name for name, _ in root.named_parameters()} | {
+            n for n, _ in root.named_buffers()
+        }
 
     def run(self) -> onnx_ir.Model:
         """Walk the program once."""
@@ -91,7 +95,7 @@ class _Importer:
             elif node.op == "get_attr":
                 env[node] = self._state(module, str(node.target))
             elif node.op == "call_function":
-                env[node] = self._call(module, node, env, grad)
+                env[node] = self._call(node, env, grad)
         return env
 
     def _argument(self, node: fx.Node, example: Any) -> onnx_ir.Value | None:
@@ -115,7 +119,7 @@ class _Importer:
             self.states[target] = _state_value(owner, name, target, found)
         return self.states[target]
 
-    def _call(self, module: fx.GraphModule, node: fx.Node, env: dict[fx.Node, Any], grad: bool) -> Any:
+    def _call(self, node: fx.Node, env: dict[fx.Node, Any], grad: bool) -> Any:
         args = fx.map_arg(node.args, lambda n: env[n])
         kwargs = fx.map_arg(node.kwargs, lambda n: env[n])
         if node.target is operator.getitem:

@@ -17,9 +17,7 @@ from prunec.ir.fx.signature import GRAD, STATE, Signature, State, signature_of
 from prunec.ir.fx.tensors import unwrap
 
 
-def lower(
-    model: onnx_ir.Model, *, outputs: Sequence[str] | None = None, copy: bool = True
-) -> fx.GraphModule:
+def lower(model: onnx_ir.Model, *, outputs: Sequence[str] | None = None, copy: bool = True) -> fx.GraphModule:
     """Make a module that computes what the graph computes.
 
     Args:
@@ -152,5 +150,3 @@ def standard_call(node: onnx_ir.Node, make: Any) -> tuple[Any, list[Any], dict[s
     }
     target, args = calls[node.op_type]
     return target, args, {}
-
-

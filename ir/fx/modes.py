@@ -19,7 +19,7 @@ _CAPTURED = "prunec.captured_training"
 _COUNTER = "num_batches_tracked"
 
 
-class Switchable(fx.GraphModule):
+class Switchable(fx.GraphModule):  # type: ignore[misc]
     """A graph module whose ``train`` and ``eval`` do what those of the captured module did.
 
     What was captured in evaluation mode lacks what only training does: a batch norm then counts no batches

@@ -86,7 +86,7 @@ class Signature:
         if not self.dynamic:
             return None
         leaves = [
-            {axis: torch.export.Dim.AUTO for axis in self.dynamic.get(a.name or "", {})}
+            dict.fromkeys(self.dynamic.get(a.name or "", {}), torch.export.Dim.AUTO)
             if isinstance(a.example, torch.Tensor)
             else None
             for a in self.arguments

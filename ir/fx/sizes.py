@@ -36,9 +36,15 @@ _SIZES: tuple[tuple[tuple[type[Any], ...], Sizes], ...] = (
     ((nn.Linear,), _linear),
     ((nn.modules.conv._ConvNd,), _convolution),
     ((nn.modules.batchnorm._NormBase,), _features),
-    ((nn.LayerNorm, nn.RMSNorm), lambda n: {"normalized_shape": tuple(n.weight.shape)} if n.weight is not None else {}),
+    (
+        (nn.LayerNorm, nn.RMSNorm),
+        lambda n: {"normalized_shape": tuple(n.weight.shape)} if n.weight is not None else {},
+    ),
     ((nn.GroupNorm,), lambda n: {"num_channels": n.weight.shape[0]} if n.weight is not None else {}),
-    ((nn.Embedding, nn.EmbeddingBag), lambda e: {"num_embeddings": e.weight.shape[0], "embedding_dim": e.weight.shape[1]}),
+    (
+        (nn.Embedding, nn.EmbeddingBag),
+        lambda e: {"num_embeddings": e.weight.shape[0], "embedding_dim": e.weight.shape[1]},
+    ),
     ((nn.PReLU,), lambda p: {"num_parameters": p.weight.shape[0]}),
     ((nn.RNNBase,), _recurrent),
 )

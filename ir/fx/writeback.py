@@ -80,6 +80,10 @@ def _states(result: Module, module: nn.Module) -> dict[str, torch.Tensor]:
 # -- sizes in the code ------------------------------------------------------------
 
 
+_EVERYTHING = 2**31
+"""Numbers from here on are no sizes: the end of an open slice."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Literal:
     """A number, or a list of numbers, that a cut changed in a call.
@@ -110,12 +114,12 @@ def _changed_literals(result: Module) -> Iterator[Literal]:
             if name not in before or before[name].value == attribute.value:
                 continue
             old, new = before[name].value, attribute.value
-            if isinstance(old, int):
+            if isinstance(old, int) and old < _EVERYTHING:
                 yield Literal(node=node, path=path, old=old, new=int(new))
-            elif len(old) == len(new):
+            elif not isinstance(old, int) and len(old) == len(new):
                 yield Literal(node=node, path=path, old=tuple(old), new=tuple(new))
                 for a, b in zip(old, new, strict=True):
-                    if a != b and a > 0:
+                    if a != b and 0 < a < _EVERYTHING:
                         yield Literal(node=node, path=path, old=int(a), new=int(b))
 
 
@@ -224,17 +228,15 @@ def _difference(result: Module, module: nn.Module) -> Exception | str | None:
         for part, mode in modes:
             part.training = mode
     for position, (a, b) in enumerate(zip(actual, expected, strict=False)):
-        if isinstance(b, torch.Tensor) and (error := _relative_error(a, b)) > TOLERANCE:
-            return f"result {position} differs by {error:.1e} (relative), allowed is {TOLERANCE:.0e}"
+        if isinstance(b, torch.Tensor) and (off := _relative_error(a, b)) > TOLERANCE:
+            return f"result {position} differs by {off:.1e} (relative), allowed is {TOLERANCE:.0e}"
     return None if len(actual) == len(expected) else "it returns another number of results"
 
 
 def _run(result: Module, program: nn.Module) -> Any:
     feeds = example_feeds(result, seed=1)
     signature = signature_of(result.model)
-    leaves = [
-        a.example if a.name is None else from_array(feeds[a.name]).clone() for a in signature.arguments
-    ]
+    leaves = [a.example if a.name is None else from_array(feeds[a.name]).clone() for a in signature.arguments]
     args, kwargs = pytree.tree_unflatten(leaves, signature.in_spec)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -251,7 +253,9 @@ def _relative_error(actual: Any, expected: torch.Tensor) -> float:
 
 def _refusal(module: nn.Module, literals: Sequence[Literal], failure: Exception | str) -> UserError:
     """What could not be changed, and where it stands."""
-    unresolved = [text for x in literals if isinstance(x.old, int) and not _holders(module, x) for text in [str(x)]]
+    unresolved = [
+        text for x in literals if isinstance(x.old, int) and not _holders(module, x) for text in [str(x)]
+    ]
     if isinstance(failure, Exception):
         place = users_line(failure)
         reason = f"{type(failure).__name__}: {(str(failure).strip().splitlines() or [''])[0]}"

@@ -162,7 +162,12 @@ class _Collector:
         value = node.inputs[position] if side == "in" else node.outputs[position]
         assert value is not None
         shape = self.facts.shapes[value]
-        shared = is_stored(value, self.facts) and len(shape) <= 1 and len(value.uses()) > 1 and TIED not in value.meta
+        shared = (
+            is_stored(value, self.facts)
+            and len(shape) <= 1
+            and len(value.uses()) > 1
+            and TIED not in value.meta
+        )
         return self.out.table.of(Operand(value, (node, position) if shared and side == "in" else None), shape)
 
     # -- pins ------------------------------------------------------------

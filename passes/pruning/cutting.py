@@ -16,8 +16,8 @@ import onnx_ir
 from numpy.typing import NDArray
 
 from prunec.ir.dialect import dialect_of
-from prunec.ir.form import scale_symbol
 from prunec.ir.facts import constant_tensor
+from prunec.ir.form import scale_symbol
 from prunec.ir.registry import form_of, site_of
 from prunec.ir.rule import Index
 from prunec.passes.coupling.axes import Operand
@@ -282,7 +282,7 @@ class NodeCut:
         ``old`` to ``sizes``.
         """
         form = form_of(self.node)
-        if form.write_operand(self.node, position, sizes.tolist(), np.flatnonzero(dynamic)):
+        if form.write_operand(self.node, position, sizes.tolist(), np.flatnonzero(dynamic).tolist()):
             for entry, at in form.symbols(self.node, position).items():
                 if sizes[entry] != old[entry]:  # a product of a dynamic and a static size
                     name = self.cutter.fresh(f"{self.node.name}_size")

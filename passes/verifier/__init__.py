@@ -91,8 +91,8 @@ def verify(
     from prunec.ir.dialect import dialect_of
     from prunec.passes.verifier.broadcast import check_broadcasts
     from prunec.passes.verifier.compare import compare_outputs
-    from prunec.passes.verifier.masked import make_reference
     from prunec.passes.verifier.gradients import check_trainable
+    from prunec.passes.verifier.masked import make_reference
     from prunec.passes.verifier.shapes import check_shapes, unchanged_shapes
 
     facts = dialect_of(before.model).facts(before.model)

@@ -186,7 +186,9 @@ class _Builder:
         site = site_of(node, self.coupling.facts, self.model.graph)
         terms = rule.outputs[0] or ()
         sizes = [
-            int(self._kept(node, "out", 0, axis).sum()) if cut & set(terms[axis]) else site.output_shape()[axis]
+            int(self._kept(node, "out", 0, axis).sum())
+            if cut & set(terms[axis])
+            else site.output_shape()[axis]
             for axis in op.shape_axes(site)
         ]
         form_of(node).write_operand(node, op.shape_input, sizes, ())

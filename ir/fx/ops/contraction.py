@@ -90,9 +90,7 @@ def register_ops() -> None:
     for axes in (1, 2, 3):
         like("Conv", f"conv{axes}d.default conv{axes}d.padding", group)
     like("ConvTranspose", "conv_transpose1d.default conv_transpose2d.input conv_transpose3d.input", group)
-    linear = Einsum(
-        text="*a k, n k, n -> *a n", reduced="k", roles=_WEIGHT_BIAS, linear=True, zeroed=_ALL
-    )
+    linear = Einsum(text="*a k, n k, n -> *a n", reduced="k", roles=_WEIGHT_BIAS, linear=True, zeroed=_ALL)
     aten("linear.default", linear)
     like("MatMul", "matmul.default mm.default bmm.default mv.default dot.default")
     add = Einsum(
@@ -107,7 +105,10 @@ def register_ops() -> None:
     aten("baddbmm.default", Einsum(text=text, reduced="k", roles=_BIAS_FIRST, linear=True, zeroed=_ALL))
     text = "*a i, *a j, n i j, n -> *a n"
     bilinear: dict[int, Role] = {2: "weight", 3: "bias"}
-    aten("bilinear.default", Einsum(text=text, reduced="i j", roles=bilinear, linear=True, zeroed=frozenset(range(4))))
+    aten(
+        "bilinear.default",
+        Einsum(text=text, reduced="i j", roles=bilinear, linear=True, zeroed=frozenset(range(4))),
+    )
     like("Einsum", "einsum.default")
     aten("scaled_dot_product_attention.default", ScaledDotProduct(text=""))
     like("Gather", "embedding.default", Form(constants={"axis": 0}))

@@ -63,7 +63,10 @@ class AdvancedIndex(Op):
         pins = [Pin(operand=("in", 0), axis=a, reason=why) for a in at]
         pins += [Pin(operand=("out", 0), axis=at[0] + a, reason=why) for a in range(len(fresh))]
         return Rule(
-            inputs=(table, *self._others(site)), outputs=(output,), sizes=sizes(shape, table), pins=tuple(pins)
+            inputs=(table, *self._others(site)),
+            outputs=(output,),
+            sizes=sizes(shape, table),
+            pins=tuple(pins),
         )
 
     def rewrite(self, site: Site, cut: Cut) -> None:
@@ -100,12 +103,22 @@ def register_ops() -> None:
     like("GatherElements", "gather.default", axis)
     like("ScatterElements", "scatter.src scatter_add.default scatter_reduce.two", axis)
     along = Along(named=(("dim", -1),))
-    aten("topk.default sort.default sort.stable argsort.default argsort.stable cumsum.default cumprod.default "
-         "logcumsumexp.default cummax.default cummin.default", along)
+    aten(
+        "topk.default sort.default sort.stable argsort.default argsort.stable cumsum.default cumprod.default "
+        "logcumsumexp.default cummax.default cummin.default",
+        along,
+    )
     aten("slice_scatter.default", Along(named=(("dim", 0),), alike=(1,)))
     aten("fft_fft.default fft_ifft.default fft_rfft.default fft_irfft.default", along)
-    aten("fft_fft2.default fft_ifft2.default fft_rfft2.default fft_irfft2.default", AlongListed(), Form(operands={1: "dim"}))
+    aten(
+        "fft_fft2.default fft_ifft2.default fft_rfft2.default fft_irfft2.default",
+        AlongListed(),
+        Form(operands={1: "dim"}),
+    )
     like("Trilu", "tril.default triu.default tril_.default triu_.default")
-    refused = "nonzero.default nonzero_numpy.default unique_dim.default _unique2.default masked_select.default item.default _local_scalar_dense.default"
-    aten(refused, Refused(reason="how much it finds depends on the data"))
+    counted = (
+        "nonzero.default nonzero_numpy.default unique_dim.default _unique2.default masked_select.default"
+    )
+    found = "item.default _local_scalar_dense.default"
+    aten(f"{counted} {found}", Refused(reason="how much it finds depends on the data"))
     aten("index_put.default index_put_.default", Refused(reason="it writes at computed positions"))

@@ -174,10 +174,20 @@ def register_ops() -> None:
     aten("stack.default", Stack(zeroed=frozenset(range(256))))
     aten("unbind.int", Unbind(zeroed=_EVERYWHERE))
     pieces = {1: "split_sizes"}
-    like("Split", "split_with_sizes.default split_with_sizes_copy.default", Form(attributes=axis, operands=pieces))
+    like(
+        "Split",
+        "split_with_sizes.default split_with_sizes_copy.default",
+        Form(attributes=axis, operands=pieces),
+    )
     to_sizes = "split_with_sizes.default"
-    uneven = {"chunk.default": "chunks", "split.Tensor": "split_size", "unsafe_chunk.default": "chunks",
-              "unsafe_split.Tensor": "split_size", "tensor_split.sections": "sections", "split.sizes": "split_size"}
+    uneven = {
+        "chunk.default": "chunks",
+        "split.Tensor": "split_size",
+        "unsafe_chunk.default": "chunks",
+        "unsafe_split.Tensor": "split_size",
+        "tensor_split.sections": "sections",
+        "split.sizes": "split_size",
+    }
     for name, argument in uneven.items():
         form = Form(attributes=axis, operands=pieces, becomes=to_sizes, drops=(argument,))
         like("Split", name, form)
@@ -187,7 +197,9 @@ def register_ops() -> None:
     like("Gather", "index_select.default", Form(attributes=axis))
     aten("roll.default", Roll(zeroed=_EVERYWHERE), Form(operands={1: "shifts", 2: "dims"}))
     aten("flip.default", Flip(zeroed=_EVERYWHERE), Form(operands={1: "dims"}))
-    aten("repeat_interleave.self_int", RepeatSlots(zeroed=_EVERYWHERE), Form(operands={1: "repeats", 2: "dim"}))
+    aten(
+        "repeat_interleave.self_int", RepeatSlots(zeroed=_EVERYWHERE), Form(operands={1: "repeats", 2: "dim"})
+    )
     aten("repeat.default tile.default", Repeat(zeroed=_EVERYWHERE))
     aten("glu.default", Glu(zeroed=_EVERYWHERE))
     padded = "pad.default constant_pad_nd.default " + " ".join(

@@ -51,14 +51,28 @@ def register_ops() -> None:
     """Register the family's ops."""
     like("Relu", overloads(_UNARY, "default"))
     like("Relu", _COPIES)
-    like("Relu", overloads("clamp clip", "default", "Tensor") + " " + overloads("clamp_min clamp_max", "default", "Tensor"))
+    like(
+        "Relu",
+        overloads("clamp clip", "default", "Tensor")
+        + " "
+        + overloads("clamp_min clamp_max", "default", "Tensor"),
+    )
     like("Relu", "round.decimals gelu_.default div.Scalar_mode")
-    like("Div", overloads(_BINARY, "default", "Tensor", "Scalar", "Tensor_Tensor", "Tensor_Scalar", "Scalar_Tensor"))
+    like(
+        "Div",
+        overloads(_BINARY, "default", "Tensor", "Scalar", "Tensor_Tensor", "Tensor_Scalar", "Scalar_Tensor"),
+    )
     like("Div", overloads("div floor_divide", "Tensor_mode", "Scalar_mode"))
     like("Div", "where.self where.ScalarSelf where.ScalarOther where.Scalar where.default")
     like("Div", overloads("masked_fill", "Scalar", "Tensor") + " " + overloads("lerp", "Scalar", "Tensor"))
-    like("Div", overloads("addcmul addcdiv", "default") + " prelu.default _prelu_kernel.default expand_as.default")
-    like("Div", "copy_.default complex.default polar.default rrelu.default")
+    like(
+        "Div",
+        overloads("addcmul addcdiv", "default") + " prelu.default _prelu_kernel.default expand_as.default",
+    )
+    like(
+        "Div",
+        "min.other max.other fill_.Tensor fill.Tensor copy_.default complex.default polar.default rrelu.default",
+    )
     like("Add", overloads("add sub subtract", "Tensor", "Scalar"))
     like("Mul", overloads("mul multiply", "Tensor", "Scalar"))
     aten("type_as.default to.other", OfFirst(zeroed=frozenset({0})))

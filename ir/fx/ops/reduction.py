@@ -40,7 +40,9 @@ class Reductions(Reduce):
 
     def rule(self, site: Site) -> Rule:
         """As for one result; a position that something reads fixes the axis."""
-        positions = len(site.node.outputs) > 1 and site.node.op_type.startswith(("max", "min", "median", "mode"))
+        positions = len(site.node.outputs) > 1 and site.node.op_type.startswith(
+            ("max", "min", "median", "mode")
+        )
         fixed = self.fixed or (positions and bool(site.node.outputs[1].uses()))
         data = factors(site.shape(0))
         axes = self._reduced_axes(site)
@@ -83,13 +85,17 @@ def _register_reductions() -> None:
     names = (
         "mean.dim sum.dim_IntList amax.default amin.default prod.dim_int logsumexp.default max.dim min.dim "
         "var.correction std.correction var.dim std.dim var_mean.correction var_mean.dim std_mean.correction "
-        "any.dim any.dims all.dim all.dims linalg_vector_norm.default norm.ScalarOpt_dim nansum.default nanmean.default "
-        "count_nonzero.dim_IntList"
+        "any.dim any.dims all.dim all.dims linalg_vector_norm.default norm.ScalarOpt_dim "
+        "nansum.default nanmean.default count_nonzero.dim_IntList"
     )
     aten(names, Reductions(), over)
     whole = Form(constants={"keepdims": 0})
-    aten("mean.default sum.default prod.default max.default min.default var.default std.default all.default "
-         "any.default norm.Scalar", Reductions(), whole)
+    aten(
+        "mean.default sum.default prod.default max.default min.default var.default std.default all.default "
+        "any.default norm.Scalar",
+        Reductions(),
+        whole,
+    )
     aten("argmax.default argmin.default median.dim mode.default", Reductions(fixed=True), over)
 
 
@@ -118,13 +124,25 @@ def _register_spatial() -> None:
         pool = Batched(text="n c *s -> n c *t", fixed="*s *t", why="a pooled axis", rank=axes + 2)
         names = f"max_pool{axes}d avg_pool{axes}d adaptive_avg_pool{axes}d adaptive_max_pool{axes}d"
         aten(" ".join(f"{name}.default" for name in names.split()), pool)
-        kinds = ("nearest{0}d", "_nearest_exact{0}d", "linear1d", "bilinear2d", "bicubic2d", "trilinear3d", "_bilinear2d_aa", "_bicubic2d_aa")
+        kinds = (
+            "nearest{0}d",
+            "_nearest_exact{0}d",
+            "linear1d",
+            "bilinear2d",
+            "bicubic2d",
+            "trilinear3d",
+            "_bilinear2d_aa",
+            "_bicubic2d_aa",
+        )
         scaled = [
             f"{'_' if kind.startswith('_') else ''}upsample_{kind.lstrip('_').format(axes)}.{overload}"
             for kind in kinds
             for overload in ("default", "vec")
             if "{0}" in kind or f"{axes}d" in kind
         ]
-        aten(" ".join(scaled), Batched(text="n c *s -> n c *t", fixed="*s *t", why="a resized axis", rank=axes + 2))
+        aten(
+            " ".join(scaled),
+            Batched(text="n c *s -> n c *t", fixed="*s *t", why="a resized axis", rank=axes + 2),
+        )
     grid = Einsum(text="n c *s, n *t x -> n c *t", fixed="*s *t x", why="a coordinate or position")
     aten("grid_sampler.default grid_sampler_2d.default grid_sampler_3d.default", grid)

@@ -100,28 +100,43 @@ def register_ops() -> None:
     aten("reshape.default", reshape, Form(operands={1: "shape"}))
     form = Form(operands={1: "sizes"}, attributes={"axis": "dim"})
     aten("unflatten.int", Unflatten(zeroed=_EVERYWHERE, shape_input=1), form)
-    like("Flatten", "flatten.using_ints unsqueeze.default squeeze.dim squeeze.dims ravel.default squeeze_.dim unsqueeze_.default")
+    like(
+        "Flatten",
+        "flatten.using_ints unsqueeze.default squeeze.dim squeeze.dims ravel.default squeeze_.dim unsqueeze_.default",
+    )
     form = Form(operands={1: "dim"}, becomes="squeeze.dims")
     like("Squeeze", "squeeze.default", form)
     like("Transpose", "permute.default", Form(attributes={"perm": "dims"}))
-    like("Transpose", "transpose.int swapaxes.default swapdims.default transpose_.default", Form(derived=_swap))
+    like(
+        "Transpose", "transpose.int swapaxes.default swapdims.default transpose_.default", Form(derived=_swap)
+    )
     like("Transpose", "t.default numpy_T.default", Form(derived=_reverse))
     like("Transpose", "mT.default adjoint.default mH.default", Form(derived=_swap_last))
     like("Transpose", "movedim.int movedim.intlist moveaxis.int moveaxis.intlist", Form(derived=_moved))
     like("Expand", "expand.default broadcast_to.default", Form(operands={1: "size"}))
     made = "zeros.default ones.default full.default empty.memory_format"
     like("ConstantOfShape", made, Form(operands={0: "size"}))
-    aten("new_zeros.default new_ones.default new_full.default new_empty.default", Filled(shape_input=1), Form(operands={1: "size"}))
+    aten(
+        "new_zeros.default new_ones.default new_full.default new_empty.default",
+        Filled(shape_input=1),
+        Form(operands={1: "size"}),
+    )
     aten("channel_shuffle.default native_channel_shuffle.default", ChannelShuffle(zeroed=_EVERYWHERE))
     shuffle = Form(attributes={"blocksize": "upscale_factor"}, constants={"mode": "CRD"})
     like("DepthToSpace", "pixel_shuffle.default", shuffle)
     text = "n c (h b) (w d) -> n (c b d) h w"
     known = {"b": "downscale_factor", "d": "downscale_factor"}
     aten("pixel_unshuffle.default", Einsum(text=text, fixed="b d h w", known=known))
-    aten("view_as.default reshape_as.default as_strided.default", Refused(reason="it takes another tensor's layout"))
+    aten(
+        "view_as.default reshape_as.default as_strided.default",
+        Refused(reason="it takes another tensor's layout"),
+    )
     random = "rand.default randn.default randint.low randint.default bernoulli.p randperm.default multinomial.default"
     aten(random, Refused(reason="it draws random numbers, of which a smaller tensor gets others"))
-    like("Relu", "bernoulli.default bernoulli_.float rand_like.default randn_like.default normal_.default uniform_.default")
+    like(
+        "Relu",
+        "bernoulli.default bernoulli_.float rand_like.default randn_like.default normal_.default uniform_.default",
+    )
     counted = "arange.default arange.start arange.start_step linspace.default eye.default eye.m"
     aten(counted, Refused(reason="it makes numbers from positions"))
     aten("scalar_tensor.default", Filled())

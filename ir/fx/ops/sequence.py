@@ -73,4 +73,7 @@ def register_ops() -> None:
     every = frozenset(range(256))
     roles: dict[int, Role] = dict.fromkeys(range(2, 256), "weight")
     aten("lstm.input", RecurrentStack(text="", states=2, zeroed=every - {0}, roles=roles))
-    aten("gru.input rnn_tanh.input rnn_relu.input", RecurrentStack(text="", states=1, zeroed=every - {0}, roles=roles))
+    aten(
+        "gru.input rnn_tanh.input rnn_relu.input",
+        RecurrentStack(text="", states=1, zeroed=every - {0}, roles=roles),
+    )
