@@ -14,9 +14,7 @@ from prunec.passes.plan import Plan, Step
 from prunec.passes.plan.positions import Positions
 
 if TYPE_CHECKING:
-    import torch
-    from torch import fx
-
+    from prunec.ir.fx.entry import GraphModule, NnModule, Optimizer
     from prunec.ir.module import Module
     from prunec.passes.cost import Cost
     from prunec.passes.pipeline import Pipeline
@@ -71,7 +69,7 @@ class Result:
 
         save(self.module, path, external_data=external_data)
 
-    def to_torch(self) -> fx.GraphModule:
+    def to_torch(self) -> GraphModule:
         """The result as a ``torch.fx.GraphModule`` to train, compile and export.
 
         Its parameters are copies, under the names of the captured module. ``train()`` and ``eval()`` switch
@@ -84,7 +82,7 @@ class Result:
 
         return to_torch(self.module)
 
-    def apply_to(self, module: torch.nn.Module) -> None:
+    def apply_to(self, module: NnModule) -> None:
         """Cut the module that was captured, in place: parameters, buffers, and the sizes among its attributes.
 
         That it then computes what :meth:`to_torch` computes is proven by running both.
@@ -100,7 +98,7 @@ class Result:
 
         write_back(self.module, module)
 
-    def apply_to_optimizer(self, optimizer: torch.optim.Optimizer, module: torch.nn.Module) -> None:
+    def apply_to_optimizer(self, optimizer: Optimizer, module: NnModule) -> None:
         """Cut the state of an optimizer along with the module that :meth:`apply_to` has cut.
 
         Args:

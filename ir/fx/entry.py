@@ -11,8 +11,9 @@ from prunec.ir.diagnostics import Place, UserError
 from prunec.ir.dialect import ATEN
 
 if TYPE_CHECKING:
-    import torch
-    from torch import fx
+    from torch.fx import GraphModule as GraphModule
+    from torch.nn import Module as NnModule
+    from torch.optim import Optimizer as Optimizer
 
     from prunec.ir.module import Module
 
@@ -37,7 +38,7 @@ def torch_needed() -> Iterator[None]:
 
 
 def trace(
-    module: torch.nn.Module,
+    module: NnModule,
     example_inputs: tuple[Any, ...],
     kwargs: Mapping[str, Any] | None = None,
     *,
@@ -76,7 +77,7 @@ def save_program(module: Module, path: Path) -> None:
     save_archive(module, path)
 
 
-def to_torch(module: Module) -> fx.GraphModule:
+def to_torch(module: Module) -> GraphModule:
     """A program as a graph module with parameters of its own; see :mod:`prunec.ir.fx.modes` for its modes.
 
     Raises:
@@ -88,7 +89,7 @@ def to_torch(module: Module) -> fx.GraphModule:
     return lower_switchable(module.model)
 
 
-def write_back(module: Module, target: torch.nn.Module) -> None:
+def write_back(module: Module, target: NnModule) -> None:
     """Cut a user's module; see :func:`prunec.ir.fx.writeback.write_back`."""
     require_program(module)
     with torch_needed():
@@ -96,9 +97,7 @@ def write_back(module: Module, target: torch.nn.Module) -> None:
     writeback.write_back(module, target)
 
 
-def cut_optimizer(
-    module: Module, removed: Removed, optimizer: torch.optim.Optimizer, target: torch.nn.Module
-) -> None:
+def cut_optimizer(module: Module, removed: Removed, optimizer: Optimizer, target: NnModule) -> None:
     """Cut the state of an optimizer; see :func:`prunec.ir.fx.optimizer.cut_optimizer`."""
     require_program(module)
     with torch_needed():
