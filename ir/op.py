@@ -66,6 +66,8 @@ class Op(ABC):
         uncounted: factors that do not multiply the work, such as the input positions of a convolution
             (``s``), which its output positions already count.
         parallel: factors that the op computes side by side, such as attention heads, separated by spaces.
+        transparent: output 0 holds the elements of input 0 one for one, perhaps of another type or with axes
+            in another order, and a zero stays a zero.
         attributes: integer attributes that hold the size of a factor, such as ``group``.
         shape_input: position of an input that holds the shape of output 0, or None.
     """
@@ -76,6 +78,7 @@ class Op(ABC):
     zeroed: frozenset[int] = frozenset()
     uncounted: str = ""
     parallel: str = ""
+    transparent: bool = False
     attributes: Mapping[str, str] = field(default_factory=dict)
     shape_input: int | None = None
 
@@ -102,6 +105,11 @@ class Op(ABC):
         """What a removed slice of a constant holds in the masked reference (it broadcasts)."""
         del site, position
         return np.zeros(())
+
+    def step(self, site: Site, position: int) -> NDArray[Any]:
+        """What one step of a constant's numbers is worth, counted from its zero (it broadcasts)."""
+        del site, position
+        return np.ones(())
 
     def real(self, site: Site, position: int) -> NDArray[Any] | None:
         """The numbers that a constant stands for, where those are not the ones that it holds (quantised

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from prunec.passes.cost import Cost
     from prunec.passes.coupling.groups import Coupling
     from prunec.passes.coupling.options import CouplingOptions
+    from prunec.passes.sparsity.layer import SparseLayers
 
 T = TypeVar("T")
 
@@ -22,9 +24,11 @@ class Analyses:
 
     Attributes:
         module: the module that the results are about.
+        seconds: spent so far on each analysis by itself, by name.
     """
 
     module: Module
+    seconds: dict[str, float] = field(default_factory=dict)
     _results: dict[tuple[str, object], Any] = field(default_factory=dict)
 
     def facts(self) -> Facts:
@@ -49,12 +53,22 @@ class Analyses:
 
         return self._cached(("cost", None), lambda: measure(self.module.model, self.coupling()))
 
+    def layers(self) -> SparseLayers:
+        """Sparse layers: weights that may hold zeros in a pattern."""
+        from prunec.passes.sparsity.layers import find_layers
+
+        return self._cached(("layers", None), lambda: find_layers(self.module.model, self.facts()))
+
     def keep_only(self, preserved: frozenset[str]) -> None:
         """Forget all results but those of the named analyses."""
         self._results = {key: value for key, value in self._results.items() if key[0] in preserved}
 
     def _cached(self, key: tuple[str, object], compute: Callable[[], T]) -> T:
         if key not in self._results:
+            others, started = sum(self.seconds.values()), perf_counter()
             self._results[key] = compute()
+            # What this analysis asked of others is on their account already.
+            own = perf_counter() - started - (sum(self.seconds.values()) - others)
+            self.seconds[key[0]] = self.seconds.get(key[0], 0.0) + own
         result: T = self._results[key]
         return result

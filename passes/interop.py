@@ -19,7 +19,7 @@ from prunec.ir.diagnostics import PassFailure, PrunecError
 from prunec.ir.load import load
 from prunec.ir.module import Module
 from prunec.passes.base import Context, Contract, Outcome, Pass
-from prunec.passes.manager import run_in_place
+from prunec.passes.manager import run
 from prunec.passes.pipeline import Pipeline
 
 
@@ -49,7 +49,7 @@ class OnnxIrPass(InPlacePass):
     def call(self, model: onnx_ir.Model) -> PassResult:
         """Run the pipeline on the model itself."""
         module = Module(model)
-        result = run_in_place(module, self.pipeline, verify=self.verify, seed=self.seed)
+        result = run(module, self.pipeline, verify=self.verify, seed=self.seed, in_place=True)
         return PassResult(module.model, modified=result.changed)
 
     def __str__(self) -> str:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
 
 from prunec.ir.diagnostics import RemarkLog, UserError
 from prunec.passes.base import Context, Outcome, Pass
+from prunec.passes.instruments import Instrument, Stage
 from prunec.passes.plan import Plan, Step
 from prunec.passes.plan.positions import Positions
 
@@ -32,11 +34,13 @@ class Timing:
         pass_name: the pass.
         seconds: of the pass itself, with the analyses that it asked for.
         verify_seconds: of its verification.
+        analyses: the part of both that went into analyses, by name.
     """
 
     pass_name: str
     seconds: float
     verify_seconds: float
+    analyses: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +55,7 @@ class Result:
         cost_before: cost of the input.
         cost_after: cost of the output.
         timings: seconds, one for every pass.
+        statistics: what passes counted, such as ``prune-channels.units``, summed over the run.
         changed: whether any pass changed the module.
     """
 
@@ -62,6 +67,7 @@ class Result:
     cost_after: Cost
     timings: tuple[Timing, ...]
     changed: bool
+    statistics: Mapping[str, int | float] = field(default_factory=dict)
 
     def save(self, path: str | Path, *, external_data: bool | None = None) -> None:
         """Write the module; see :func:`prunec.ir.save.save`."""
@@ -122,6 +128,8 @@ def run(
     seed: int = 0,
     replay: Plan | None = None,
     progress: Progress | None = None,
+    instruments: Sequence[Instrument] = (),
+    in_place: bool = False,
 ) -> Result:
     """Run a pipeline over a copy of a module (weights are shared, not copied).
 
@@ -133,6 +141,8 @@ def run(
         seed: for random criteria and for probe inputs.
         replay: take every removal from this plan instead of choosing.
         progress: told what begins.
+        instruments: what watches the run (see :mod:`prunec.passes.instruments`).
+        in_place: work on the module itself; after an error it is as the pass that failed left it.
 
     Raises:
         UserError: the pipeline text is wrong, or the plan does not fit the module.
@@ -144,29 +154,20 @@ def run(
         >>> result.cost_after.parameters < result.cost_before.parameters
         True
     """
-    return run_in_place(module.clone(), pipeline, verify=verify, seed=seed, replay=replay, progress=progress)
-
-
-def run_in_place(
-    module: Module,
-    pipeline: str | Pass | Pipeline,
-    *,
-    verify: bool = True,
-    seed: int = 0,
-    replay: Plan | None = None,
-    progress: Progress | None = None,
-) -> Result:
-    """Run a pipeline over a module itself; arguments and errors are those of :func:`run`.
-
-    After an error the module is as the pass that failed left it.
-    """
     from prunec.passes.pipeline import Pipeline
 
-    progress = progress or (lambda _: None)
-    return _Run(module, Pipeline.of(pipeline), verify, seed, replay, progress).run()
+    return _Run(
+        module=module if in_place else module.clone(),
+        pipeline=Pipeline.of(pipeline),
+        verify=verify,
+        seed=seed,
+        replay=replay,
+        progress=progress or (lambda _: None),
+        instruments=instruments,
+    ).run()
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class _Run:
     """The state of one run."""
 
@@ -176,9 +177,11 @@ class _Run:
     seed: int
     replay: Plan | None
     progress: Progress
+    instruments: Sequence[Instrument]
     remarks: RemarkLog = field(default_factory=RemarkLog)
     verdicts: list[Verdict] = field(default_factory=list)
     timings: list[Timing] = field(default_factory=list)
+    statistics: Counter[str] = field(default_factory=Counter)
     steps: list[Step] = field(default_factory=list)
     positions: Positions = field(default_factory=Positions)
     changed: bool = False
@@ -193,11 +196,13 @@ class _Run:
         self._note_other_source()
         passes = [inner for item in self.pipeline for inner in item.expand()]
         for number, pass_ in enumerate(passes, start=1):
-            self.progress(f"{pass_.name} ({number} of {len(passes)})")
+            stage = Stage(number=number, passes=passes, analyses=analyses, seed=self.seed)
             step = self._next_step(pass_, replayed)
-            self._run_pass(
-                pass_, Context(analyses=analyses, remarks=self.remarks, seed=self.seed, replay=step)
-            )
+            if not all(instrument.allows(stage) for instrument in self.instruments):
+                continue
+            self.progress(f"{pass_.name} ({number} of {len(passes)})")
+            context = Context(analyses=analyses, remarks=self.remarks, seed=self.seed, replay=step)
+            self._watched(stage, context)
         if (rest := next(replayed, None)) is not None:
             raise UserError(f"the plan has a step of `{rest.pass_name}` that no pass of the pipeline replays")
         return Result(
@@ -209,6 +214,7 @@ class _Run:
             cost_after=analyses.cost(),
             timings=tuple(self.timings),
             changed=self.changed,
+            statistics=dict(self.statistics),
         )
 
     def _note_other_source(self) -> None:
@@ -233,9 +239,24 @@ class _Run:
             )
         return self.positions.to_current(step)
 
-    def _run_pass(self, pass_: Pass, context: Context) -> None:
+    def _watched(self, stage: Stage, context: Context) -> None:
+        """One pass, with every instrument called around it."""
+        if any(instrument.keeps_before for instrument in self.instruments):
+            stage = replace(stage, before=self.module.clone())
+        for instrument in self.instruments:
+            instrument.before_pass(stage)
+        try:
+            outcome = self._run_pass(stage.pass_, context)
+        except BaseException as error:
+            for instrument in self.instruments:
+                instrument.failed(stage, error)
+            raise
+        for instrument in self.instruments:
+            instrument.after_pass(stage, outcome)
+
+    def _run_pass(self, pass_: Pass, context: Context) -> Outcome:
         before = self.module.clone() if self.verify and pass_.contract != "none" else None
-        started = perf_counter()
+        spent, started = dict(context.analyses.seconds), perf_counter()
         outcome = pass_.run(self.module, context)
         finished = perf_counter()
         if outcome.changed:
@@ -247,9 +268,16 @@ class _Run:
         if outcome.step is not None and outcome.step.groups:
             self.steps.append(self.positions.to_original(outcome.step))
             self.positions.record(self.steps[-1])
+        self.statistics.update({f"{pass_.name}.{name}": n for name, n in outcome.statistics.items()})
         self.timings.append(
-            Timing(pass_name=pass_.name, seconds=finished - started, verify_seconds=perf_counter() - finished)
+            Timing(
+                pass_name=pass_.name,
+                seconds=finished - started,
+                verify_seconds=perf_counter() - finished,
+                analyses={a: s - spent.get(a, 0.0) for a, s in context.analyses.seconds.items()},
+            )
         )
+        return outcome
 
     def _verify(self, pass_: Pass, before: Module, outcome: Outcome, context: Context) -> None:
         from prunec.passes.verifier import verify

@@ -116,7 +116,7 @@ def _run_doctest(block: Block, names: dict[str, Any], where: str) -> None:
 
 
 def _run_console(block: Block, where: str) -> None:
-    """Run every line ``$ prunec ...`` and compare what it prints with the lines behind it.
+    """Run every line ``$ prunec ...`` (and ``$ ls FOLDER``) and compare what it prints with the lines behind it.
 
     ``...`` stands for anything; relative errors differ from machine to machine and count as equal. The line
     ``(exit N)`` says that the command fails.
@@ -124,11 +124,11 @@ def _run_console(block: Block, where: str) -> None:
     for part in re.split(r"^\$ ", block.text, flags=re.MULTILINE)[1:]:
         command, _, expected = part.partition("\n")
         words = shlex.split(command)
-        if words[0] != "prunec":
+        if words[0] not in ("prunec", "ls"):
             assert words[0] in ("make", "pip", "python3"), f"{where}: cannot run {command!r}"
             continue
         wanted = int(match[1]) if (match := _EXIT.search(expected)) else 0
-        code, printed = _captured(words[1:])
+        code, printed = _captured(words[1:]) if words[0] == "prunec" else (0, _listed(*words[1:]))
         assert code == wanted, f"{where}: `{command}` exits with {code}\n{printed}"
         want, got = (_ERROR.sub("#e#", text) for text in (_EXIT.sub("", expected), printed))
         if want.strip():
@@ -137,6 +137,10 @@ def _run_console(block: Block, where: str) -> None:
             assert checker.check_output(want, got, _FLAGS), (
                 f"{where}: `{command}`\n{checker.output_difference(example, got, _FLAGS)}"
             )
+
+
+def _listed(folder: str) -> str:
+    return "".join(f"{path.name}\n" for path in sorted(Path(folder).iterdir()))
 
 
 def _captured(arguments: list[str]) -> tuple[int, str]:

@@ -13,8 +13,10 @@ import prunec
 from prunec.ir.diagnostics import Place, UserError
 from prunec.passes.pipeline import Pipeline, parse_pipeline, read_pipeline
 from prunec.passes.plan import Plan
+from prunec.tools.instruments.options import Watch, watch_options
 from prunec.tools.outputs import check_outputs, default_output
 from prunec.tools.progress import show_progress
+from prunec.tools.remarks import from_passes, save_remarks
 
 if TYPE_CHECKING:
     from prunec.passes.manager import Result
@@ -52,7 +54,12 @@ class CompileCommand(click.Command):
     help="For all that is random.",
 )
 @click.option("-R", "--remarks", is_flag=True, help="Show what passes did and could not do, and why.")
+@click.option(
+    "--remarks-from", metavar="PASS", multiple=True, help="Show the remarks of these passes (glob)."
+)
+@click.option("--remarks-file", metavar="FILE", help="Also write all remarks, as YAML.")
 @click.option("-v", "--verbose", is_flag=True, help="Show every step and its time.")
+@watch_options
 def compile_model(
     model: str,
     passes: str | None,
@@ -62,7 +69,10 @@ def compile_model(
     verify: bool,
     seed: int,
     remarks: bool,
+    remarks_from: tuple[str, ...],
+    remarks_file: str | None,
     verbose: bool,
+    watch: Watch,
 ) -> None:
     """Run a pipeline of passes on MODEL and write the verified result.
 
@@ -73,25 +83,36 @@ def compile_model(
     if not model:
         raise UserError("the name of the model is empty", help=["give the path of a model"])
     target = default_output(Path(model)) if output is None else Path(output)
-    outputs = [target, *([Path(plan)] if plan else [])]
+    outputs = [target, *(Path(file) for file in (plan, remarks_file) if file)]
     if Path(model).exists():  # if not, loading it says so, and names the closest file
         inputs = [model, *([passes] if passes else []), *([replay] if replay else [])]
         check_outputs(inputs=list(map(Path, inputs)), outputs=outputs)
+    instruments = watch.instruments(pipeline, plan=replayed, options=[] if verify else ["--no-verify"])
     with show_progress(verbose=verbose) as progress:
         progress(f"loading {model}")
         module = prunec.load(model)
         check_outputs(inputs=module.source.data, outputs=outputs)
         with _placed_in(replay):
             result = prunec.run(
-                module, pipeline, verify=verify, seed=seed, replay=replayed, progress=progress
+                module,
+                pipeline,
+                verify=verify,
+                seed=seed,
+                replay=replayed,
+                progress=progress,
+                instruments=instruments,
             )
         progress(f"writing {target}")
         result.save(target)
         if plan is not None:
             result.plan.save(plan)
         size_after = prunec.load(target).source.size
+    if remarks_file is not None:
+        save_remarks(result.remarks, Path(remarks_file))
+    watch.report(result, pipeline, instruments)
     pruning = {p.name for item in pipeline for p in item.expand() if p.contract == "masked"}
-    _report(result, target, size_after=size_after, verify=verify, show_remarks=remarks, pruning=pruning)
+    shown = ["*"] if remarks else remarks_from
+    _report(result, target, size_after=size_after, verify=verify, remarks_from=shown, pruning=pruning)
 
 
 @contextlib.contextmanager
@@ -124,7 +145,7 @@ def _report(
     *,
     size_after: int | None,
     verify: bool,
-    show_remarks: bool,
+    remarks_from: Collection[str],
     pruning: Collection[str],
 ) -> None:
     """Say what was done, on stderr."""
@@ -132,15 +153,14 @@ def _report(
 
     from prunec.tools.summary import Summary, render_summary
 
-    if show_remarks:
-        for remark in result.remarks:
-            click.echo(str(remark), err=True)
+    for remark in from_passes(result.remarks, remarks_from):
+        click.echo(str(remark), err=True)
     summary = Summary.of(
         result,
         output=str(target),
         size_after=size_after,
         verify=verify,
-        remarks_shown=show_remarks,
+        remarks_shown=bool(remarks_from),
         pruning=pruning,
     )
     Console(stderr=True, highlight=False).print(render_summary(summary), crop=False)

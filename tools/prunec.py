@@ -10,6 +10,7 @@ exit  meaning
 70    a bug of prunec
 130   interrupted
 141   the reader of the output went away
+143   terminated
 ====  ==========================================================
 
 Nothing heavy is imported here: ``prunec --help`` and every mistake in a pipeline answer at once.
@@ -20,6 +21,7 @@ from __future__ import annotations
 import errno
 import importlib
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
@@ -35,6 +37,7 @@ DEFAULT_COMMAND = "compile"
 BUG_EXIT_CODE = 70
 INTERRUPT_EXIT_CODE = 130
 PIPE_EXIT_CODE = 141
+TERMINATED_EXIT_CODE = 143
 
 COMPLETION_VARIABLE = "_PRUNEC_COMPLETE"
 """Set by a shell that asks how a word may go on; click answers."""
@@ -56,6 +59,9 @@ class LazyCommand:
 COMMANDS: Mapping[str, LazyCommand] = {
     "compile": LazyCommand(
         target="prunec.tools.compile:compile_model", summary="Run a pipeline on a model (the default)."
+    ),
+    "diff": LazyCommand(
+        target="prunec.tools.diff:diff_models", summary="Show what is different between two models."
     ),
     "inspect": LazyCommand(
         target="prunec.tools.inspect:inspect_model", summary="Show a model, its channel groups and its cost."
@@ -170,6 +176,14 @@ def cli() -> None:
     """
 
 
+class Terminated(BaseException):
+    """The process was asked to end; what was begun is left behind in order first."""
+
+
+def _terminate(_signal: int, _frame: object) -> None:
+    raise Terminated
+
+
 def run(arguments: Sequence[str]) -> int:
     """Run ``prunec`` and return its exit code; every message is on stderr by then."""
     debug = "--debug" in arguments
@@ -181,6 +195,8 @@ def run(arguments: Sequence[str]) -> int:
         return _failed(error.render(), error.exit_code, debug=debug)
     except click.ClickException as error:
         return _failed(_render_click_error(error), 2, debug=False)
+    except Terminated:
+        return _failed("error: terminated", TERMINATED_EXIT_CODE, debug=debug)
     except (click.Abort, KeyboardInterrupt):
         return _failed("error: interrupted", INTERRUPT_EXIT_CODE, debug=debug)
     except BrokenPipeError:
@@ -197,6 +213,7 @@ def run(arguments: Sequence[str]) -> int:
 
 def main() -> None:
     """Entry point of the console script; a stream that the caller closed is as good as none."""
+    signal.signal(signal.SIGTERM, _terminate)
     with Path(os.devnull).open("w", encoding="utf-8") as nowhere:
         sys.stdout = sys.stdout or nowhere
         sys.stderr = sys.stderr or nowhere
@@ -221,7 +238,8 @@ def _drop_output() -> None:
 def _bug(error: Exception, *, debug: bool) -> int:
     detail = (str(error).splitlines() or [""])[0]
     message = f"error: internal error: {type(error).__name__}: {detail}; please report"
-    return _failed(message, BUG_EXIT_CODE, debug=debug)
+    notes = [f"  = help: {note}" for note in getattr(error, "__notes__", ())]
+    return _failed("\n".join([message, *notes]), BUG_EXIT_CODE, debug=debug)
 
 
 def _failed(message: str, code: int, *, debug: bool) -> int:

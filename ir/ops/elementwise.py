@@ -137,8 +137,8 @@ class Reduce(Op):
 
 
 _UNARY = (
-    "Abs Acos Acosh Asin Asinh Atan Atanh BitwiseNot Cast Ceil Celu Clip Cos Cosh Dropout Elu Erf Exp "
-    "Floor Gelu HardSigmoid HardSwish Identity IsInf IsNaN LeakyRelu Log Mish Neg Not Reciprocal Relu "
+    "Abs Acos Acosh Asin Asinh Atan Atanh BitwiseNot Ceil Celu Clip Cos Cosh Dropout Elu Erf Exp "
+    "Floor Gelu HardSigmoid HardSwish IsInf IsNaN LeakyRelu Log Mish Neg Not Reciprocal Relu "
     "Round Selu Shrink Sigmoid Sign Sin Sinh Softplus Softsign Sqrt Swish Tan Tanh ThresholdedRelu"
 )
 _BINARY = (
@@ -151,6 +151,7 @@ _NORM_ROLES: dict[int, Role] = {1: "scale", 2: "bias"}
 def register_ops() -> None:
     """Register the family's ops."""
     register(_UNARY, Elementwise(zeroed=frozenset({0})))
+    register("Cast Identity", Elementwise(zeroed=frozenset({0}), transparent=True))
     register(_BINARY, Elementwise())
     register("Add Sub Sum", Elementwise(zeroed=frozenset({0, 1}), roles={0: "bias", 1: "bias"}))
     register("Mul", Elementwise(zeroed=frozenset({0, 1}), roles={0: "scale", 1: "scale"}))

@@ -69,15 +69,20 @@ class Quantise(Op):
             return np.zeros(())
         return self._spread(site, point)
 
+    def step(self, site: Site, position: int) -> Array:
+        """The scale, spread over the tensor, for the integers; 1 for everything else."""
+        scale = site.constant(1)
+        if position != 0 or scale is None or not self.integers:
+            return np.ones(())
+        return self._spread(site, scale)
+
     def real(self, site: Site, position: int) -> Array | None:
         """``(x - zero point) * scale`` for the integers."""
-        integers, scale, point = (site.constant(i) for i in range(3))
-        if position != 0 or not self.integers or integers is None or scale is None:
+        integers = site.constant(0)
+        if position != 0 or not self.integers or integers is None or site.constant(1) is None:
             return None
-        centred = integers.astype(np.float32)
-        if point is not None:
-            centred -= self._spread(site, point).astype(np.float32)
-        return centred * self._spread(site, scale).astype(np.float32)
+        centred = integers.astype(np.float32) - self.zero(site, 0).astype(np.float32)
+        return centred * self.step(site, 0).astype(np.float32)
 
     def _spread(self, site: Site, vector: Array) -> Array:
         """A scale or zero point in a shape that broadcasts against the tensor."""
@@ -113,16 +118,18 @@ class QuantisedEinsum(Einsum):
         point = site.constant(self.points.get(position, -1)) if position in self.points else None
         return np.zeros(()) if point is None else self._spread(site, position, self.points[position], point)
 
+    def step(self, site: Site, position: int) -> Array:
+        """The scale of the tensor at a position; 1 where it has none that is known."""
+        scale = site.constant(self.scales[position]) if position in self.scales else None
+        return np.ones(()) if scale is None else self._spread(site, position, self.scales[position], scale)
+
     def real(self, site: Site, position: int) -> Array | None:
         """``(w - zero point) * scale``, with what is known of the two."""
         integers = site.constant(position) if position in self.points else None
         if integers is None:
             return None
         values = integers.astype(np.float32) - self.zero(site, position).astype(np.float32)
-        scale = site.constant(self.scales[position]) if position in self.scales else None
-        if scale is None:
-            return values
-        return values * self._spread(site, position, self.scales[position], scale).astype(np.float32)
+        return values * self.step(site, position).astype(np.float32)
 
     def _spread(self, site: Site, position: int, source: int, vector: Array) -> Array:
         """A vector in a shape that broadcasts against the tensor on the axis with the vector's factor."""
@@ -169,12 +176,17 @@ class QuantisedAttention(Attention):
         point = site.constant(7)
         return np.zeros(()) if position != 1 or point is None else np.squeeze(point)
 
+    def step(self, site: Site, position: int) -> Array:
+        """The scale of the weight; 1 for everything else."""
+        scale = site.constant(4)
+        return np.ones(()) if position != 1 or scale is None else np.squeeze(scale)
+
     def real(self, site: Site, position: int) -> Array | None:
         """``(w - zero point) * scale`` for the weight."""
-        integers, scale = site.constant(position), site.constant(4)
-        if position != 1 or integers is None or scale is None:
+        integers = site.constant(position)
+        if position != 1 or integers is None or site.constant(4) is None:
             return None
-        return (integers.astype(np.float32) - self.zero(site, 1)) * np.squeeze(scale).astype(np.float32)
+        return (integers.astype(np.float32) - self.zero(site, 1)) * self.step(site, 1).astype(np.float32)
 
 
 def _contraction(
@@ -208,8 +220,9 @@ def _contraction(
 def register_ops() -> None:
     """Register the family's ops."""
     for domain in ("", _CONTRIB):
-        register("QuantizeLinear", Quantise(integers=False, zeroed=frozenset({0})), domain=domain)
-        back = Quantise(integers=True, zeroed=frozenset({0}), roles={0: "weight"})
+        there = Quantise(integers=False, zeroed=frozenset({0}), transparent=True)
+        register("QuantizeLinear", there, domain=domain)
+        back = Quantise(integers=True, zeroed=frozenset({0}), roles={0: "weight"}, transparent=True)
         register("DequantizeLinear", back, domain=domain)
         convolution = "n (g c) *s, -, -, (g o) c *k, (g o), (g o), -, -, (g o) -> n (g o) *t"
         conv = _contraction(convolution, weight=3, scale=4, point=5, bias=8, kind=QuantisedConv)

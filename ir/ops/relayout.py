@@ -139,6 +139,6 @@ def register_ops() -> None:
     register("Reshape", Relayout(zeroed=everywhere, shape_input=1))
     register("Flatten Unsqueeze", Relayout(zeroed=everywhere))
     register("Squeeze", Squeeze(zeroed=everywhere))
-    register("Transpose", Transpose(zeroed=everywhere))
+    register("Transpose", Transpose(zeroed=everywhere, transparent=True))
     register("Resize", Resize(shape_input=3))
     register("Upsample", Resize())

@@ -9,6 +9,7 @@ import numpy as np
 import onnx_ir
 
 from prunec.ir.facts import Facts
+from prunec.ir.registry import find_op
 from prunec.ir.rule import Index
 from prunec.passes.coupling.axes import Operand, Reason, Use, node_label
 from prunec.passes.coupling.collect import Relations, is_stored
@@ -38,6 +39,12 @@ class Member:
     def width(self) -> int:
         """How many slots of the axis one unit covers."""
         return int(np.count_nonzero(self.units == 0))
+
+    @property
+    def is_weight(self) -> bool:
+        """Whether a layer multiplies by the tensor (and does not merely add or scale with it)."""
+        ops = ((find_op(node), position) for node, position in self.uses())
+        return any(op is not None and op.linear and op.role(position) == "weight" for op, position in ops)
 
     def uses(self) -> list[Use]:
         """Where the tensor is read: one place for one use of a shared tensor, else all of them."""
@@ -78,6 +85,15 @@ class Group:
     def width(self) -> int:
         """Slots that one unit covers on the axis where it covers most (64 for a head of size 64)."""
         return max((member.width for member in self.members), default=1)
+
+    @property
+    def channels(self) -> int:
+        """Channels of a layer that one unit stands for: slots on the narrowest axis of a weight (64 for a head
+        of size 64; 1 for a filter, also where a classifier reads 49 positions of it).
+        """
+        weights = [member for member in self.members if member.is_weight]
+        matrices = [member for member in self.members if len(member.operand.value.shape or ()) > 1]
+        return min((member.width for member in weights or matrices or self.members), default=1)
 
     def __str__(self) -> str:
         size = self.units or len(self.members[0].units)  # a class pinned as a whole has no components

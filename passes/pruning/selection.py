@@ -33,8 +33,8 @@ class Policy:
         ratio: share of units to remove, in [0, 1).
         scope: ``local`` takes the share from every cluster, ``global`` ranks the units of all groups
             together.
-        round_to: keep a multiple of this many slots on the axis where a unit is widest.
-        min_channels: slots that must stay on that axis at least.
+        round_to: keep a multiple of this many channels of the layers (see ``Group.channels``).
+        min_channels: channels that must stay at least.
         max_ratio: share of a cluster that may go at most.
     """
 
@@ -45,12 +45,12 @@ class Policy:
     max_ratio: float
 
     def limit(self, units: int, width: int) -> int:
-        """How many of ``units`` units may go at most, each ``width`` slots wide; at least one stays."""
+        """How many of ``units`` units may go at most, each ``width`` channels wide; at least one stays."""
         stay = max(1, ceil(self.min_channels / width))
         return max(0, min(units - stay, floor(units * self.max_ratio + _EXACT)))
 
     def rounded(self, count: int, units: int, width: int) -> int:
-        """The number nearest to ``count``, within the limit, that leaves a multiple of ``round_to`` slots."""
+        """The number nearest to ``count``, within the limit, that leaves a multiple of ``round_to`` channels."""
         limit = self.limit(units, width)
         step = self.round_to // gcd(self.round_to, width)
         count = min(count, limit)
@@ -83,7 +83,7 @@ def select(
     counts = np.zeros(len(groups), np.int64)
     for members in clusters:
         units = np.array([groups[i].units for i in members])
-        width = groups[members[0]].width
+        width = groups[members[0]].channels
         shares = units * policy.ratio if wanted is None else wanted[members].astype(float)
         count = policy.rounded(floor(shares.sum() + _EXACT), int(units.sum()), width)
         counts[members] = _apportion(count, shares, units)
@@ -119,7 +119,7 @@ def _global(
     limits = np.empty(len(clusters), np.int64)
     for number, members in enumerate(clusters):
         cluster_of[members] = number
-        limits[number] = policy.limit(int(sizes[members].sum()), groups[members[0]].width)
+        limits[number] = policy.limit(int(sizes[members].sum()), groups[members[0]].channels)
     order = np.argsort(np.concatenate(relative), kind="stable")
     owner = np.repeat(np.arange(len(groups)), sizes)[order]
     target = floor(policy.ratio * len(owner) + _EXACT)

@@ -1,8 +1,5 @@
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -73,13 +70,17 @@ class Library:
     result: FakeResult = field(default_factory=FakeResult)
     error: BaseException | None = None
     calls: list[tuple[Any, ...]] = field(default_factory=list)
+    watched: list[str] = field(default_factory=list)
 
     def load(self, path: str | Path) -> FakeModule:
         if not Path(path).exists():
             raise UserError(f"{path}: no such file")
         return FakeModule(FakeSource(Path(path).stat().st_size))
 
-    def run(self, module: FakeModule, pipeline: object, *, progress: Any, **options: object) -> FakeResult:
+    def run(
+        self, module: FakeModule, pipeline: object, *, progress: Any, instruments: Any, **options: object
+    ) -> FakeResult:
+        self.watched = [type(instrument).__name__ for instrument in instruments]
         self.calls.append((str(pipeline), options))
         progress("pass 1 of 1: prune")
         if self.error is not None:
@@ -154,6 +155,7 @@ def test_all_options(library: Library, capsys: pytest.CaptureFixture[str]) -> No
     arguments = ["net.onnx", "-p", "passes.txt", "-o", "out.onnx", "--plan", "plan.json", "--no-verify"]
     assert command.run([*arguments, "--seed", "7", "-R", "-v"]) == 0
     assert library.calls == [("prune, idle", {"verify": False, "seed": 7, "replay": None})]
+    assert library.watched == ["Reproducer"]
     assert Plan.load("plan.json") == PLAN
     assert Path("out.onnx").exists() and not Path("net.pruned.onnx").exists()
     lines = capsys.readouterr().err.splitlines()
@@ -418,89 +420,6 @@ def test_a_pass_that_cannot_be_loaded_does_not_hide_the_others(
         "broken  (pass 'broken' cannot be loaded from no_such_module:X: ModuleNotFoundError"
     )
     assert "idle  Do nothing at all." in shown
-
-
-def prunec_process(
-    *arguments: str, variables: dict[str, str] | None = None, **options: Any
-) -> subprocess.CompletedProcess[str]:
-    code = "import sys; from prunec.tools.prunec import main; main()"
-    paths = [str(Path(path).resolve()) for path in sys.path if path]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), **(variables or {})}
-    return subprocess.run(
-        [sys.executable, "-c", code, *arguments], env=environment, capture_output=True, text=True, **options
-    )
-
-
-def test_the_process_returns_the_exit_code(tmp_path: Path) -> None:
-    found = prunec_process("net.onnx", "-p", "fold-nrom", cwd=tmp_path)
-    assert (found.returncode, found.stdout) == (2, "")
-    assert found.stderr.startswith(
-        "error: <pipeline>:1:1: unknown pass 'fold-nrom' (did you mean 'fold-norm'?)\n"
-    )
-    assert prunec_process("--version").returncode == 0
-
-
-def test_a_closed_pipe_is_no_error() -> None:
-    code = (
-        "import os, sys; from prunec.tools.prunec import run\n"
-        "reader, writer = os.pipe(); os.dup2(writer, 1); os.close(reader); os.close(writer)\n"
-        "sys.exit(run(['--help']))"
-    )
-    paths = [str(Path(path).resolve()) for path in sys.path if path]
-    found = subprocess.run(
-        [sys.executable, "-c", code],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert (found.returncode, found.stderr) == (command.PIPE_EXIT_CODE, "")
-
-
-def test_a_full_disk_behind_the_output_is_no_bug_of_ours() -> None:
-    code = (
-        "import errno, os, sys; from prunec.tools import prunec\n"
-        "def full(arguments): raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))\n"
-        "prunec._invoke = full; sys.exit(prunec.run(['passes']))"
-    )
-    paths = [str(Path(path).resolve()) for path in sys.path if path]
-    found = subprocess.run(
-        [sys.executable, "-c", code],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
-        capture_output=True,
-        text=True,
-    )
-    assert (found.returncode, found.stdout) == (2, "")
-    assert found.stderr == "error: cannot write the output: no space left on device\n"
-
-
-@pytest.mark.parametrize("stream", [1, 2])
-def test_a_stream_that_the_caller_closed_is_no_error(stream: int) -> None:
-    example = Path(__file__).parents[2] / "examples" / "digits.onnx"
-    found = prunec_process("inspect", str(example), preexec_fn=lambda: os.close(stream))
-    assert (found.returncode, found.stderr) == (0, "")
-
-
-@pytest.mark.parametrize("arguments", [["--help"], ["passes"], ["net.onnx", "-p", "prune{"], ["x", "--foo"]])
-def test_nothing_heavy_is_imported_before_there_is_work(arguments: list[str]) -> None:
-    heavy = ["numpy", "onnx", "onnx_ir", "onnxruntime", "scipy", "torch", "rich", "networkx"]
-    code = (
-        f"import sys; from prunec.tools.prunec import run; run({arguments})\n"
-        f"print(sorted(set({heavy}) & set(sys.modules)), file=sys.stderr)"
-    )
-    paths = [str(Path(path).resolve()) for path in sys.path if path]
-    found = subprocess.run(
-        [sys.executable, "-c", code],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert found.stderr.splitlines()[-1] == "[]"
-
-
-def test_the_shell_can_complete_words() -> None:
-    asked = {"_PRUNEC_COMPLETE": "bash_complete", "COMP_WORDS": "prunec pas", "COMP_CWORD": "1"}
-    assert "passes" in prunec_process(variables=asked).stdout
 
 
 def test_every_command_takes_debug(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -211,3 +211,24 @@ def test_a_limit_below_the_share_is_a_mistake() -> None:
         "    | ^^^^^^^^^^^^^^\n"
         "  = help: lower `ratio` or raise `max-ratio`"
     )
+
+
+def test_channels_are_rounded_where_they_are_made_not_where_positions_of_them_are_read() -> None:
+    text = """
+    net (float[N,3,2,2] x) => (float[N,5] y) <float[24,3,1,1] w0, float[96,5] v>
+    { a = Conv(x, w0)  b = Flatten(a)  y = MatMul(b, v) }"""
+    module = graph(text)
+    (group,) = coupling_of(module).prunable
+    assert (group.channels, group.width) == (1, 4)
+    result = prune(module, 0.3, round_to=8)
+    assert (shape_of(result.module, "w0")[0], shape_of(result.module, "v")[0]) == (16, 64)
+
+
+def test_a_recurrent_layer_is_rounded_by_its_hidden_size() -> None:
+    text = """
+    net (float[7,N,3] x) => (float[N,5] y) <float[1,96,3] w, float[1,96,24] r, float[24,5] v>
+    { s, h, c = LSTM<hidden_size=24>(x, w, r)  i = Constant<value_ints=[0]>()  q = Squeeze(h, i)  y = MatMul(q, v) }"""
+    module = graph(text)
+    (group,) = coupling_of(module).prunable
+    assert (group.channels, group.width) == (1, 4)
+    assert shape_of(prune(module, 0.3, round_to=8).module, "v") == (16, 5)

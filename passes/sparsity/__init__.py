@@ -1,0 +1,1 @@
+"""Zeros in weights: which layers can hold them, in which patterns, and which weights go."""

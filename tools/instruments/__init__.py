@@ -1,0 +1,1 @@
+"""What the command line can watch a compile with: dumps, diffs, times, counters, reproducers."""
