@@ -38,9 +38,11 @@ class Dialect(Protocol):
     """How modules of one dialect are looked at, run and checked.
 
     Attributes:
+        suffix: how the names of its files end.
         literal_sizes: nodes hold static sizes as literals, so that no arithmetic on shapes can go stale.
     """
 
+    suffix: str
     literal_sizes: bool
 
     def facts(self, model: onnx_ir.Model) -> Facts:

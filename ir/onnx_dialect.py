@@ -22,6 +22,7 @@ from prunec.ir.wire import SMALLEST_WEIGHT
 class OnnxDialect(Dialect):
     """See :class:`prunec.ir.dialect.Dialect`."""
 
+    suffix = ".onnx"
     literal_sizes = False
 
     def facts(self, model: onnx_ir.Model) -> Facts:

@@ -18,7 +18,7 @@ import torch
 from prunec.ir.diagnostics import UserError
 from prunec.ir.dialect import ATEN
 from prunec.ir.form import SIZES, SYMBOLS, symbols_of
-from prunec.ir.fx.signature import CAPTURED
+from prunec.ir.fx.signature import CAPTURED, READ
 
 KINDS = "prunec.fx.kinds"
 """Key in ``Node.meta``: attributes that are neither integers, floats nor text, as {name: kind}."""
@@ -70,6 +70,7 @@ class Call:
             UserError: no operator that the IR can hold, or an argument that it cannot hold.
         """
         if isinstance(target, torch._ops.OpOverload):
+            target, args = _restated(target, args)
             namespace, _, base = target._schema.name.partition("::")
             call = cls(domain=namespace, name=f"{base}.{target._schema.overload_name or 'default'}")
             for argument, value in _bound(target, args, kwargs):
@@ -133,7 +134,16 @@ class Call:
         node = onnx_ir.Node(self.domain, self.name, inputs, attributes, outputs=outputs, name=name)
         node.meta[SYMBOLS], node.meta[KINDS], node.meta[LISTS] = symbols, self.kinds, self.lists
         node.meta[CAPTURED] = dict(node.attributes)
+        node.meta[READ] = [v and v.name for v in node.inputs]
         return node
+
+
+def _restated(target: Any, args: Sequence[Any]) -> tuple[Any, Sequence[Any]]:
+    """``narrow`` with literal numbers is a slice, which can say any cut."""
+    if target is torch.ops.aten.narrow.default and all(isinstance(a, int) for a in args[1:]):
+        data, axis, start, length = args
+        return torch.ops.aten.slice.Tensor, (data, axis, start, start + length)
+    return target, args
 
 
 def _bound(target: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Iterator[tuple[Any, Any]]:
@@ -250,7 +260,7 @@ def _restored(entry: Any, kind: str) -> Any:
 
 def changes_something(node: onnx_ir.Node) -> bool:
     """Whether a node writes into one of its inputs or draws random numbers, so that it must stay where it is."""
-    if node.domain == SIZES or node.domain == "":
+    if node.domain in (SIZES, "") or node.op_type == "detach_.default":  # what it changes is no number
         return False
     target = target_of(node)
     return any(a.alias_info is not None and a.alias_info.is_write for a in target._schema.arguments)

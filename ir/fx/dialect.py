@@ -25,6 +25,7 @@ from prunec.ir.module import Module
 class AtenDialect(Dialect):
     """See :class:`prunec.ir.dialect.Dialect`."""
 
+    suffix = ".pt2"
     literal_sizes = True
 
     def facts(self, model: onnx_ir.Model) -> Facts:

@@ -18,6 +18,19 @@ if TYPE_CHECKING:
     from prunec.ir.module import Module
 
 
+__all__ = [
+    "GraphModule",
+    "NnModule",
+    "Optimizer",
+    "cut_optimizer",
+    "load_program",
+    "require_program",
+    "save_program",
+    "to_torch",
+    "trace",
+    "write_back",
+]
+
 Removed = Mapping[str, Mapping[int, Sequence[int]]]
 """Per tensor and axis the positions that are gone."""
 

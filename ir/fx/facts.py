@@ -17,7 +17,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 from prunec.ir.facts import SMALL, Facts
 from prunec.ir.form import SIZES
 from prunec.ir.fx.calls import arguments_of, changes_something, is_random, target_of
-from prunec.ir.fx.signature import FAKE
+from prunec.ir.fx.signature import CAPTURED, FAKE, READ, STATE, State
 from prunec.ir.fx.tensors import element_type, from_array, to_array
 
 FAILURES = (RuntimeError, ValueError, TypeError, IndexError, KeyError, AttributeError, NotImplementedError)
@@ -38,6 +38,7 @@ class _Walk:
         self.facts = Facts()
         self.fakes: dict[onnx_ir.Value, Any] = {}
         self.reals: dict[onnx_ir.Value, Any] = {}
+        self.captured: set[onnx_ir.Value] = set(model.graph.inputs)
         known = [v.meta[FAKE] for v in model.graph.inputs if FAKE in v.meta]
         self.mode = known[0].fake_mode if known else FakeTensorMode()
 
@@ -59,6 +60,9 @@ class _Walk:
         self.facts.constant.add(value)
         self.facts.shapes[value] = shape
         self.facts.types[value] = int(tensor.dtype)
+        state: State | None = value.meta.get(STATE)
+        if state is not None and state.shape == shape:
+            self.captured.add(value)
         if tensor.size <= SMALL:
             array = tensor.numpy()
             self.facts.numbers[value] = array
@@ -85,12 +89,26 @@ class _Walk:
 
     def _made(self, node: onnx_ir.Node) -> Sequence[Any]:
         """What a node makes of stand-ins; nothing where torch cannot tell."""
+        if self._is_as_captured(node):
+            self.captured.update(node.outputs)
+            return [value.meta.get(FAKE) for value in node.outputs]
         try:
             target, args, kwargs = _call(node, self._fake)
             made = target(*args, **kwargs)
         except FAILURES:
             return ()
         return list(made) if isinstance(made, list | tuple) else [made]
+
+    def _is_as_captured(self, node: onnx_ir.Node) -> bool:
+        """Whether a node and all that it reads are what they were, so that the capture knows what it makes."""
+        before: dict[str, onnx_ir.Attr] | None = node.meta.get(CAPTURED)
+        return (
+            before is not None
+            and all(v is None or v in self.captured for v in node.inputs)
+            and node.meta[READ][: len(node.inputs)] == [v and v.name for v in node.inputs]
+            and before.keys() == node.attributes.keys()
+            and all(before[name].value == a.value for name, a in node.attributes.items())
+        )
 
     def _note(self, value: onnx_ir.Value, made: Any) -> None:
         if isinstance(made, torch.Tensor):
@@ -135,7 +153,6 @@ class _Walk:
             for value, tensor in zip(node.outputs, tensors, strict=False):
                 self.reals[value] = tensor
                 self.facts.numbers[value] = to_array(tensor)
-                self.facts.derived.add(value)
 
     def _real(self, value: onnx_ir.Value) -> Any:
         return self.reals[value] if value in self.reals else int(self.facts.numbers[value])

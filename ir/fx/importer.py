@@ -103,7 +103,6 @@ class _Importer:
             self.arguments.append(Argument(name=None, example=example))
             return None
         value = self._value(node.name, node.meta["val"])
-        value.meta[FAKE] = node.meta["val"]
         self.inputs.append(value)
         self.arguments.append(Argument(name=value.name, example=example))
         return value
@@ -166,10 +165,15 @@ class _Importer:
             number += 1
             unique = f"{name}__{number}"
         self.names.add(unique)
+        value = self._typed(unique, made)
+        value.meta[FAKE] = made
+        return value
+
+    def _typed(self, name: str, made: Any) -> onnx_ir.Value:
         if not isinstance(made, torch.Tensor):
-            return onnx_ir.val(unique, onnx_ir.DataType.INT64, ())
+            return onnx_ir.val(name, onnx_ir.DataType.INT64, ())
         dims = [int(d) if isinstance(d, int) else str(d) for d in made.shape]
-        return onnx_ir.val(unique, element_type(made.dtype), dims)
+        return onnx_ir.val(name, element_type(made.dtype), dims)
 
     def _results(
         self, returned: Any, env: Mapping[fx.Node, Any]
@@ -204,7 +208,7 @@ def _state_value(owner: torch.nn.Module, name: str, target: str, tensor: torch.T
         lasting = name not in owner._non_persistent_buffers_set
         state = State(kind="buffer" if lasting else "transient", shape=shape)
     else:
-        state = State(kind="literal")
+        state = State(kind="literal", shape=shape)
     value.meta[STATE] = state
     if state.kind != "literal":
         value.meta[TIED] = True

@@ -17,10 +17,13 @@ STATE = "prunec.fx.state"
 """Key in ``Value.meta`` of an initializer: the :class:`State` that it is."""
 
 FAKE = "prunec.fx.fake"
-"""Key in ``Value.meta`` of a graph input: its stand-in without contents, with symbolic sizes."""
+"""Key in ``Value.meta``: the stand-in without contents, with symbolic sizes, that the capture made of a value."""
 
 CAPTURED = "prunec.fx.captured"
 """Key in ``Node.meta``: the attributes of the node as it was captured, by name."""
+
+READ = "prunec.fx.read"
+"""Key in ``Node.meta``: the names of what the node read as it was captured."""
 
 GRAD = "prunec.fx.no_grad"
 """Key in ``Node.meta``: the node ran with gradients switched off."""

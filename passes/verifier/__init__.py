@@ -102,7 +102,7 @@ def verify(
     broadcasts = check_broadcasts(pass_name, before, after, analyses.facts(), facts)
     reference = None if step is None else make_reference(before, step, options, facts)
     kept = None if reference is None else reference.kept
-    comparison = compare_outputs(pass_name, before, after, kept=kept, seed=seed)
+    comparison = compare_outputs(pass_name, before, after, kept=kept, facts=facts, seed=seed)
     check_trainable(pass_name, after, seed)
     return Verdict(
         pass_name=pass_name,

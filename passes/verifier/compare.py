@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from prunec.ir.diagnostics import PassFailure, UserError, VerificationError
 from prunec.ir.dialect import Executor, dialect_of
+from prunec.ir.facts import Facts
 from prunec.ir.module import Module
 from prunec.ir.rule import Index
 from prunec.ir.sizes import symbol_sizes
@@ -56,7 +57,13 @@ class Comparison:
 
 
 def compare_outputs(
-    pass_name: str, reference: Module, module: Module, *, kept: Kept | None = None, seed: int = 0
+    pass_name: str,
+    reference: Module,
+    module: Module,
+    *,
+    kept: Kept | None = None,
+    facts: Facts | None = None,
+    seed: int = 0,
 ) -> Comparison:
     """Run both models on the same random inputs and compare all outputs.
 
@@ -70,6 +77,7 @@ def compare_outputs(
         reference: what the module must equal.
         module: the module.
         kept: the slots of the reference's intermediate values that the module still has.
+        facts: of the reference, or of the module that it was made from, where they are at hand.
         seed: of the inputs.
 
     Raises:
@@ -77,7 +85,7 @@ def compare_outputs(
         VerificationError: the module does not run, or outputs differ.
     """
     try:
-        return _compare(pass_name, reference, module, kept or {}, seed)
+        return _compare(pass_name, reference, module, kept or {}, seed, facts)
     except VerificationError as error:
         plain, plain_module = without_rounding(reference), without_rounding(module)
         if error.code != "V013" or plain is None or plain_module is None:
@@ -86,7 +94,9 @@ def compare_outputs(
         return replace(comparison, rounded=False)
 
 
-def _compare(pass_name: str, reference: Module, module: Module, kept: Kept, seed: int) -> Comparison:
+def _compare(
+    pass_name: str, reference: Module, module: Module, kept: Kept, seed: int, facts: Facts | None = None
+) -> Comparison:
     expected, feeds, batch = _run_reference(reference, seed)
     smaller = {name: _take(array, kept.get(name, {})) for name, array in feeds.items()}
     actual = _run(pass_name, module, smaller)
@@ -94,7 +104,7 @@ def _compare(pass_name: str, reference: Module, module: Module, kept: Kept, seed
     suspicious = bool(kept) and error == 0  # bit for bit equal after a cut: did anything reach the output?
     if not suspicious and not any(_is_weak(array) for array in expected.values()):
         return Comparison(error=error, batch=batch, witnesses=0)
-    names = list(_witnesses(reference, module, kept))
+    names = list(_witnesses(reference, module, kept, facts))
     if not names:
         return Comparison(error=error, batch=batch, witnesses=0)
     dialect = dialect_of(module.model)
@@ -171,14 +181,14 @@ def _whose_fault(error: float, tolerance: float) -> str:
     return "this is a bug in prunec: please report it with the model and the pipeline"
 
 
-def _witnesses(reference: Module, module: Module, kept: Kept) -> Iterator[str]:
+def _witnesses(reference: Module, module: Module, kept: Kept, facts: Facts | None) -> Iterator[str]:
     """Intermediate values that both graphs compute by the same op, spread evenly over the graph.
 
     Shape arithmetic does not count: it tells the sizes of axes, which a cut changes on purpose. Nor does what
     no input reaches: a weight that a Constant node holds is the pass's to change. Nor does an axis that is
     cut and follows the batch as well: which of its slots stay depends on the inputs.
     """
-    facts = dialect_of(reference.model).facts(reference.model)
+    facts = facts or dialect_of(reference.model).facts(reference.model)
     reached = _reached(reference)
     made = {
         o.name: n.op_type

@@ -80,7 +80,7 @@ class Batched(Einsum):
         """As the rule text says, without ``n`` where the batch axis is missing."""
         text = self.text
         if len(site.shape(0)) == self.rank - 1:
-            text = text.replace("n ", "", 1).replace("-> n ", "-> ")
+            text = text.replace("n c", "c")
         return self.fitted(site, text, {f: site.int_attribute(name, 1) for f, name in self.known.items()})
 
 

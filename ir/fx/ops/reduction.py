@@ -121,8 +121,8 @@ def _register_norms() -> None:
 
 def _register_spatial() -> None:
     for axes in (1, 2, 3):
-        pool = Batched(text="n c *s -> n c *t", fixed="*s *t", why="a pooled axis", rank=axes + 2)
-        names = f"max_pool{axes}d avg_pool{axes}d adaptive_avg_pool{axes}d adaptive_max_pool{axes}d"
+        pool = Batched(text="n c *s -> n c *t, n c *t", fixed="*s *t", why="a pooled axis", rank=axes + 2)
+        names = f"max_pool{axes}d max_pool{axes}d_with_indices avg_pool{axes}d adaptive_avg_pool{axes}d adaptive_max_pool{axes}d"
         aten(" ".join(f"{name}.default" for name in names.split()), pool)
         kinds = (
             "nearest{0}d",
