@@ -23,6 +23,7 @@ _HINTS = (
     ("dynamic_shapes", "the dynamic shapes do not fit the arguments, or the module fixes one of the sizes"),
     ("specialized", "the module fixes a size that is meant to be dynamic; leave it out of dynamic_shapes"),
     ("positional argument", "example_inputs must be a tuple that `forward` accepts"),
+    ("required argument", "example_inputs and kwargs must be what `forward` accepts"),
     ("keyword argument", "example_inputs and kwargs must be what `forward` accepts"),
     ("fake_impl", "a custom operator needs torch.library.register_fake to be captured"),
 )

@@ -22,6 +22,15 @@ _SHAPE = 9
 """Position under which families look for the normalised shape, which is a literal of the call."""
 
 
+_POOLS = (
+    "max_pool{0}d",
+    "max_pool{0}d_with_indices",
+    "avg_pool{0}d",
+    "adaptive_avg_pool{0}d",
+    "adaptive_max_pool{0}d",
+)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShapedNorm(AlongAxis):
     """A norm over the last axes, whose sizes are an argument."""
@@ -122,8 +131,7 @@ def _register_norms() -> None:
 def _register_spatial() -> None:
     for axes in (1, 2, 3):
         pool = Batched(text="n c *s -> n c *t, n c *t", fixed="*s *t", why="a pooled axis", rank=axes + 2)
-        names = f"max_pool{axes}d max_pool{axes}d_with_indices avg_pool{axes}d adaptive_avg_pool{axes}d adaptive_max_pool{axes}d"
-        aten(" ".join(f"{name}.default" for name in names.split()), pool)
+        aten(" ".join(f"{kind.format(axes)}.default" for kind in _POOLS), pool)
         kinds = (
             "nearest{0}d",
             "_nearest_exact{0}d",

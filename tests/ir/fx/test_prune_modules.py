@@ -84,7 +84,7 @@ def test_groups_are_those_of_the_modules_names() -> None:
     assert str(groups[0]) == (
         "group g1 size=4 {@stem.weight:0*4, @stem.bias:0*4, @norm.weight:0*4, @norm.bias:0*4, "
         "@norm.running_mean:0*4, @norm.running_var:0*4, @depthwise.weight:0*4, @depthwise.bias:0*4, "
-        "@grouped.weight:0*4, @grouped.bias:0*4, @branch.weight:1*4, @head.weight:1*16}"
+        "@grouped.weight:0*4, @grouped.weight:1, @grouped.bias:0*4, @branch.weight:1*4, @head.weight:1*16}"
     )
 
 
