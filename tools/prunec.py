@@ -66,6 +66,9 @@ COMMANDS: Mapping[str, LazyCommand] = {
     "inspect": LazyCommand(
         target="prunec.tools.inspect:inspect_model", summary="Show a model, its channel groups and its cost."
     ),
+    "reduce": LazyCommand(
+        target="prunec.tools.reduce:reduce_model", summary="Shrink a model to the least that still fails."
+    ),
     "passes": LazyCommand(
         target="prunec.tools.passes:list_passes", summary="List the passes, or explain one."
     ),

@@ -1,0 +1,120 @@
+"""``prunec reduce MODEL``: the smallest model that still shows a failure."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import click
+
+import prunec
+from prunec.ir.diagnostics import Place, UserError
+from prunec.passes.pipeline import read_pipeline
+from prunec.tools.outputs import check_outputs
+from prunec.tools.progress import show_progress
+from prunec.tools.reduction.oracle import CommandOracle, Oracle, PipelineOracle
+from prunec.tools.reduction.search import Search
+
+
+@click.command("reduce", context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("model")
+@click.option("-p", "--passes", metavar="PASSES", help="Look for the failure of this pipeline.")
+@click.option(
+    "--test",
+    "command",
+    metavar="CMD",
+    help="Or of a shell command that exits with other than 0; {} is the model.",
+)
+@click.option("--match", metavar="REGEX", help="With --test: its output must match this too.")
+@click.option("-o", "--output", metavar="OUT", help="Model to write.  [default: MODEL.reduced.onnx]")
+@click.option(
+    "-j", "--jobs", default=2, show_default=True, type=click.IntRange(min=1), help="Tries at a time."
+)
+@click.option(
+    "--timeout",
+    default=300.0,
+    show_default=True,
+    metavar="S",
+    type=click.FloatRange(min=0.1),
+    help="Seconds for a command.",
+)
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Of the pipeline.")
+@click.option("-v", "--verbose", is_flag=True, help="Show every try.")
+def reduce_model(
+    model: str,
+    passes: str | None,
+    command: str | None,
+    match: str | None,
+    output: str | None,
+    jobs: int,
+    timeout: float,
+    seed: int,
+    verbose: bool,
+) -> None:
+    """Shrink MODEL to the least that still shows a failure: fewer nodes, outputs, channels, smaller inputs.
+
+    The failure is that of a pipeline (--passes), or a command that exits with other than 0 (--test). OUT is
+    written whenever something smaller is found; if OUT exists, the search goes on from there.
+    """
+    if (passes is None) == (command is None):
+        raise UserError("give either --passes or --test", help=["prunec reduce --help"])
+    target = Path(output) if output is not None else _default_output(Path(model))
+    check_outputs(inputs=[Path(model)], outputs=[target])
+    oracle = _oracle(passes, command, match, jobs=jobs, timeout=timeout, seed=seed)
+    start = target if target.exists() else Path(model)
+    try:
+        with show_progress(verbose=verbose) as progress:
+            progress(f"trying {start}")
+            _check_fails(oracle, start)
+            search = Search(
+                oracle=oracle, save=lambda found: prunec.save(found, target), progress=progress, jobs=jobs
+            )
+            module = prunec.load(start)
+            before = len(module.graph)
+            found = search.run(module)
+    finally:
+        oracle.close()
+    if not target.exists():
+        prunec.save(found, target)
+    click.echo(
+        f"{before:,} nodes reduced to {len(found.graph):,} in {search.tried:,} tries; wrote {target}",
+        err=True,
+    )
+
+
+def _default_output(model: Path) -> Path:
+    return model.with_name(f"{model.name.removesuffix('.onnx')}.reduced.onnx")
+
+
+def _oracle(
+    passes: str | None, command: str | None, match: str | None, *, jobs: int, timeout: float, seed: int
+) -> Oracle:
+    if command is None:
+        if match is not None:
+            raise UserError("--match goes with --test")
+        return PipelineOracle(pipeline=str(read_pipeline(passes or "")), seed=seed, jobs=jobs)
+    try:
+        pattern = None if match is None else re.compile(match)
+    except re.error as error:
+        raise UserError(f"--match is no regular expression: {error}") from error
+    return CommandOracle(command=command, match=pattern, timeout=timeout, jobs=jobs)
+
+
+def _check_fails(oracle: Oracle, model: Path) -> None:
+    """See that there is a failure to look for, and note its kind.
+
+    Raises:
+        UserError: the model does not show it.
+    """
+    if isinstance(oracle, PipelineOracle):
+        oracle.sign = oracle.sign_of(model)
+        fails = bool(oracle.sign)
+    else:
+        (fails,) = oracle.fails([model])
+    if not fails:
+        what = "the pipeline" if isinstance(oracle, PipelineOracle) else "the test"
+        raise UserError(
+            f"{what} does not fail on this model",
+            place=Place(file=str(model)),
+            help=["a test must exit with other than 0 where the failure is there"],
+        )
