@@ -8,6 +8,9 @@ import pytest
 import torch
 from torch_modules import CASES
 
+from prunec.ir.diagnostics import UserError
+from prunec.ir.execute import Runner
+from prunec.ir.load import load
 from prunec.tools.prunec import run
 
 
@@ -38,3 +41,11 @@ def test_a_program_is_not_written_as_onnx(program: Path, capsys: pytest.CaptureF
     assert run(["net.pt2", "-p", "prune-channels", "-o", "net.onnx"]) == 2
     assert "a program of torch cannot be written as ONNX" in capsys.readouterr().err
     assert not Path("net.onnx").exists()
+
+
+def test_what_knows_onnx_alone_says_so(program: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["reduce", "net.pt2", "-p", "verify"]) == 2
+    assert "only ONNX models can be reduced" in capsys.readouterr().err
+    assert run(["diff", "net.pt2", "net.pt2"]) in (0, 2)
+    with pytest.raises(UserError, match="does not run in ONNX Runtime"):
+        Runner(load(program))

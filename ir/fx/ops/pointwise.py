@@ -11,11 +11,14 @@ from prunec.ir.rule import Rule
 from prunec.ir.site import Site
 
 _UNARY = (
-    "abs acos acosh asin asinh atan atanh bitwise_not ceil celu cos cosh deg2rad digamma elu erf erfc erfinv "
-    "exp exp2 expm1 floor frac gelu hardshrink hardsigmoid hardswish hardtanh isfinite isinf isnan leaky_relu "
-    "lgamma log log10 log1p log2 log_sigmoid logical_not logit mish nan_to_num neg positive reciprocal relu "
-    "relu6 round rsqrt selu sgn sigmoid sign silu sin sinc sinh softplus softshrink sqrt square tan tanh "
-    "tanhshrink trunc threshold special_expit"
+    "abs acos acosh asin asinh atan atanh bitwise_not ceil celu cos cosh deg2rad digamma elu erf erfc erfinv exp "
+    "exp2 expm1 floor frac gelu hardsigmoid hardswish hardtanh leaky_relu lgamma log log10 log1p log2 logical_not "
+    "logit mish nan_to_num neg reciprocal relu relu6 round rsqrt selu sgn sigmoid sign silu sin sinc sinh sqrt square "
+    "tan tanh trunc threshold"
+)
+_UNARY_ALONE = (
+    "hardshrink.default isfinite.default isinf.default isnan.default log_sigmoid.default positive.default "
+    "softplus.default softshrink.default special_expit.default round.decimals"
 )
 _COPIES = (
     "alias.default clone.default contiguous.default detach.default detach_.default to.dtype to.device "
@@ -24,10 +27,18 @@ _COPIES = (
     "lift_fresh.default float_power.Tensor_Scalar zeros_like.default ones_like.default full_like.default "
     "empty_like.default resolve_conj.default resolve_neg.default _conj.default fill.Scalar fill_.Scalar zero_.default"
 )
-_BINARY = (
-    "atan2 bitwise_and bitwise_or bitwise_xor div divide eq floor_divide fmod ge gt le lt logical_and logical_or "
-    "logical_xor maximum minimum ne pow remainder true_divide hypot copysign xlogy prelu logaddexp fmax fmin "
-    "greater greater_equal less less_equal not_equal __and__ __or__ __xor__ rsub"
+_COMPARISONS = (
+    "eq fmod ge gt le lt ne copysign true_divide greater greater_equal less less_equal not_equal bitwise_and "
+    "bitwise_or bitwise_xor div divide remainder"
+)
+_PAIRS = "atan2 logical_and logical_or logical_xor hypot"
+_BINARY_ALONE = (
+    "maximum.default minimum.default logaddexp.default fmax.default fmin.default min.other max.other prelu.default "
+    "__and__.Tensor __or__.Tensor __xor__.Tensor __and__.Scalar __or__.Scalar __xor__.Scalar rsub.Tensor rsub.Scalar "
+    "pow.Tensor_Scalar pow_.Scalar pow.Tensor_Tensor pow_.Tensor pow.Scalar xlogy.Tensor xlogy_.Tensor "
+    "floor_divide.default floor_divide_.Tensor floor_divide.Scalar floor_divide_.Scalar _prelu_kernel.default "
+    "where.self where.ScalarSelf where.ScalarOther where.Scalar expand_as.default fill.Tensor fill_.Tensor "
+    "copy_.default complex.default polar.default rrelu.default"
 )
 
 
@@ -49,29 +60,14 @@ class OfFirst(Op):
 
 def register_ops() -> None:
     """Register the family's ops."""
-    like("Relu", overloads(_UNARY, "default"))
-    like("Relu", _COPIES)
-    like(
-        "Relu",
-        overloads("clamp clip", "default", "Tensor")
-        + " "
-        + overloads("clamp_min clamp_max", "default", "Tensor"),
-    )
-    like("Relu", "round.decimals gelu_.default div.Scalar_mode")
+    like("Relu", f"{overloads(_UNARY, 'default')} {_UNARY_ALONE} {_COPIES}")
+    like("Relu", overloads("clamp clip clamp_min clamp_max", "default", "Tensor"))
+    like("Div", overloads(_COMPARISONS, "Tensor", "Scalar"))
+    like("Div", f"{overloads(_PAIRS, 'default')} {_BINARY_ALONE}")
+    like("Div", overloads("div divide", "Tensor_mode", "Scalar_mode"))
     like(
         "Div",
-        overloads(_BINARY, "default", "Tensor", "Scalar", "Tensor_Tensor", "Tensor_Scalar", "Scalar_Tensor"),
-    )
-    like("Div", overloads("div floor_divide", "Tensor_mode", "Scalar_mode"))
-    like("Div", "where.self where.ScalarSelf where.ScalarOther where.Scalar where.default")
-    like("Div", overloads("masked_fill", "Scalar", "Tensor") + " " + overloads("lerp", "Scalar", "Tensor"))
-    like(
-        "Div",
-        overloads("addcmul addcdiv", "default") + " prelu.default _prelu_kernel.default expand_as.default",
-    )
-    like(
-        "Div",
-        "min.other max.other fill_.Tensor fill.Tensor copy_.default complex.default polar.default rrelu.default",
+        f"{overloads('masked_fill lerp', 'Scalar', 'Tensor')} {overloads('addcmul addcdiv', 'default')}",
     )
     like("Add", overloads("add sub subtract", "Tensor", "Scalar"))
     like("Mul", overloads("mul multiply", "Tensor", "Scalar"))

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from torch_modules import assert_same, masked
 
 import prunec
+from prunec.ir.dialect import ATEN
+from prunec.ir.registry import OPS, find_op
 
 
 class Between(nn.Module):
@@ -80,6 +82,17 @@ SEQUENCES: dict[str, tuple[Callable[[Tensor], Tensor], int]] = {
     "cast": (lambda x: x.double().float().type_as(x).contiguous(), 16),
     "triangle": (lambda x: torch.tril(torch.ones(6, 6)) @ x, 16),
 }
+
+
+def test_every_registered_op_exists() -> None:
+    find_op(prunec.load("examples/digits.onnx").graph[0])
+    names = [name.rpartition(".") for domain, name in OPS if domain == ATEN]
+    missing = [
+        f"{op}.{kind}" for op, _, kind in names if not hasattr(getattr(torch.ops.aten, op, None), kind)
+    ]
+    assert len(names) > 500
+    assert missing == []
+
 
 EVERY = [(name, True) for name in IMAGES] + [(name, False) for name in SEQUENCES]
 
