@@ -26,6 +26,7 @@ HERE = Path(__file__).parent
 CONTRACTS = {
     "same": "what the model computes stays the same (checked on probe inputs)",
     "masked": "the result equals the model before with the removed slices set to zero (checked likewise)",
+    "sparse": "nothing changes but the masked weights, which have the pattern; outputs are finite (checked likewise)",
     "none": "nothing is compared for the pass itself",
 }
 

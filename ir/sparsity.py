@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,18 +28,18 @@ def zero_share(array: Array) -> float:
     return 1 - np.count_nonzero(array) / array.size if array.size else 0.0
 
 
-def follows(array: Array, pattern: Pattern) -> bool:
-    """Whether an array has an N:M pattern; an axis whose size is no multiple of ``m`` has none."""
-    size = array.shape[pattern.axis]
-    if not size or size % pattern.m:
-        return False
-    shape = (*array.shape[: pattern.axis], size // pattern.m, pattern.m, *array.shape[pattern.axis + 1 :])
-    counts = np.count_nonzero(array.reshape(shape), axis=pattern.axis + 1)
-    return bool(counts.max() <= pattern.n)
+def crowded_groups(array: Array, n: int, m: int) -> int:
+    """How many groups of ``m`` neighbours on the last axis hold more than ``n`` that are not zero; its size
+    must be a multiple of ``m``.
+    """
+    members = [array[..., i::m] != 0 for i in range(m)]
+    counts = sum(members[1:], start=members[0].astype(np.uint32))
+    return int(np.count_nonzero(counts > n))
 
 
-def find_pattern(array: Array, axes: Iterable[int], n: int = 2, m: int = 4) -> Pattern | None:
-    """The N:M pattern of an array along the first of ``axes`` that has one; None where none has."""
-    if zero_share(array) < 1 - n / m:
-        return None
-    return next((p for axis in axes if follows(array, p := Pattern(n, m, axis))), None)
+def follows(array: Array, n: int, m: int) -> bool:
+    """Whether an array has an N:M pattern along its last axis; one whose size is no multiple of ``m`` has
+    none.
+    """
+    size = array.shape[-1]
+    return bool(size) and size % m == 0 and crowded_groups(array, n, m) == 0

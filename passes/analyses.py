@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from prunec.passes.cost import Cost
     from prunec.passes.coupling.groups import Coupling
     from prunec.passes.coupling.options import CouplingOptions
+    from prunec.passes.sparsity.eligibility import Eligibility
     from prunec.passes.sparsity.layer import SparseLayers
 
 T = TypeVar("T")
@@ -58,6 +59,14 @@ class Analyses:
         from prunec.passes.sparsity.layers import find_layers
 
         return self._cached(("layers", None), lambda: find_layers(self.module.model, self.facts()))
+
+    def eligibility(self) -> tuple[Eligibility, ...]:
+        """Which contractions sparse tensor cores can run, in graph order, and why others not."""
+        from prunec.passes.sparsity.eligibility import assess
+
+        return self._cached(
+            ("eligibility", None), lambda: assess(self.module.model, self.facts(), self.layers())
+        )
 
     def keep_only(self, preserved: frozenset[str]) -> None:
         """Forget all results but those of the named analyses."""

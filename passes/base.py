@@ -34,10 +34,11 @@ if TYPE_CHECKING:
 
     from prunec.ir.module import Module
     from prunec.passes.analyses import Analyses
+    from prunec.passes.calibration.data import CalibrationData
     from prunec.passes.coupling.options import CouplingOptions
     from prunec.passes.plan import Step
 
-Contract = Literal["same", "masked", "none"]
+Contract = Literal["same", "masked", "sparse", "none"]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -49,12 +50,14 @@ class Context:
         remarks: where the pass says what it did and did not do.
         seed: for anything random; the same seed gives the same output.
         replay: the step of an earlier plan that this pass must repeat, or None.
+        data: calibration data, or None; there for every pass that says that it ``needs_data``.
     """
 
     analyses: Analyses
     remarks: RemarkLog
     seed: int = 0
     replay: Step | None = None
+    data: CalibrationData | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +68,8 @@ class Outcome:
         changed: whether the module differs from before; False keeps every cached analysis and skips
             verification.
         preserved: names of analyses that are still true although the module changed.
-        step: what was removed, for the plan and the verifier (pruning passes only).
+        step: what was removed, for the plan and the verifier (passes with the contract ``masked`` or
+            ``sparse`` only).
         predicted: concrete shape that every value must have now, by name (pruning passes only).
         copies: tensors that had to be un-shared: name of the copy, name of the original.
         options: of the dependency analysis that the pass used (pruning passes only).
@@ -88,8 +92,9 @@ class Pass(ABC):
     Class attributes:
         name: the name in pipeline text, verb-object, kebab-case.
         contract: what the verifier proves about the output: ``same`` (computes what its input computed),
-            ``masked`` (equals its input with the removed slices set to zero) or ``none`` (changes nothing, or
-            on purpose).
+            ``masked`` (equals its input with the removed slices set to zero), ``sparse`` (differs from its
+            input in the masked weights alone, which have the claimed pattern) or ``none`` (changes nothing,
+            or on purpose).
         takes_body: whether the pass runs other passes, written in parentheses behind it; the class then has a
             field ``body: Pipeline``, which is no option, and overrides ``expand``.
     """
@@ -101,6 +106,11 @@ class Pass(ABC):
     @abstractmethod
     def run(self, module: Module, context: Context) -> Outcome:
         """Transform ``module`` in place and say what happened."""
+
+    @property
+    def needs_data(self) -> bool:
+        """Whether the pass, with its options as they are, runs the model on calibration data."""
+        return False
 
     def expand(self) -> tuple[Pass, ...]:
         """The passes that run in the place of this one: itself, but for a pass that takes a body."""

@@ -19,6 +19,7 @@ from prunec.ir.diagnostics import PassFailure, PrunecError
 from prunec.ir.load import load
 from prunec.ir.module import Module
 from prunec.passes.base import Context, Contract, Outcome, Pass
+from prunec.passes.calibration.required import Data
 from prunec.passes.manager import run
 from prunec.passes.pipeline import Pipeline
 
@@ -34,13 +35,22 @@ class OnnxIrPass(InPlacePass):
         pass_: a pass, a pipeline, or its text.
         verify: check every transform by execution.
         seed: for random criteria and for probe inputs.
+        data: calibration data for passes that need some.
     """
 
-    def __init__(self, pass_: Pass | Pipeline | str, *, verify: bool = True, seed: int = 0) -> None:
+    def __init__(
+        self,
+        pass_: Pass | Pipeline | str,
+        *,
+        verify: bool = True,
+        seed: int = 0,
+        data: Data | None = None,
+    ) -> None:
         super().__init__()
         self.pipeline = Pipeline.of(pass_)
         self.verify = verify
         self.seed = seed
+        self.data = data
 
     def requires(self, model: onnx_ir.Model) -> None:
         """Refuse what is no valid model, and put its nodes in order."""
@@ -49,7 +59,7 @@ class OnnxIrPass(InPlacePass):
     def call(self, model: onnx_ir.Model) -> PassResult:
         """Run the pipeline on the model itself."""
         module = Module(model)
-        result = run(module, self.pipeline, verify=self.verify, seed=self.seed, in_place=True)
+        result = run(module, self.pipeline, verify=self.verify, seed=self.seed, data=self.data, in_place=True)
         return PassResult(module.model, modified=result.changed)
 
     def __str__(self) -> str:

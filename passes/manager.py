@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import perf_counter
@@ -18,6 +18,8 @@ from prunec.passes.plan.positions import Positions
 if TYPE_CHECKING:
     from prunec.ir.fx.entry import GraphModule, NnModule, Optimizer
     from prunec.ir.module import Module
+    from prunec.passes.calibration.data import CalibrationData
+    from prunec.passes.calibration.required import Data
     from prunec.passes.cost import Cost
     from prunec.passes.pipeline import Pipeline
     from prunec.passes.verifier import Verdict
@@ -127,6 +129,7 @@ def run(
     verify: bool = True,
     seed: int = 0,
     replay: Plan | None = None,
+    data: Data | None = None,
     progress: Progress | None = None,
     instruments: Sequence[Instrument] = (),
     in_place: bool = False,
@@ -140,12 +143,15 @@ def run(
         verify: check every transform by execution; see :mod:`prunec.passes.verifier`.
         seed: for random criteria and for probe inputs.
         replay: take every removal from this plan instead of choosing.
+        data: calibration data for passes that need some: arrays named as the graph inputs, first axis =
+            samples; there may be others (a ``label``).
         progress: told what begins.
         instruments: what watches the run (see :mod:`prunec.passes.instruments`).
         in_place: work on the module itself; after an error it is as the pass that failed left it.
 
     Raises:
-        UserError: the pipeline text is wrong, or the plan does not fit the module.
+        UserError: the pipeline text is wrong, the plan or the data do not fit the module, or a pass needs
+            calibration data and there are none.
         PassFailure: a pass failed, or (VerificationError) the verifier proved it wrong.
 
     Example:
@@ -154,14 +160,17 @@ def run(
         >>> result.cost_after.parameters < result.cost_before.parameters
         True
     """
+    from prunec.passes.calibration.required import checked_data
     from prunec.passes.pipeline import Pipeline
 
+    parsed = Pipeline.of(pipeline)
     return _Run(
         module=module if in_place else module.clone(),
-        pipeline=Pipeline.of(pipeline),
+        pipeline=parsed,
         verify=verify,
         seed=seed,
         replay=replay,
+        data=checked_data(module, parsed, data),
         progress=progress or (lambda _: None),
         instruments=instruments,
     ).run()
@@ -176,6 +185,7 @@ class _Run:
     verify: bool
     seed: int
     replay: Plan | None
+    data: CalibrationData | None
     progress: Progress
     instruments: Sequence[Instrument]
     remarks: RemarkLog = field(default_factory=RemarkLog)
@@ -192,19 +202,22 @@ class _Run:
         analyses = Analyses(self.module)
         self.progress("analysis")
         cost_before = analyses.cost()
-        replayed = iter(self.replay.steps if self.replay else ())
+        replayed = deque(self.replay.steps if self.replay else ())
         self._note_other_source()
         passes = [inner for item in self.pipeline for inner in item.expand()]
         for number, pass_ in enumerate(passes, start=1):
             stage = Stage(number=number, passes=passes, analyses=analyses, seed=self.seed)
-            step = self._next_step(pass_, replayed)
+            step = self._next_step(passes[number - 1 :], replayed)
             if not all(instrument.allows(stage) for instrument in self.instruments):
                 continue
             self.progress(f"{pass_.name} ({number} of {len(passes)})")
-            context = Context(analyses=analyses, remarks=self.remarks, seed=self.seed, replay=step)
+            context = Context(
+                analyses=analyses, remarks=self.remarks, seed=self.seed, replay=step, data=self.data
+            )
             self._watched(stage, context)
-        if (rest := next(replayed, None)) is not None:
-            raise UserError(f"the plan has a step of `{rest.pass_name}` that no pass of the pipeline replays")
+        if replayed:
+            rest = replayed[0].pass_name
+            raise UserError(f"the plan has a step of `{rest}` that no pass of the pipeline replays")
         return Result(
             module=self.module,
             plan=self._plan(),
@@ -226,18 +239,21 @@ class _Run:
             f"the plan was made from another file ('{self.replay.source_name}'): matched by name and shape",
         )
 
-    def _next_step(self, pass_: Pass, replayed: Iterator[Step]) -> Step | None:
-        """The step of the plan that a pruning pass repeats; an empty one where the plan has no more."""
-        if self.replay is None or pass_.contract != "masked":
+    def _next_step(self, passes: Sequence[Pass], replayed: deque[Step]) -> Step | None:
+        """The step of the plan that the first of ``passes`` repeats; an empty one where it is a later pass's,
+        or the plan has no more: then the pass removed nothing.
+        """
+        pass_ = passes[0]
+        if self.replay is None or pass_.contract not in ("masked", "sparse"):
             return None
-        step = next(replayed, None)
-        if step is None:
-            return Step(pass_name=pass_.name, groups=())
-        if step.pass_name != pass_.name:
+        if replayed and replayed[0].pass_name == pass_.name:
+            return self.positions.to_current(replayed.popleft())
+        if replayed and all(later.name != replayed[0].pass_name for later in passes):
+            named = replayed[0].pass_name
             raise UserError(
-                f"the plan's next step is of `{step.pass_name}`, the pipeline's next pass is `{pass_.name}`"
+                f"the plan's next step is of `{named}`, the pipeline's next pass is `{pass_.name}`"
             )
-        return self.positions.to_current(step)
+        return Step(pass_name=pass_.name)
 
     def _watched(self, stage: Stage, context: Context) -> None:
         """One pass, with every instrument called around it."""
@@ -258,14 +274,15 @@ class _Run:
         before = self.module.clone() if self.verify and pass_.contract != "none" else None
         spent, started = dict(context.analyses.seconds), perf_counter()
         outcome = pass_.run(self.module, context)
-        finished = perf_counter()
+        finished = checked = perf_counter()
         if outcome.changed:
             self.changed = True
             context.analyses.keep_only(outcome.preserved)
             if before is not None:
                 self.progress(f"verify {pass_.name}")
                 self._verify(pass_, before, outcome, context)
-        if outcome.step is not None and outcome.step.groups:
+                checked = perf_counter()
+        if outcome.step is not None and not outcome.step.is_empty:
             self.steps.append(self.positions.to_original(outcome.step))
             self.positions.record(self.steps[-1])
         self.statistics.update({f"{pass_.name}.{name}": n for name, n in outcome.statistics.items()})
@@ -273,7 +290,7 @@ class _Run:
             Timing(
                 pass_name=pass_.name,
                 seconds=finished - started,
-                verify_seconds=perf_counter() - finished,
+                verify_seconds=checked - finished,
                 analyses={a: s - spent.get(a, 0.0) for a, s in context.analyses.seconds.items()},
             )
         )

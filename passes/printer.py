@@ -14,17 +14,19 @@ Behind ``#`` stands how sparse a weight is.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import onnx_ir
 
 from prunec.ir.printer import Annotator, Printer
-from prunec.ir.sparsity import find_pattern, zero_share
 from prunec.passes.coupling import analyse
 from prunec.passes.coupling.groups import Coupling
 from prunec.passes.coupling.view import GroupView
+from prunec.passes.sparsity.layer import SparseLayer
+from prunec.passes.sparsity.layers import find_layers
+from prunec.passes.sparsity.measure import LayerSparsity, measure_sparsity
 
 if TYPE_CHECKING:
     from prunec.ir.module import Module
@@ -46,7 +48,9 @@ def print_module(
     """
     coupling = coupling or analyse(module.model)
     view = GroupView.of(coupling)
-    printer = Printer(model=module.model, facts=coupling.facts, annotator=GroupAnnotator(view), all=all)
+    layers = {layer.value: layer for layer in find_layers(module.model, coupling.facts).layers}
+    annotator = GroupAnnotator(view, layers)
+    printer = Printer(model=module.model, facts=coupling.facts, annotator=annotator, all=all)
     lines = [*(group_lines(view) if groups else ()), *printer.lines()]
     return "\n".join(lines) + "\n"
 
@@ -67,10 +71,12 @@ class GroupAnnotator(Annotator):
 
     Attributes:
         view: where the groups are.
+        layers: the sparse layers by their weights.
     """
 
     view: GroupView
-    _sparsity: dict[tuple[onnx_ir.Value, tuple[int, ...]], str] = field(default_factory=dict)
+    layers: Mapping[onnx_ir.Value, SparseLayer] = field(default_factory=dict)
+    _sparsity: dict[onnx_ir.Value, str] = field(default_factory=dict)
 
     def axes(self, value: onnx_ir.Value, use: tuple[onnx_ir.Node, int] | None) -> Sequence[str | None]:
         """The groups of every axis that has any and whose size is fixed."""
@@ -80,29 +86,16 @@ class GroupAnnotator(Annotator):
 
     def note(self, value: onnx_ir.Value, use: tuple[onnx_ir.Node, int] | None) -> str:
         """A weight's 2:4 pattern and its share of zeros, where it has them."""
-        tensor = value.const_value
-        if use is None or tensor is None or len(tensor.shape) < 2 or not tensor.dtype.is_floating_point():
+        layer = self.layers.get(value)
+        if use is None or layer is None:
             return ""
-        axes = self._reduced_axes(use)
-        if axes and (value, axes) not in self._sparsity:
-            self._sparsity[value, axes] = _sparsity(tensor, axes)
-        return self._sparsity.get((value, axes), "")
-
-    def _reduced_axes(self, use: tuple[onnx_ir.Node, int]) -> tuple[int, ...]:
-        """The axes over which a contraction sums the operand; empty where the node is no contraction."""
-        node, position = use
-        relations = self.view.coupling.relations
-        op, rule = relations.ops.get(node), relations.rules.get(node)
-        if op is None or rule is None or not op.linear:
-            return ()
-        operand = rule.inputs[position] or ()
-        return tuple(a for a, term in enumerate(operand) if term and set(term) <= rule.reduced)
+        if value not in self._sparsity:
+            self._sparsity[value] = _text(measure_sparsity(layer))
+        return self._sparsity[value]
 
 
-def _sparsity(tensor: onnx_ir.TensorProtocol, axes: tuple[int, ...]) -> str:
-    array = tensor.numpy()
-    share = zero_share(array)
-    pattern = find_pattern(array, axes) if share >= LEAST_ZEROS else None
-    text = f" #{pattern}" if pattern is not None else ""
-    exact_half = pattern is not None and round(100 * share) == 50
-    return text if share < LEAST_ZEROS or exact_half else f"{text} #zeros={share:.0%}"
+def _text(found: LayerSparsity) -> str:
+    """``#2:4(axis=1)``, with the share of zeros where the pattern does not tell it."""
+    text = f" #{found.pattern}" if found.pattern is not None else ""
+    exact_half = found.pattern is not None and round(100 * found.zeros) == 50
+    return text if found.zeros < LEAST_ZEROS or exact_half else f"{text} #zeros={found.zeros:.0%}"

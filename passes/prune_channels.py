@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from prunec.passes.coupling.groups import Coupling, Group
     from prunec.passes.coupling.options import CouplingOptions
     from prunec.passes.pruning.selection import Policy
+    from prunec.passes.sparsity.eligibility import Eligibility
 
 USUAL_MAX_RATIO = 0.9
 """A ranking of all groups together must not empty one of them."""
@@ -92,9 +93,11 @@ class PruneChannels(Pass):
             self._report(groups, chosen, context)
         if not removed.any():
             return Outcome(changed=False)
+        eligibility = context.analyses.eligibility()
         cutter = Cutter(module.model, coupling, removed)
         predicted = cutter.run()
         self._report_interface(module, coupling, predicted, context)
+        self._report_lost(eligibility, context)
         return Outcome(
             changed=True,
             step=step,
@@ -116,6 +119,18 @@ class PruneChannels(Pass):
                         self.name,
                         f"graph {kind} `{value.name}` shrinks from {list(old or ())} to {list(new)}",
                     )
+
+    def _report_lost(self, before: tuple[Eligibility, ...], context: Context) -> None:
+        """Layers that sparse tensor cores could have run faster and now cannot run at all."""
+        from prunec.passes.sparsity.eligibility import INPUT_ALIGNMENT, lost
+
+        if layers := lost(before):
+            more = f" and {len(layers) - 1} more" if len(layers) > 1 else ""
+            context.remarks.analysis(
+                self.name,
+                f"{len(layers)} of the layers that would gain from 2:4 sparsity cannot run on sparse tensor "
+                f"cores any more: {layers[0]}{more} (`round-to={INPUT_ALIGNMENT}` keeps them)",
+            )
 
     def _options(self) -> CouplingOptions:
         from prunec.passes.coupling.options import CouplingOptions

@@ -26,6 +26,7 @@ BUILT_IN: Mapping[str, str] = {
     "fold-norm": "prunec.passes.fold_norm:FoldNorm",
     "prune-channels": "prunec.passes.prune_channels:PruneChannels",
     "repeat": "prunec.passes.repeat:Repeat",
+    "sparsify": "prunec.passes.sparsify:Sparsify",
     "verify": "prunec.passes.verify:Verify",
 }
 

@@ -19,6 +19,9 @@ from prunec.passes.cost import Cost, LayerCost, measure, weight_size, weights_of
 from prunec.passes.coupling.axes import Use
 from prunec.passes.coupling.groups import Coupling, Group, Member
 from prunec.passes.coupling.view import GroupView
+from prunec.passes.sparsity.eligibility import Eligibility, assess
+from prunec.passes.sparsity.layers import find_layers
+from prunec.passes.sparsity.measure import LayerSparsity, measure_sparsity
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +76,8 @@ class LayerFacts:
         outputs: groups of its output channels.
         inputs: groups of the channels that it sums over.
         prunable: share of its parameters that lie in slots that may go; None where it has no parameters.
+        eligibility: what sparse tensor cores can make of it; None where it is no contraction.
+        sparsity: zeros in its weight; None where it has none that could hold a pattern.
     """
 
     node: onnx_ir.Node
@@ -80,6 +85,8 @@ class LayerFacts:
     outputs: tuple[Group, ...]
     inputs: tuple[Group, ...]
     prunable: float | None
+    eligibility: Eligibility | None
+    sparsity: LayerSparsity | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,6 +131,8 @@ class _Surveyor:
         self.view = GroupView.of(coupling)
         self.sizes = {v: n for v in coupling.facts.shapes if (n := weight_size(v, coupling.facts))}
         self.free = self._free_shares()
+        layers = find_layers(model, coupling.facts)
+        self.eligibility = {row.node: row for row in assess(model, coupling.facts, layers)}
 
     def run(self) -> Survey:
         layers = tuple(self._layers())
@@ -237,12 +246,16 @@ class _Surveyor:
             seen |= fresh
             free = sum(self.sizes[v] * self.free.get(v, 0.0) for v in fresh)
             inputs, outputs = self._sides(node)
+            eligibility = self.eligibility.get(node)
+            layer = None if eligibility is None else eligibility.layer
             yield LayerFacts(
                 node=node,
                 cost=cost,
                 outputs=outputs,
                 inputs=inputs,
                 prunable=free / cost.parameters if cost.parameters else None,
+                eligibility=eligibility,
+                sparsity=None if layer is None else measure_sparsity(layer),
             )
 
     def _sides(self, node: onnx_ir.Node) -> tuple[tuple[Group, ...], tuple[Group, ...]]:

@@ -9,7 +9,8 @@ from prunec.ir.diagnostics import UserError
 from prunec.passes.base import Context, Outcome, Pass, option
 from prunec.passes.pipeline import Pipeline
 from prunec.passes.registry import Registry
-from prunec.passes.text.options import NM, Check, Ratio, at_least, within
+from prunec.passes.sparsity.patterns import NM, PatternOption
+from prunec.passes.text.options import Check, Ratio, at_least, within
 
 if TYPE_CHECKING:
     from prunec.ir.module import Module
@@ -34,7 +35,7 @@ class Prune(Idle):
     criterion: Literal["l1", "l2", "taylor"] = option("l2", help="what counts as little")
     ignore: tuple[str, ...] = option((), help="globs of tensors to leave alone")
     round_to: int = option(1, help="keep a multiple of this many", check=at_least(1))
-    pattern: NM = option(NM(2, 4), help="pattern to keep")
+    pattern: PatternOption = option(NM(2, 4), help="pattern to keep")
     dry: bool = option(False, help="only look")
     remarks: bool = option(True, help="say what was done")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import ml_dtypes
 import numpy as np
 from core_graphs import graph
 from numpy.typing import NDArray
@@ -162,6 +163,22 @@ CASES = {
         text="net (float[N,8] x) => (float[N,6] y) <float16[8,6] w> { v = Cast<to = 1>(w) y = MatMul(x, v) }",
         shape=(1, 6, 1, 8),
         axes="i o",
+    ),
+    "bfloat16-cast": LayerCase(
+        text="net (float[N,8] x) => (float[N,6] y) <bfloat16[8,6] w> { v = Cast<to = 1>(w) y = MatMul(x, v) }",
+        shape=(1, 6, 1, 8),
+        axes="i o",
+    ),
+    "qdq-four-bits": LayerCase(
+        text="net (float[N,8] x) => (float[N,4] y) { v = DequantizeLinear<axis = 0>(w, t, r) "
+        "y = Gemm<transB = 1>(x, v) }",
+        shape=(1, 4, 1, 8),
+        axes="o i",
+        arrays={
+            "w": (np.arange(32).reshape(4, 8) % 16 - 8).astype(ml_dtypes.int4),
+            "t": _PER_CHANNEL["t"],
+            "r": _PER_CHANNEL["r"].astype(ml_dtypes.int4),
+        },
     ),
     "qdq-transposed": LayerCase(
         text="net (float[N,8] x) => (float[N,4] y) "

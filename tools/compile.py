@@ -11,6 +11,7 @@ import click
 
 import prunec
 from prunec.ir.diagnostics import Place, UserError
+from prunec.passes.calibration.required import require_data
 from prunec.passes.pipeline import Pipeline, parse_pipeline, read_pipeline
 from prunec.passes.plan import Plan
 from prunec.tools.instruments.options import Watch, watch_options
@@ -19,6 +20,7 @@ from prunec.tools.progress import show_progress
 from prunec.tools.remarks import from_passes, save_remarks
 
 if TYPE_CHECKING:
+    from prunec.passes.calibration.data import CalibrationData
     from prunec.passes.manager import Result
 
 
@@ -43,6 +45,9 @@ class CompileCommand(click.Command):
 @click.option("--plan", metavar="FILE", help="Also write what was removed, as JSON.")
 @click.option("--replay", metavar="PLAN", help="Remove what an earlier plan removed.")
 @click.option(
+    "--data", metavar="NPZ", help="Calibration data: arrays named as the graph inputs, first axis = samples."
+)
+@click.option(
     "--verify/--no-verify", default=True, help="Check every pass by running the model.  [default: on]"
 )
 @click.option(
@@ -66,6 +71,7 @@ def compile_model(
     output: str | None,
     plan: str | None,
     replay: str | None,
+    data: str | None,
     verify: bool,
     seed: int,
     remarks: bool,
@@ -85,9 +91,11 @@ def compile_model(
     target = default_output(Path(model)) if output is None else Path(output)
     outputs = [target, *(Path(file) for file in (plan, remarks_file) if file)]
     if Path(model).exists():  # if not, loading it says so, and names the closest file
-        inputs = [model, *([passes] if passes else []), *([replay] if replay else [])]
-        check_outputs(inputs=list(map(Path, inputs)), outputs=outputs)
-    instruments = watch.instruments(pipeline, plan=replayed, options=[] if verify else ["--no-verify"])
+        inputs = [Path(given) for given in (model, passes, replay, data) if given]
+        check_outputs(inputs=inputs, outputs=outputs)
+    calibration = _calibration(pipeline, data)
+    options = [*([] if verify else ["--no-verify"]), *(["--data", data] if data else [])]
+    instruments = watch.instruments(pipeline, plan=replayed, options=options)
     with show_progress(verbose=verbose) as progress:
         progress(f"loading {model}")
         module = prunec.load(model)
@@ -99,6 +107,7 @@ def compile_model(
                 verify=verify,
                 seed=seed,
                 replay=replayed,
+                data=calibration,
                 progress=progress,
                 instruments=instruments,
             )
@@ -110,7 +119,7 @@ def compile_model(
     if remarks_file is not None:
         save_remarks(result.remarks, Path(remarks_file))
     watch.report(result, pipeline, instruments)
-    pruning = {p.name for item in pipeline for p in item.expand() if p.contract == "masked"}
+    pruning = {p.name for item in pipeline for p in item.expand() if p.contract in ("masked", "sparse")}
     shown = ["*"] if remarks else remarks_from
     _report(result, target, size_after=size_after, verify=verify, remarks_from=shown, pruning=pruning)
 
@@ -137,6 +146,17 @@ def _pipeline(passes: str | None, replay: str | None, plan: Plan | None) -> Pipe
         ]
         raise UserError("no passes to run: option -p is missing", help=help)
     return parse_pipeline(plan.pipeline, file=f"{replay}, key 'pipeline'")
+
+
+def _calibration(pipeline: Pipeline, data: str | None) -> CalibrationData | None:
+    """The data of ``--data``; without it, see that no pass needs any."""
+    if data is None:
+        require_data(pipeline)
+        return None
+    from prunec.ir.npz import ArrayFile
+    from prunec.passes.calibration.data import CalibrationData
+
+    return CalibrationData.of(ArrayFile(data), name=data)
 
 
 def _report(

@@ -30,6 +30,7 @@ PIPE_WIDTH = 100
 @click.argument("model")
 @click.option("--groups", is_flag=True, help="List all channel groups, and all that is pinned.")
 @click.option("--layers", is_flag=True, help="List all layers with their cost.")
+@click.option("--sparsity", is_flag=True, help="List the zeros of all layers, and which can be 2:4.")
 @click.option("--group", "group_id", metavar="G", help="Show one group with all its members.")
 @click.option("--why", nargs=2, metavar="A B", help="Show by which ops two layers or tensors are tied.")
 @click.option("--dump", is_flag=True, help="Print the model as text, every axis with its group.")
@@ -48,6 +49,7 @@ def inspect_model(
     model: str,
     groups: bool,
     layers: bool,
+    sparsity: bool,
     group_id: str | None,
     why: tuple[str, str] | None,
     dump: bool,
@@ -70,6 +72,7 @@ def inspect_model(
     parts = [
         *([view.groups()] if groups else []),
         *([view.layers()] if layers else []),
+        *([view.sparsity()] if sparsity else []),
         *([view.group(group_id)] if group_id is not None else []),
         *([view.why(*why)] if why else []),
     ]
@@ -129,6 +132,12 @@ class _Inspection:
         from prunec.tools.inspect_tables import render_layers
 
         return render_layers(self.survey, self.survey.layers)
+
+    def sparsity(self) -> RenderableType:
+        """Zeros and eligibility of all layers."""
+        from prunec.tools.inspect_tables import render_sparsity
+
+        return render_sparsity(self.survey)
 
     def group(self, group_id: str) -> RenderableType:
         """One group.

@@ -109,4 +109,32 @@ def _layer(layer: LayerFacts) -> dict[str, Any]:
         "output_groups": [group.id for group in layer.outputs],
         "input_groups": [group.id for group in layer.inputs],
         "prunable": layer.prunable,
+        "sparsity": _sparsity(layer),
+        "eligibility": _eligibility(layer),
+    }
+
+
+def _sparsity(layer: LayerFacts) -> dict[str, Any] | None:
+    """The zeros of a layer's weight; ``axis`` is the one of the input channels, where 2:4 runs along it."""
+    found = layer.sparsity
+    if found is None:
+        return None
+    pattern = found.pattern
+    return {
+        "zeros": found.zeros,
+        "pattern": None if pattern is None else f"{pattern.n}:{pattern.m}",
+        "axis": None if pattern is None else pattern.axis,
+    }
+
+
+def _eligibility(layer: LayerFacts) -> dict[str, Any] | None:
+    """What sparse tensor cores can make of a layer with 2:4 weights."""
+    found = layer.eligibility
+    if found is None:
+        return None
+    return {
+        "eligible": found.eligible,
+        "profitable": found.profitable,
+        "reasons": list(found.reasons),
+        "small": found.small,
     }

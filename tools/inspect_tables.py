@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from prunec.ir.module import Module
     from prunec.passes.coupling.groups import Group
+    from prunec.passes.sparsity.eligibility import Eligibility
 
 Row = TypeVar("Row")
 
@@ -130,6 +131,7 @@ def render_layers(survey: Survey, layers: Sequence[LayerFacts]) -> RenderableTyp
     for header in ("writes", "reads"):
         table.add_column(header, no_wrap=True, max_width=11, overflow="ellipsis")
     table.add_column("free", justify="right", no_wrap=True)
+    table.add_column("2:4", no_wrap=True)
     name = _names(survey)
     for layer in layers:
         cost = layer.cost
@@ -142,9 +144,69 @@ def render_layers(survey: Survey, layers: Sequence[LayerFacts]) -> RenderableTyp
             percent(cost.macs, survey.cost.macs) if cost.macs else "",
             *(_group_ids(side) for side in (layer.outputs, layer.inputs)),
             "" if layer.prunable is None else f"{layer.prunable:.0%}",
+            _sparse_word(layer),
         )
-    note = "writes, reads: groups of output and input channels (!: pinned); free: share of params that can go"
-    return Lines(table, _line(f"  {note}", style="dim"))
+    notes = (
+        "writes, reads: groups of output and input channels (!: pinned); free: share of params that can go",
+        "2:4: has (its weights are), gains, small (too small to gain), no: why, and zeros, with --sparsity",
+    )
+    return Lines(table, *(_line(f"  {note}", style="dim") for note in notes))
+
+
+def render_sparsity(survey: Survey) -> RenderableType:
+    """One row for each contraction: its zeros, and what sparse tensor cores can make of it."""
+    table = _table()
+    table.add_column("layer", ratio=2, no_wrap=True, overflow="ellipsis")
+    table.add_column("op", no_wrap=True, max_width=14, overflow="ellipsis")
+    for header in ("in", "out", "zeros"):
+        table.add_column(header, justify="right", no_wrap=True)
+    table.add_column("2:4", no_wrap=True)
+    table.add_column("why not", ratio=3)
+    name = _names(survey)
+    rows = [layer for layer in survey.layers if layer.eligibility is not None]
+    for layer in rows:
+        found = layer.eligibility
+        assert found is not None
+        table.add_row(
+            name(layer.node, 34),
+            layer.cost.op_type,
+            *_channels(found),
+            "" if layer.sparsity is None else f"{layer.sparsity.zeros:.0%}",
+            _sparse_word(layer),
+            found.why_not or "",
+        )
+    note = (
+        "in: input channels (x kernel positions); 2:4: has, gains (from sparse tensor cores), "
+        "small (too small to gain), no"
+    )
+    return Lines(_title(_sparsity_line(survey)), table, _line(f"  {note}", style="dim"))
+
+
+def _sparsity_line(survey: Survey) -> str:
+    """How much of the work lies in layers that are 2:4, and in those that gain by it."""
+    rows = [(row.cost.macs, row) for row in survey.layers if row.eligibility is not None]
+    has = sum(macs for macs, row in rows if _sparse_word(row) == "has")
+    gains = sum(macs for macs, row in rows if row.eligibility is not None and row.eligibility.profitable)
+    macs = survey.cost.macs
+    return f"2:4 sparsity: {percent(has, macs)} of the MACs have it, {percent(gains, macs)} are where it pays"
+
+
+def _channels(found: Eligibility) -> tuple[str, str]:
+    if found.layer is None:
+        return "", ""
+    groups, outputs, positions, inputs = found.layer.shape
+    return f"{inputs}" if positions == 1 else f"{inputs}x{positions}", f"{groups * outputs:,}"
+
+
+def _sparse_word(layer: LayerFacts) -> str:
+    """Where a layer stands on the way to sparse tensor cores, in a word."""
+    if layer.eligibility is None:
+        return ""
+    if layer.sparsity is not None and layer.sparsity.pattern is not None:
+        return "has"
+    if layer.eligibility.profitable:
+        return "gains"
+    return "small" if layer.eligibility.eligible else "no"
 
 
 def render_group(group: Group, facts: GroupFacts | None, survey: Survey) -> RenderableType:

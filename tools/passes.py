@@ -17,6 +17,7 @@ from prunec.passes.text.options import OptionField, fields_of
 CONTRACTS = {
     "same": "verified: computes what its input computed",
     "masked": "verified: equals its input with the removed slices set to zero",
+    "sparse": "verified: differs from its input in masked weights alone, which have the pattern",
     "none": "not verified: it changes nothing, or changes results on purpose",
 }
 

@@ -25,7 +25,8 @@ class Summary:
         size: bytes of the files, before and after; None where the model was made in memory.
         verify: whether verification was on.
         checked: what was proved, one line for each transform that changed something.
-        worst_error: largest relative error of all transforms, None where nothing was compared.
+        worst_error: largest relative error of the transforms that had to change nothing, None where nothing
+            was compared.
         remarks: number of remarks of each kind that have not been shown.
         pruned: whether anything was removed, or nothing was meant to be.
         why_not: the first reasons that pruning passes gave.
@@ -72,7 +73,7 @@ class Summary:
             size=(result.module.source.size, size_after),
             verify=verify,
             checked=tuple(map(str, result.verdicts)),
-            worst_error=max((verdict.error for verdict in result.verdicts), default=None),
+            worst_error=max((v.error for v in result.verdicts if v.masks is None), default=None),
             remarks={kind: hidden.count(kind) for kind in sorted(set(hidden))},
             pruned=not pruning or bool(result.plan.steps),
             why_not=tuple(dict.fromkeys(f"{r.message} ({r.reason})" for r in missed)),

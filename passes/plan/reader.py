@@ -6,9 +6,11 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from math import prod
 from typing import Any, cast, get_args
 
 from prunec.ir.diagnostics import Place, UserError, nearest
+from prunec.passes.plan.masks import WeightMask, decode
 from prunec.passes.plan.schema import SCHEMA, Equivalence, GroupCut, Plan, Step, TensorCut
 from prunec.passes.text.source import shown
 
@@ -32,10 +34,33 @@ def read_plan(text: str, file: str) -> Plan:
 
 
 def _step(node: _Node) -> Step:
-    node.only("pass", "groups")
+    node.only("pass", "groups", "masks")
+    masks = node.field("masks").items() if "masks" in node.value else ()
     return Step(
         pass_name=node.field("pass").text(),
         groups=tuple(_group(group) for group in node.field("groups").items()),
+        masks=tuple(_mask(mask) for mask in masks),
+    )
+
+
+def _mask(node: _Node) -> WeightMask:
+    node.only("name", "shape", "pattern", "zeros", "updated", "keep")
+    shape = tuple(size.integer(1) for size in node.field("shape").items())
+    size, zeros = prod(shape), node.field("zeros").integer(0)
+    try:
+        bits = decode(node.field("keep").text(), size)
+    except ValueError as error:
+        raise node.field("keep").error(str(error)) from error
+    stay = int.from_bytes(bits).bit_count()
+    if stay + zeros != size:
+        raise node.field("zeros").error(f"expected {size - stay}, the bits of `keep` that are 0, got {zeros}")
+    return WeightMask(
+        name=node.field("name").text(),
+        shape=shape,
+        pattern=node.field("pattern").text(),
+        zeros=zeros,
+        updated="updated" in node.value and node.field("updated").boolean(),
+        bits=bits,
     )
 
 
@@ -137,6 +162,11 @@ class _Node:
         if self.value not in choices:
             raise self.expected(f"one of {', '.join(map(repr, choices))}")
         return cast(str, self.value)
+
+    def boolean(self) -> bool:
+        if not isinstance(self.value, bool):
+            raise self.expected("true or false")
+        return self.value
 
     def integer(self, low: int) -> int:
         if type(self.value) is not int or self.value < low:

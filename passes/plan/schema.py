@@ -25,6 +25,7 @@ from typing import Any, Literal
 
 from prunec.ir.atomic import real_target, replace_file
 from prunec.ir.diagnostics import Place, UserError
+from prunec.passes.plan.masks import WeightMask, encode
 
 SCHEMA = "prunec.plan/1"
 
@@ -74,10 +75,22 @@ class GroupCut:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """What one pass of the pipeline removed."""
+    """What one pass of the pipeline removed.
+
+    Attributes:
+        pass_name: the pass.
+        groups: channel groups that were cut.
+        masks: weights in which zeros were made.
+    """
 
     pass_name: str
-    groups: tuple[GroupCut, ...]
+    groups: tuple[GroupCut, ...] = ()
+    masks: tuple[WeightMask, ...] = ()
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing was removed."""
+        return not self.groups and not self.masks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,7 +179,9 @@ class Plan:
 
 def _step_text(step: Step) -> str:
     groups = _block([_dump(_group_data(group)) for group in step.groups], indent="      ")
-    return f'{{"pass": {_dump(step.pass_name)}, "groups": {groups}}}'
+    masks = _block([_dump(_mask_data(mask)) for mask in step.masks], indent="      ")
+    rest = f', "masks": {masks}' if step.masks else ""
+    return f'{{"pass": {_dump(step.pass_name)}, "groups": {groups}{rest}}}'
 
 
 def _block(items: Sequence[str], *, indent: str) -> str:
@@ -192,6 +207,12 @@ def _group_data(group: GroupCut) -> dict[str, Any]:
 def _tensor_data(tensor: TensorCut) -> dict[str, Any]:
     data: dict[str, Any] = {"name": tensor.name, "axis": tensor.axis, "removed": tensor.removed}
     return data | ({"uses": tensor.uses} if tensor.uses else {})
+
+
+def _mask_data(mask: WeightMask) -> dict[str, Any]:
+    data: dict[str, Any] = {"name": mask.name, "shape": mask.shape, "pattern": mask.pattern}
+    data |= {"zeros": mask.zeros, "updated": mask.updated} if mask.updated else {"zeros": mask.zeros}
+    return data | {"keep": encode(mask.bits)}
 
 
 def _dump(data: object) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from fnmatch import fnmatchcase
 
 from prunec.ir.diagnostics import RemarkLog, nearest
@@ -40,16 +40,16 @@ class GroupFilter:
     def __call__(self, group: Group) -> bool:
         """Whether the group may be touched."""
         names = self.names[group.id]
-        if _matches(names, self.ignore) or not self.kept_outputs.isdisjoint(group.components.tolist()):
+        if matches(names, self.ignore) or not self.kept_outputs.isdisjoint(group.components.tolist()):
             return False
-        return not self.only or _matches(names, self.only)
+        return not self.only or matches(names, self.only)
 
     def _kept_outputs(self, coupling: Coupling) -> set[int]:
         """Components of the output axes of the nodes whose outputs must stay."""
         kept: set[int] = set()
         for operand, axis, root in coupling.relations.table.axes():
             producer = operand.value.producer()
-            if producer is None or not _matches([producer.name or ""], self.exclude):
+            if producer is None or not matches([producer.name or ""], self.exclude):
                 continue
             del axis
             labels = coupling.labels(root)
@@ -59,16 +59,22 @@ class GroupFilter:
     def warn_unmatched(self, remarks: RemarkLog, origin: str) -> None:
         """Remark on every pattern that matches no name at all: most likely a typo."""
         known = set().union(*self.names.values(), self.nodes) if self.names else self.nodes
-        for pattern in (*self.ignore, *self.only, *self.exclude):
-            if not any(fnmatchcase(name, pattern) for name in known):
-                hint = nearest(pattern, known)
-                remarks.missed(
-                    origin,
-                    f"pattern '{pattern}' matches no node or tensor",
-                    reason="no such name in the graph",
-                    help=f"did you mean '{hint}'?" if hint else None,
-                )
+        warn_unmatched((*self.ignore, *self.only, *self.exclude), known, remarks, origin)
 
 
-def _matches(names: Iterable[str], patterns: Sequence[str]) -> bool:
+def warn_unmatched(patterns: Iterable[str], known: Collection[str], remarks: RemarkLog, origin: str) -> None:
+    """Remark on every glob that matches none of the known names: most likely a typo."""
+    for pattern in patterns:
+        if not any(fnmatchcase(name, pattern) for name in known):
+            hint = nearest(pattern, known)
+            remarks.missed(
+                origin,
+                f"pattern '{pattern}' matches no node or tensor",
+                reason="no such name in the graph",
+                help=f"did you mean '{hint}'?" if hint else None,
+            )
+
+
+def matches(names: Iterable[str], patterns: Sequence[str]) -> bool:
+    """Whether any of the names matches any of the globs."""
     return any(fnmatchcase(name, pattern) for name in names for pattern in patterns)

@@ -11,7 +11,7 @@ import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +26,11 @@ if TYPE_CHECKING:
 Array = NDArray[Any]
 Bools = NDArray[np.bool_]
 
-CRITERIA: Mapping[str, str] = {"magnitude": "prunec.passes.sparsity.criteria:Magnitude"}
+CRITERIA: Mapping[str, str] = {
+    "magnitude": "prunec.passes.sparsity.criteria:Magnitude",
+    "sparsegpt": "prunec.passes.sparsity.data_aware:SparseGPT",
+    "wanda": "prunec.passes.sparsity.data_aware:Wanda",
+}
 """Name to ``module:Class``; nothing is imported before it is asked for."""
 
 
@@ -45,13 +49,7 @@ class Choice:
 
 
 class Criterion(ABC):
-    """Judges the weights of layers.
-
-    Class attributes:
-        updates: whether the weights that stay change too.
-    """
-
-    updates: ClassVar[bool] = False
+    """Chooses the weights of layers that stay."""
 
     @classmethod
     def open(cls, module: Module, layers: Sequence[SparseLayer], context: Context) -> Self:
@@ -66,11 +64,6 @@ class Criterion(ABC):
         return cls()
 
     @abstractmethod
-    def scores(self, layer: SparseLayer) -> Array:
-        """Importance of every weight, at least 0, ``[group, output, position, input]``; the unit is the
-        criterion's own.
-        """
-
     def choose(
         self, layer: SparseLayer, pattern: Pattern, *, ratio: float | None = None, keep: Bools | None = None
     ) -> Choice:
@@ -82,10 +75,23 @@ class Criterion(ABC):
             ratio: share of the weights that go, where the pattern leaves it open.
             keep: the mask of an earlier plan, to be taken as it is.
         """
+
+
+class Scoring(Criterion):
+    """A criterion that scores every weight, in a unit that is the same for all layers."""
+
+    @abstractmethod
+    def scores(self, layer: SparseLayer) -> Array:
+        """Importance of every weight, at least 0, ``[group, output, position, input]``."""
+
+    def choose(
+        self, layer: SparseLayer, pattern: Pattern, *, ratio: float | None = None, keep: Bools | None = None
+    ) -> Choice:
+        """The weights of the highest scores that the pattern allows."""
         return Choice(keep=pattern.mask(self.scores(layer), ratio) if keep is None else keep)
 
 
-class Magnitude(Criterion):
+class Magnitude(Scoring):
     """``|w|``, of quantised weights that of the numbers they stand for."""
 
     def scores(self, layer: SparseLayer) -> Array:

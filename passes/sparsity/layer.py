@@ -71,11 +71,7 @@ class SparseLayer:
         inputs)`` makes matrices of it, with output channels x kernel positions as rows and input channels as
         columns.
         """
-        values = self.layout.unfold(self.tensor.numpy()).astype(np.float32, copy=False)
-        if not self.dtype.is_integer():
-            return values
-        centred: NDArray[np.float32] = values - self.zero.astype(np.float32)
-        return centred * self.step.astype(np.float32)
+        return self._numbers(self.layout.unfold(self.tensor.numpy()))
 
     def nonzero(self) -> Bools:
         """Which weights are not zero, ``[group, output, position, input]``."""
@@ -94,8 +90,14 @@ class SparseLayer:
         zero = self.zero.astype(stored.dtype)
         if zero.ndim:
             zero = self.layout.fold(np.broadcast_to(zero, self.shape))
-        bits = np.dtype(f"u{stored.dtype.itemsize}")  # as plain integers: small float types are slow
-        self._store(np.where(kept, stored.view(bits), zero.view(bits)).view(stored.dtype))
+        # As whole numbers that wrap around: exact for every type, and ten times as fast as `np.where`.
+        bits = np.dtype(f"u{stored.dtype.itemsize}")
+        if self.dtype.is_integer():
+            base = zero.view(bits)
+            made = (stored.view(bits) - base) * kept + base
+        else:
+            made = stored.view(bits) * kept
+        self._store(made.view(stored.dtype))
 
     def write(self, weights: NDArray[np.floating[Any]]) -> None:
         """Store new weights in the weight's own type: rounded, integers to the nearest step and clipped.
@@ -103,12 +105,27 @@ class SparseLayer:
         Args:
             weights: ``[group, output, position, input]``, in the numbers that :meth:`weights` gives.
         """
-        like = self.tensor.numpy().dtype
+        self._store(self.layout.fold(self._rounded(weights)))
+
+    def rounded(self, weights: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+        """What :meth:`weights` would give after :meth:`write`."""
+        return self._numbers(self._rounded(weights))
+
+    def _rounded(self, weights: NDArray[np.floating[Any]]) -> Array:
+        """New weights as they are stored, ``[group, output, position, input]``."""
         if self.dtype.is_integer():
             steps = np.rint(weights / self.step) + self.zero.astype(np.float32)
             low, high = self.dtype.min, self.dtype.max
             weights = np.clip(steps, float(low), float(high))
-        self._store(self.layout.fold(np.asarray(weights)).astype(like))
+        return np.asarray(weights).astype(self.tensor.numpy().dtype)
+
+    def _numbers(self, stored: Array) -> NDArray[np.float32]:
+        """What stored elements stand for, ``[group, output, position, input]``."""
+        values = stored.astype(np.float32, copy=False)
+        if not self.dtype.is_integer():
+            return values
+        centred: NDArray[np.float32] = values - self.zero.astype(np.float32)
+        return centred * self.step.astype(np.float32)
 
     def _store(self, array: Array) -> None:
         old = self.tensor

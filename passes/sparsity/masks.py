@@ -47,13 +47,6 @@ def _sorted_groups(scores: Array, n: int, m: int) -> Bools:
     return keep.reshape(scores.shape)
 
 
-def crowded_groups(weights: Array, n: int, m: int) -> int:
-    """How many groups of ``m`` neighbours on the last axis hold more than ``n`` that are not zero."""
-    members = [weights[..., i::m] != 0 for i in range(m)]
-    counts = sum(members[1:], start=members[0].astype(np.uint32))
-    return int(np.count_nonzero(counts > n))
-
-
 def largest(scores: Array, ratio: float) -> Bools:
     """All elements but ``round(ratio * size)``, those of the lowest scores; of equal ones the first stay."""
     flat = scores.ravel(order="K") if scores.flags.c_contiguous else np.ascontiguousarray(scores).ravel()

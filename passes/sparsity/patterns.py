@@ -36,6 +36,12 @@ _BLOCK = re.compile(r"block(?::([0-9]{1,9})x([0-9]{1,9}))?")
 TAKES = "a pattern: N:M with 0 < N < M, such as 2:4; unstructured; or block:RxC, such as block:4x4"
 
 
+def no_multiple(count: int, side: str, divisor: int) -> str:
+    """``"6 input channels are no multiple of 4"``, and the same of one channel."""
+    verb = "channel is" if count == 1 else "channels are"
+    return f"{count} {side} {verb} no multiple of {divisor}"
+
+
 class Pattern(ABC):
     """Where zeros may stand, and how many."""
 
@@ -95,7 +101,7 @@ class NM(Pattern):
         """The input channels must be whole groups of ``m``."""
         if shape[-1] % self.m == 0:
             return None
-        return f"{shape[-1]} input channels are no multiple of {self.m}"
+        return no_multiple(shape[-1], "input", self.m)
 
     def units(self, scores: NDArray[Any]) -> NDArray[Any]:
         """Every weight; but what stays is decided in each group of ``m``."""
@@ -111,7 +117,7 @@ class NM(Pattern):
 
     def violations(self, weights: NDArray[Any]) -> int:
         """Groups of ``m`` with more than ``n`` that are not zero."""
-        from prunec.passes.sparsity.masks import crowded_groups
+        from prunec.ir.sparsity import crowded_groups
 
         self.check(weights.shape)
         return crowded_groups(weights, self.n, self.m)
@@ -169,7 +175,7 @@ class Block(Pattern):
         """Both kinds of channels must be whole blocks."""
         for what, size, block in (("output", shape[1], self.rows), ("input", shape[3], self.columns)):
             if size % block:
-                return f"{size} {what} channels are no multiple of {block}"
+                return no_multiple(size, what, block)
         return None
 
     def units(self, scores: NDArray[Any]) -> NDArray[Any]:

@@ -6,13 +6,13 @@ annotation            written                    value
 ``bool``              ``name``, ``name=false``   ``True``, ``False``
 ``int``, ``float``    ``8``, ``1e-3``            ``8``, ``0.001``
 ``Ratio``             ``0.4`` or ``40%``         ``0.4``
-``NM``                ``2:4``                    ``NM(2, 4)``
 ``str``               ``head.*``                 ``"head.*"``
 ``Literal["a", "b"]`` ``a``                      ``"a"``
 ``tuple[T, ...]``     ``x,y``; empty: ``none``   ``("x", "y")``
 ``T | None``          as ``T``, or ``none``      ``None``
 ====================  =========================  ===================================
 
+Anything else is an ``Annotated`` type with an :class:`OptionType` of its own, as patterns of zeros are.
 The word ``none`` in double quotes is always the text "none".
 """
 
@@ -23,7 +23,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from prunec.passes.checks import Check, within
 from prunec.passes.text.source import Token, quoted_if_needed
@@ -31,17 +31,6 @@ from prunec.passes.text.source import Token, quoted_if_needed
 _INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _PERCENT = re.compile(r"([0-9]+\.?[0-9]*|\.[0-9]+)%")
-_NM = re.compile(r"([0-9]{1,9}):([0-9]{1,9})")
-
-
-class NM(NamedTuple):
-    """An N:M sparsity pattern: of every ``m`` neighbours at most ``n`` are not zero."""
-
-    n: int
-    m: int
-
-    def __str__(self) -> str:
-        return f"{self.n}:{self.m}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,11 +117,6 @@ def _parse_ratio(word: str) -> float:
     return float(f"{percent[1]}e-2") if percent else _parse_float(word)
 
 
-def _parse_nm(word: str) -> NM:
-    match = _NM.fullmatch(word)
-    return NM(int(match[1]), int(match[2])) if match else _refuse(word)
-
-
 def _refuse(word: str) -> Any:
     raise ValueError(word)
 
@@ -166,13 +150,6 @@ _STR = OptionType(
     parse=str,
     show=quoted_if_needed,
 )
-_PATTERN = OptionType(
-    text="N:M",
-    takes="a pattern N:M with 0 < N < M, such as 2:4",
-    accepts=lambda value: isinstance(value, NM) and 0 < value.n < value.m,
-    parse=_parse_nm,
-    show=str,
-)
 _RATIO = OptionType(
     text="ratio",
     takes="a number",
@@ -181,7 +158,7 @@ _RATIO = OptionType(
     show=_show_float,
     check=within(0, 1, closed="left"),
 )
-_SCALARS: dict[Any, OptionType] = {bool: _BOOL, int: _INT, float: _FLOAT, str: _STR, NM: _PATTERN}
+_SCALARS: dict[Any, OptionType] = {bool: _BOOL, int: _INT, float: _FLOAT, str: _STR}
 
 Ratio = Annotated[float, _RATIO]
 """A share, written ``0.4`` or ``40%``; in [0, 1) unless the option's own check says otherwise."""

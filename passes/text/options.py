@@ -14,12 +14,11 @@ from typing import Any, get_type_hints
 from prunec.ir.diagnostics import UserError, nearest
 from prunec.passes.base import Pass
 from prunec.passes.checks import Check, at_least, within
-from prunec.passes.text.option_types import NM, OptionType, Ratio, option_type
+from prunec.passes.text.option_types import OptionType, Ratio, option_type
 from prunec.passes.text.source import SourceText, Token, shown
 from prunec.passes.text.syntax import RawOption
 
 __all__ = [
-    "NM",
     "Check",
     "OptionField",
     "Ratio",

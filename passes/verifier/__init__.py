@@ -1,9 +1,10 @@
 """Translation validation: after a transform, prove by inspection and by execution that it did what it said.
 
-Three checks, each in a module of its own: ``shapes`` (ONNX's checker and strict shape inference agree with
+Checks, each in a module of its own: ``shapes`` (ONNX's checker and strict shape inference agree with
 what the cut predicted),
 ``broadcast`` (nothing broadcasts that did not before) and ``masked`` (the outputs equal those of the model
-before, with the removed slices set to zero). ``compare`` holds what "equal" means.
+before, with the removed slices set to zero) or, for zeros in weights, ``sparse`` (nothing but the masked weights
+changed, and they have their pattern). ``compare`` holds what "equal" means.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from prunec.passes.analyses import Analyses
     from prunec.passes.coupling.options import CouplingOptions
     from prunec.passes.plan import Step
+    from prunec.passes.verifier.sparse import MaskEvidence
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,12 +30,14 @@ class Verdict:
         pass_name: the pass.
         values: values whose shapes were checked.
         broadcasts: elementwise ops whose broadcasting was checked.
-        equivalence: ``same``, ``masked`` or ``masked-kept-statistics``: what the outputs were compared with.
+        equivalence: ``same``, ``masked`` or ``masked-kept-statistics``: what the outputs were compared with;
+            ``sparse``: they were measured against the model before, which they need not equal.
         error: largest difference of an output, relative to the largest magnitude of that output.
         batch: batch size of the probe inputs.
         witnesses: intermediate values that were compared too, because an output is nearly constant.
         rounded: both models were run as they are; False where they agree with the rounding of activations to
             integers left out (a last digit of a float decides there about a whole step).
+        masks: what was found about masked weights (``sparse`` only).
     """
 
     pass_name: str
@@ -44,8 +48,11 @@ class Verdict:
     batch: int
     witnesses: int = 0
     rounded: bool = True
+    masks: MaskEvidence | None = None
 
     def __str__(self) -> str:
+        if self.masks is not None:
+            return self._sparse_text(self.masks)
         against = {
             "same": "the model before it",
             "masked": "the model before it with the removed slices set to zero",
@@ -58,6 +65,14 @@ class Verdict:
         return (
             f"{self.pass_name}: {self.values} shapes and {self.broadcasts} broadcasts hold; outputs{also} "
             f"equal {against} (relative error {self.error:.1e}, batch {self.batch}{without})"
+        )
+
+    def _sparse_text(self, masks: MaskEvidence) -> str:
+        counted = "" if masks.counted == masks.masks else f", {masks.masks - masks.counted} of them uncounted"
+        return (
+            f"{self.pass_name}: {masks.masks} masks hold{counted}, {masks.zeros / masks.weights:.0%} of "
+            f"{masks.weights:,} weights are zero and nothing else changed; outputs are finite and differ by "
+            f"{self.error:.1e} from the model before it (relative, batch {self.batch})"
         )
 
 
@@ -90,16 +105,30 @@ def verify(
     """
     from prunec.ir.dialect import dialect_of
     from prunec.passes.verifier.broadcast import check_broadcasts
-    from prunec.passes.verifier.compare import compare_outputs
+    from prunec.passes.verifier.compare import compare_outputs, measure_change
     from prunec.passes.verifier.gradients import check_trainable
     from prunec.passes.verifier.masked import make_reference
     from prunec.passes.verifier.shapes import check_shapes, unchanged_shapes
+    from prunec.passes.verifier.sparse import check_masks
 
     facts = dialect_of(before.model).facts(before.model)
+    sparse = step is not None and bool(step.masks)
     if predicted is None:
-        predicted = unchanged_shapes(facts) if step is None else {}
+        predicted = unchanged_shapes(facts) if step is None or sparse else {}
     values = check_shapes(pass_name, before, after, analyses.facts(), predicted)
     broadcasts = check_broadcasts(pass_name, before, after, analyses.facts(), facts)
+    if step is not None and sparse:
+        masks = check_masks(pass_name, before, after, step.masks)
+        change = measure_change(pass_name, before, after, seed=seed)
+        return Verdict(
+            pass_name=pass_name,
+            values=values,
+            broadcasts=broadcasts,
+            equivalence="sparse",
+            error=change.error,
+            batch=change.batch,
+            masks=masks,
+        )
     reference = None if step is None else make_reference(before, step, options, facts)
     kept = None if reference is None else reference.kept
     comparison = compare_outputs(pass_name, before, after, kept=kept, facts=facts, seed=seed)

@@ -94,6 +94,31 @@ def compare_outputs(
         return replace(comparison, rounded=False)
 
 
+def measure_change(pass_name: str, before: Module, after: Module, *, seed: int = 0) -> Comparison:
+    """Run a model and what a pass made of it on the same inputs, where they need not agree.
+
+    Args:
+        pass_name: the pass, for messages.
+        before: the model before.
+        after: the model behind it; its outputs must be finite wherever those of ``before`` are.
+        seed: of the inputs.
+
+    Raises:
+        UserError: the model before does not run.
+        VerificationError: the model behind does not run, or is not finite.
+    """
+    expected, feeds, batch = _run_reference(before, seed)
+    actual = _run(pass_name, after, feeds)
+    worst = 0.0
+    for name, array in expected.items():
+        error = relative_error(actual[name], array)
+        if np.isinf(error):
+            message = f"output `{name}` has another shape or other non-finite values after `{pass_name}`"
+            raise VerificationError(message, code="V018")
+        worst = max(worst, error)
+    return Comparison(error=worst, batch=batch, witnesses=0)
+
+
 def _compare(
     pass_name: str, reference: Module, module: Module, kept: Kept, seed: int, facts: Facts | None = None
 ) -> Comparison:

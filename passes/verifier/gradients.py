@@ -18,6 +18,6 @@ def check_trainable(pass_name: str, module: Module, seed: int = 0) -> None:
     if error is not None:
         raise VerificationError(
             f"after `{pass_name}` {error}",
-            code="V016",
+            code="V019",
             help=["this is a bug in prunec: please report it with the model and the pipeline"],
         )

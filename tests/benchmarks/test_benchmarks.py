@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import pytest
 
@@ -55,6 +56,29 @@ def test_analysis(models: Path, tmp_path: Path) -> None:
     assert (row["model"], row["nodes"], row["groups"], row["verdict"]) == ("net", 3, 1, "ok")
     assert row["kept"] == 0.5
     assert 0 < row["facts_seconds"] < row["seconds"]
+
+
+def test_sparsity(models: Path, tmp_path: Path) -> None:
+    wide = (
+        NET.replace("[N, 2]", "[N, 4]")
+        .replace("[2, 2]", "[4, 4]")
+        .replace("1, 2, 3, 4", "1, 2, 3, 4" + ", 5" * 12)
+    )
+    onnx.save(
+        onnx.parser.parse_model(wide.replace("{4, 3, 2, 1}", "{4" + ", 3" * 15 + "}")),
+        models / "resnet50.onnx",
+    )
+    found = rows("sparsity.py", models, "--runs", 1, "--check", out=tmp_path / "out.json")
+    assert [(r["measurement"], r["subject"], r["verdict"]) for r in found] == [
+        ("valid masks", "MatMul", "ok"),
+        ("magnitude 2:4", "resnet50", "ok"),
+        ("layer error", "digits.onnx, sparsegpt below magnitude", "ok"),
+        ("layer error", "digits.onnx, sparsegpt below wanda", "ok"),
+        ("accuracy lost", "digits.onnx, sparsegpt", "ok"),
+    ]
+    assert found[0]["value"] == 100
+    assert found[0]["of"] == "2 masks in 1 models"
+    assert 0 < found[1]["value"] < 0.5
 
 
 def test_analysis_sets_the_peer_beside_it(models: Path, tmp_path: Path) -> None:
@@ -133,6 +157,22 @@ def test_startup(tmp_path: Path) -> None:
     assert [row["outcome"] for row in found] == ["ok"] * len(found)
     assert len(found) == 6
     run("startup.py", "--runs", 1, "--seconds", 0.001, code=1)
+
+
+def test_criteria(models: Path, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    weights = ", ".join(f"{number:.3f}" for number in rng.standard_normal(16))
+    text = f"""<ir_version: 9, opset_import: ["" : 17]> net (float[N, 4] x) => (float[N, 4] y)
+        <float[4, 4] w = {{{weights}}}, float[4, 4] v = {{{weights}}}> {{ h = MatMul (x, w) y = MatMul (h, v) }}"""
+    onnx.save(onnx.parser.parse_model(text), models / "net.onnx")
+    x = (rng.standard_normal((200, 1)) + 0.1 * rng.standard_normal((200, 4))).astype(np.float32)
+    np.savez(tmp_path / "data.npz", x=x, label=np.zeros(200, np.int64))
+    given = (models / "net.onnx", tmp_path / "data.npz", tmp_path / "data.npz")
+    magnitude, wanda, best = rows("criteria.py", *given, out=tmp_path / "out.json")
+    assert [row["layers"] for row in (magnitude, wanda, best)] == [2, 2, 2]
+    assert best["error"] < 0.5 * magnitude["error"]
+    assert best["below_magnitude"] == pytest.approx(1 - best["error"] / magnitude["error"])
+    assert 0 <= best["accuracy"] <= 1
 
 
 def test_latency(models: Path, tmp_path: Path) -> None:

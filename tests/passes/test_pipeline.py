@@ -11,7 +11,7 @@ from sample_passes import SAMPLES, Idle, Needy, Odd, Prune, Repeat
 from prunec.ir.diagnostics import UserError
 from prunec.passes.base import Pass
 from prunec.passes.pipeline import FILE_LIMIT, Pipeline, parse_pipeline, read_pipeline, read_pipeline_file
-from prunec.passes.text.options import NM
+from prunec.passes.sparsity.patterns import NM
 
 WORDS = st.text(st.characters(), max_size=12) | st.sampled_from(
     ["none", "true", "2:4", "head.*", "", "#", "é", "\ud800"]

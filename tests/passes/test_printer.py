@@ -10,7 +10,7 @@ from zoo import zoo_models
 
 from prunec.ir.location import source_of
 from prunec.ir.module import Module
-from prunec.ir.sparsity import Pattern, find_pattern, zero_share
+from prunec.ir.sparsity import Pattern, crowded_groups, follows, zero_share
 from prunec.passes.coupling.view import GroupView
 from prunec.passes.printer import print_module
 
@@ -114,15 +114,20 @@ def test_groups_that_alternate_are_mixed() -> None:
 
 
 def test_zero_share_and_pattern() -> None:
-    array = np.array([[1, 0, 0, 2], [0, 3, 4, 0]], np.float32)
+    array = np.tile([1, 0, 0, 2], (2, 2))
     assert zero_share(array) == 0.5
     assert zero_share(np.zeros((0, 4))) == 0
-    assert find_pattern(array, (0, 1)) == Pattern(2, 4, 1)
+    assert follows(array, 2, 4)
+    assert not follows(array.T, 2, 4)
+    assert not follows(np.ones((4, 4)), 2, 4)
+    crowded = np.array([[1, 1, 1, 0, 0, 0, 0, 0]])
+    assert (follows(crowded, 2, 4), crowded_groups(crowded, 2, 4), crowded_groups(crowded, 3, 4)) == (
+        False,
+        1,
+        0,
+    )
+    assert not follows(np.zeros((2, 6)), 2, 4)
     assert str(Pattern(2, 4, 1)) == "2:4(axis=1)"
-    assert find_pattern(array, (0,)) is None
-    assert find_pattern(np.ones((4, 4)), (0, 1)) is None
-    crowded = np.array([[1, 2, 3, 0], [0, 0, 0, 0]])
-    assert find_pattern(crowded, (1,)) is None
 
 
 @pytest.mark.parametrize("path", zoo_models(runs=True))

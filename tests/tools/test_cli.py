@@ -40,6 +40,7 @@ class FakeModule:
 @dataclass(frozen=True)
 class FakeVerdict:
     error: float
+    masks: object = None
 
     def __str__(self) -> str:
         return f"prune equals the masked original{' of rather a long name' * 5}"
@@ -112,7 +113,9 @@ def error_of(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 2)
 
 def test_compile_is_the_default_command(library: Library, capsys: pytest.CaptureFixture[str]) -> None:
     assert command.run(["net.onnx", "-p", "prune{ratio=40%}, idle"]) == 0
-    assert library.calls == [("prune{ratio=0.4}, idle", {"verify": True, "seed": 0, "replay": None})]
+    assert library.calls == [
+        ("prune{ratio=0.4}, idle", {"verify": True, "seed": 0, "replay": None, "data": None})
+    ]
     assert Path("net.pruned.onnx").read_bytes() == b"pruned"
     captured = capsys.readouterr()
     assert captured.out == ""
@@ -154,7 +157,7 @@ def test_all_options(library: Library, capsys: pytest.CaptureFixture[str]) -> No
     Path("passes.txt").write_text("prune\nidle\n")
     arguments = ["net.onnx", "-p", "passes.txt", "-o", "out.onnx", "--plan", "plan.json", "--no-verify"]
     assert command.run([*arguments, "--seed", "7", "-R", "-v"]) == 0
-    assert library.calls == [("prune, idle", {"verify": False, "seed": 7, "replay": None})]
+    assert library.calls == [("prune, idle", {"verify": False, "seed": 7, "replay": None, "data": None})]
     assert library.watched == ["Reproducer"]
     assert Plan.load("plan.json") == PLAN
     assert Path("out.onnx").exists() and not Path("net.pruned.onnx").exists()

@@ -104,3 +104,36 @@ def test_where_nothing_is_removed_the_summary_says_so_and_why(
     assert command.run(["net.onnx", "-p", "prune-channels", "-o", "small.onnx"]) == 0
     assert command.run(["net.onnx", "-p", "verify", "-o", "same.onnx"]) == 0
     assert "nothing was removed" not in capsys.readouterr().err
+
+
+def test_calibration_data_reach_the_passes(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rng = np.random.default_rng(0)
+    np.savez(
+        folder / "calib.npz", x=rng.standard_normal((40, 3, 8, 8)).astype(np.float32), label=np.arange(40)
+    )
+    arguments = ["net.onnx", "-p", "sparsify{criterion=sparsegpt layers=all}"]
+    assert command.run([*arguments, "--data", "calib.npz", "-R"]) == 0
+    assert "remark[analysis]: sparsify: `c2`: outputs on held-out samples move by " in capsys.readouterr().err
+    pruned = onnx.load("net.pruned.onnx")
+    weight = next(numpy_helper.to_array(t) for t in pruned.graph.initializer if t.name == "c2.weight")
+    assert ((weight != 0).reshape(4, 4, 4, 3, 3).sum(axis=2) == 2).all()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "error: `sparsify{criterion=wanda}` needs calibration data, and none are given\n"),
+        (["--data", "calib.npz"], "error: calib.npz: no such file\n  = help: no .npz file is in .\n"),
+        (["--data", "net.onnx"], "error: net.onnx: this is not an .npz archive\n"),
+        (["--data", "other.npz"], "error: other.npz: no array is named as the graph input `x`\n"),
+        (["--data", "other.npz", "-o", "other.npz"], "error: other.npz: this output would overwrite an input\n"),
+    ],
+)  # fmt: skip
+def test_mistakes_with_calibration_data(
+    folder: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    if "other.npz" in arguments:
+        np.savez(folder / "other.npz", image=np.zeros((9, 3, 8, 8), np.float32))
+    assert command.run(["net.onnx", "-p", "sparsify{criterion=wanda}", *arguments]) == 2
+    assert capsys.readouterr().err.startswith(message)
+    assert not Path("net.pruned.onnx").exists() and not list(folder.glob("prunec-crash*"))

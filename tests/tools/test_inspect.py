@@ -11,6 +11,7 @@ import pytest
 from onnxtext import parse_model
 from zoo import zoo_models
 
+import prunec
 from prunec.tools import prunec as command
 from prunec.tools.inspect_tables import percent
 
@@ -63,7 +64,7 @@ def test_overview_says_what_can_be_pruned_what_is_pinned_and_what_it_costs(
     assert row(shown, "g1") == ["g1", "8", "1", "181", "98.8", "%", "stem", "+1", ">", "conv1", "+1"]
     assert "graph output `logits`" in shown and "graph input `x`" in shown
     assert "6 axes of weights, tied to nothing: a spatial axis of Conv" in shown
-    assert row(shown, "fc") == ["fc", "Gemm", "10x8", "90", "80", "0.1", "%", "g10!", "g1", "89%"]
+    assert row(shown, "fc") == ["fc", "Gemm", "10x8", "90", "80", "0.1", "%", "g10!", "g1", "89%", "no"]
     assert max(map(len, shown.splitlines())) <= 100
 
 
@@ -89,7 +90,39 @@ def test_a_tensor_with_two_axes_in_a_group_counts_once(
 def test_layers(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shown = inspect(capsys, "net.onnx", "--layers")
     assert row(shown, "conv1")[:7] == ["conv1", "Conv", "8x8x3x3", "584", "36,864", "42.1", "%"]
-    assert row(shown, "conv1")[7:] == ["g2", "g1", "100%"]
+    assert row(shown, "conv1")[7:] == ["g2", "g1", "100%", "no"]
+
+
+WIDE = """# WEIGHTS: random
+    net (float[N,256] x) => (float[N,256] y) <float[256,64] a, float[64,256] b, float[256,256] c>
+    { h = MatMul(x, a) i = MatMul(h, b) j = MatMul(i, c) t = Transpose(x) y = MatMul(j, t) }"""
+
+
+def test_sparsity_of_layers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    module = prunec.load(parse_model(WIDE.replace("N", "256")))
+    prunec.save(prunec.run(module, "sparsify{layers=all only=b}").module, tmp_path / "net.onnx")
+    shown = inspect(capsys, str(tmp_path / "net.onnx"), "--sparsity")
+    assert shown.startswith("2:4 sparsity: 10.0 % of the MACs have it, 40.0 % are where it pays\n")
+    small = ["too", "small", "to", "profit:", "64", "outputs,", "below"]
+    assert row(shown, "h") == ["h", "MatMul", "256", "64", "0%", "small", *small]
+    assert row(shown, "i")[:6] == ["i", "MatMul", "64", "256", "50%", "has"]
+    assert row(shown, "j") == ["j", "MatMul", "256", "256", "0%", "gains"]
+    assert row(shown, "y")[:3] == ["y", "MatMul", "no"]
+    found = json.loads(inspect(capsys, str(tmp_path / "net.onnx"), "--json"))["layers"]
+    assert [layer["sparsity"] for layer in found] == [
+        {"zeros": 0.0, "pattern": None, "axis": None},
+        {"zeros": 0.5, "pattern": "2:4", "axis": 0},
+        {"zeros": 0.0, "pattern": None, "axis": None},
+        None,
+    ]
+    small_reason = "too small to profit: 64 outputs, below 256"
+    assert found[0]["eligibility"] == {
+        "eligible": True,
+        "profitable": False,
+        "reasons": [],
+        "small": small_reason,
+    }
+    assert found[3]["eligibility"]["reasons"] == ["its weight is computed at run time"]
 
 
 def test_one_group(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,7 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sparse_graphs import CASES
 
+from prunec.ir.facts import infer_facts
+from prunec.passes.sparsity.criteria import load_criterion
+from prunec.passes.sparsity.layers import find_layers
 from prunec.passes.sparsity.patterns import NM, Block, Pattern, Unstructured, is_sound, parse_pattern
 
 
@@ -104,3 +108,12 @@ def test_a_shape_that_does_not_fit_is_told(
     if reason is not None:
         with pytest.raises(ValueError, match=reason):
             pattern.mask(np.ones(shape), 0.5)
+
+
+def test_the_magnitude_of_quantised_weights_is_that_of_their_numbers() -> None:
+    module = CASES["qdq-conv"].module
+    (layer,) = find_layers(module.model, infer_facts(module.model)).layers
+    points, steps = (module.graph.initializers[n].const_value.numpy() for n in ("r", "t"))  # type: ignore[union-attr]
+    integers = layer.layout.unfold(layer.tensor.numpy()).astype(int)
+    expected = np.abs(integers - points.astype(int)[None, :, None, None]) * steps[None, :, None, None]
+    np.testing.assert_allclose(load_criterion("magnitude")().scores(layer), expected, rtol=1e-6)

@@ -8,7 +8,8 @@ from sample_passes import SAMPLES, Idle, Needy, Odd, Prune, Repeat
 
 from prunec.ir.diagnostics import UserError
 from prunec.passes.pipeline import Pipeline, parse_pipeline
-from prunec.passes.text.options import NM, Check, at_least, check_options, fields_of, format_options, within
+from prunec.passes.sparsity.patterns import NM, TAKES
+from prunec.passes.text.options import Check, at_least, check_options, fields_of, format_options, within
 
 
 def parsed(text: str) -> object:
@@ -29,7 +30,7 @@ def test_fields_describe_every_option() -> None:
         ("criterion", "l1|l2|taylor", "l2", "", "what counts as little"),
         ("ignore", "word,...", "none", "", "globs of tensors to leave alone"),
         ("round-to", "int", "1", "of at least 1", "keep a multiple of this many"),
-        ("pattern", "N:M", "2:4", "", "pattern to keep"),
+        ("pattern", "N:M|unstructured|block:RxC", "2:4", "", "pattern to keep"),
         ("dry", "bool", "false", "", "only look"),
         ("remarks", "bool", "true", "", "say what was done"),
     ]
@@ -124,8 +125,8 @@ def test_words_become_typed_values(text: str, expected: object) -> None:
         ("prune{round-to=0}", "option 'round-to' takes a whole number of at least 1, got '0'"),
         ("prune{round-to=1.0}", "option 'round-to' takes a whole number of at least 1, got '1.0'"),
         ("prune{round-to=" + "9" * 5000 + "}", None),
-        ("prune{pattern=4:2}", "option 'pattern' takes a pattern N:M with 0 < N < M, such as 2:4, got '4:2'"),
-        ("prune{pattern=24}", "option 'pattern' takes a pattern N:M with 0 < N < M, such as 2:4, got '24'"),
+        ("prune{pattern=4:2}", f"option 'pattern' takes {TAKES}, got '4:2'"),
+        ("prune{pattern=24}", f"option 'pattern' takes {TAKES}, got '24'"),
         ("prune{dry=yes}", "option 'dry' takes true or false, got 'yes'"),
         ("odd{momentum=0}", "option 'momentum' takes a number from 0 (excluded) to 2 (included), got '0'"),
         (
@@ -179,7 +180,7 @@ def test_format_prints_only_what_differs_from_the_defaults() -> None:
         (Prune(ignore=["a"]), "option 'ignore' takes a list, each item a word, got ['a']"),
         (
             Prune(pattern=(2, 4)),
-            "option 'pattern' takes a pattern N:M with 0 < N < M, such as 2:4, got (2, 4)",
+            f"option 'pattern' takes {TAKES}, got (2, 4)",
         ),
         (Prune(criterion="l3"), "option 'criterion' takes one of 'l1', 'l2', 'taylor', got 'l3'"),
         (Prune(round_to=10**18), None),

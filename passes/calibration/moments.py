@@ -1,0 +1,102 @@
+"""Second moments of what a layer reads, added up run by run: ``H = X^T X`` for rows ``X``.
+
+They are all that a least-squares fit of the layer's weights needs to know of the data: the squared error of
+other weights ``W + D`` on the same inputs is ``sum(D H * D)``, and the norm of an input channel is the root of its
+diagonal entry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+Floats = NDArray[np.float32]
+
+SMALL = 64
+"""Columns up to which the products of all groups are one batched matrix product."""
+
+
+class Moments:
+    """Second moments of rows, in float32.
+
+    Args:
+        groups: groups of the layer.
+        columns: weights of one output.
+        diagonal: add up squares only, not products of different columns.
+
+    Attributes:
+        rows: how many rows were added, of each group.
+    """
+
+    def __init__(self, groups: int, columns: int, *, diagonal: bool = False) -> None:
+        self.rows = 0
+        self.diagonal = diagonal
+        self._sums: Floats = np.zeros(
+            (groups, columns) if diagonal else (groups, columns, columns), np.float32
+        )
+        self._triangle = columns > SMALL and not diagonal
+
+    def add(self, rows: Array) -> None:
+        """Add rows, [groups, rows, columns]."""
+        rows = rows.astype(np.float32, copy=False)
+        self.rows += rows.shape[1]
+        if self.diagonal:
+            self._sums += np.einsum("grc,grc->gc", rows, rows)
+        elif self._triangle:
+            for total, part in zip(self._sums, rows, strict=True):
+                _add_products(total, part)
+        else:
+            self._sums += np.swapaxes(rows, 1, 2) @ rows
+
+    def products(self) -> Floats:
+        """``X^T X``, [groups, columns, columns].
+
+        Raises:
+            ValueError: only squares were added up.
+        """
+        if self.diagonal:
+            raise ValueError("only squares were added up")
+        if not self._triangle:
+            return self._sums
+        upper = np.triu(self._sums)
+        return upper + np.swapaxes(np.triu(upper, 1), 1, 2)
+
+    def norms(self) -> Floats:
+        """The Euclidean norm of every column, [groups, columns]."""
+        norms: Floats = np.sqrt(self._sums if self.diagonal else np.einsum("gcc->gc", self._sums))
+        return norms
+
+
+def _add_products(total: Floats, rows: Floats) -> None:
+    """``total += rows^T rows``, in the upper triangle only: half of the work of a plain matrix product."""
+    from scipy.linalg.blas import ssyrk
+
+    if len(rows):
+        columns = np.ascontiguousarray(rows).T  # as Fortran lays arrays out, so that nothing is copied
+        ssyrk(1.0, columns, 1.0, total.T, lower=1, overwrite_c=1)
+
+
+def output_errors(weight: Array, changes: Sequence[Array], moments: Moments) -> list[float]:
+    """How far a layer's outputs move, relative to their size: ``|change X| / |weight X|``, both Frobenius norms.
+
+    Args:
+        weight: [groups, rows, columns], the layer as it should be.
+        changes: what may be added to it, each of the same shape.
+        moments: of the inputs, with all products.
+
+    Returns:
+        One number a change: 0 where nothing moves, infinity where something moves that was zero.
+    """
+    products = moments.products()
+    size, *moved = (_energy(matrix, products) for matrix in (weight, *changes))
+    return [float(np.sqrt(m / size)) if size > 0 else np.inf if m > 0 else 0.0 for m in moved]
+
+
+def _energy(weight: Array, products: Floats) -> float:
+    """The sum of the squared outputs."""
+    matrix = weight.astype(np.float32, copy=False)
+    return max(float(np.einsum("grc,grc->", matrix @ products, matrix, dtype=np.float64)), 0.0)

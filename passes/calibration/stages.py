@@ -1,0 +1,123 @@
+"""In what order layers can be changed so that each one is fitted to what the changed layers before it compute.
+
+Neighbours in graph order that do not depend on each other form a *stage* (the projections of query, key and value of a
+block, say). The stages of layers never fall in graph order, so that whoever changes layers in that order has changed
+all of the earlier stages. The *depth* of a value is the first stage at which it can be computed for good.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+import onnx_ir
+
+from prunec.passes.coupling.collect import nested_nodes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """Layers that read what earlier stages compute, and nothing of each other.
+
+    Attributes:
+        number: from 0.
+        layers: nodes, in graph order.
+        reads: names of the values that the layers are fitted to, each once.
+        keeps: names of the values that are known by now and that later stages need; graph inputs are no part
+            of it.
+    """
+
+    number: int
+    layers: tuple[onnx_ir.Node, ...]
+    reads: tuple[str, ...]
+    keeps: tuple[str, ...]
+
+
+def find_stages(
+    graph: onnx_ir.Graph, layers: Mapping[onnx_ir.Node, int], constant: Collection[onnx_ir.Value]
+) -> tuple[Stage, ...]:
+    """The stages of a graph, in order.
+
+    Args:
+        graph: the main graph.
+        layers: the layers that change, each with the position of the input that it is fitted to.
+        constant: values that depend on no graph input; they are computed anew wherever they are read.
+    """
+    depths = _depths(graph, layers, constant)
+    last = _last_use(depths, _needed(layers, constant))
+    stages = []
+    for number in sorted({depths.before[node] for node in layers}):
+        mine = [node for node in graph if node in layers and depths.before[node] == number]
+        reads = dict.fromkeys(_name(node.inputs[layers[node]]) for node in mine)
+        keeps = (_name(value) for value, end in last.items() if depths.values[value] <= number < end)
+        stages.append(Stage(number=number, layers=tuple(mine), reads=tuple(reads), keeps=tuple(keeps)))
+    return tuple(stages)
+
+
+@dataclass(frozen=True, slots=True)
+class _Depths:
+    """At which stage values and nodes can be computed for good.
+
+    Attributes:
+        values: of every value that depends on an input.
+        before: of every node, what it reads; of a layer, its stage.
+        layers: the nodes that change.
+    """
+
+    values: dict[onnx_ir.Value, int]
+    before: dict[onnx_ir.Node, int]
+    layers: Collection[onnx_ir.Node]
+
+    def after(self, node: onnx_ir.Node) -> int:
+        """The depth of what a node computes."""
+        return self.before[node] + (node in self.layers)
+
+
+def _depths(
+    graph: onnx_ir.Graph, layers: Collection[onnx_ir.Node], constant: Collection[onnx_ir.Value]
+) -> _Depths:
+    values = {value: 0 for value in graph.inputs if value.name not in graph.initializers}
+    depths, stage = _Depths(values, {}, layers), 0
+    for node in graph:
+        depth = max((values.get(value, 0) for value in _reads(node)), default=0)
+        if node in layers:
+            depth = stage = max(depth, stage)
+        depths.before[node] = depth
+        values |= {value: depths.after(node) for value in node.outputs if value not in constant}
+    return depths
+
+
+def _needed(layers: Mapping[onnx_ir.Node, int], constant: Collection[onnx_ir.Value]) -> set[onnx_ir.Node]:
+    """The nodes that what the layers are fitted to depends on, and that depend on an input."""
+    pending = [node.inputs[position] for node, position in layers.items()]
+    needed: set[onnx_ir.Node] = set()
+    while pending:
+        value = pending.pop()
+        node = value.producer() if value is not None and value not in constant else None
+        if node is not None and node not in needed:
+            needed.add(node)
+            pending += _reads(node)
+    return needed
+
+
+def _last_use(depths: _Depths, needed: Collection[onnx_ir.Node]) -> dict[onnx_ir.Value, int]:
+    """The depth up to which each value that some node computes is read; values in graph order."""
+    last: dict[onnx_ir.Value, int] = {}
+    for value in depths.values:
+        if value.producer() is not None:
+            last[value] = 0
+    for node in needed:
+        for value in _reads(node):
+            if value in last:
+                last[value] = max(last[value], depths.after(node))
+    return last
+
+
+def _reads(node: onnx_ir.Node) -> Iterator[onnx_ir.Value]:
+    """Values that a node, or a graph inside it, reads."""
+    readers: Iterable[onnx_ir.Node] = (node, *nested_nodes(node))
+    return (value for reader in readers for value in reader.inputs if value is not None)
+
+
+def _name(value: onnx_ir.Value | None) -> str:
+    return "" if value is None else value.name or ""

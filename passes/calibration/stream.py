@@ -1,0 +1,105 @@
+"""What layers read while a model is changed layer by layer, every node run once.
+
+::
+
+    stream = Stream(module, {conv1: 0, conv2: 0}, feeds, facts)
+    for stage in stream.stages:
+        for number, values in stream.runs(stage):     # one run of the feeds after the other
+            ...                                       # values[name]: what layers of the stage read
+        ...                                           # now change the weights of the stage's layers
+
+The graph is cut between stages: what later stages need is kept, run by run, within a limit of memory. Runs that do
+not fit begin at the graph's inputs again, which takes longer and gives the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import onnx_ir
+from numpy.typing import NDArray
+
+from prunec.ir.execute import Runner
+from prunec.ir.facts import Facts
+from prunec.ir.module import Module
+from prunec.ir.sizes import open_inputs
+from prunec.passes.calibration.data import Feeds
+from prunec.passes.calibration.stages import Stage, find_stages
+
+Array = NDArray[Any]
+Values = Mapping[str, Array]
+"""By name, what one run computes: each [samples, ...]."""
+
+MEMORY = 2 << 30
+"""Bytes of values that are kept between stages."""
+
+
+class Stream:
+    """Runs a model stage by stage, each stage on the layers of those before it as they then are.
+
+    Args:
+        module: the model; weights of its layers may be changed between stages, nothing else.
+        layers: the layers that change, each with the position of the input to watch.
+        feeds: the samples.
+        facts: facts of the model.
+        memory: bytes of values to keep between stages.
+    """
+
+    def __init__(
+        self,
+        module: Module,
+        layers: Mapping[onnx_ir.Node, int],
+        feeds: Feeds,
+        facts: Facts,
+        *,
+        memory: int = MEMORY,
+    ) -> None:
+        self.stages = find_stages(module.graph, layers, facts.constant)
+        self._module = module
+        self._feeds = feeds
+        self._types = {v.name: onnx_ir.DataType(t) for v, t in facts.types.items() if v.name is not None}
+        self._memory = memory
+        self._kept: dict[int, dict[str, Array]] = {}
+        self._used = 0
+
+    def runs(self, stage: Stage) -> Iterator[tuple[int, Values]]:
+        """The number of each run and what the layers of a stage read in it; stages in order, each once."""
+        wanted = {*stage.reads, *stage.keeps}
+        runners: dict[frozenset[str], Runner] = {}
+        for number, feeds in enumerate(self._feeds):
+            kept = self._take(number)
+            values = feeds | kept
+            if missing := wanted - values.keys():
+                cut = frozenset(kept)
+                if cut not in runners:
+                    runners[cut] = self._runner(sorted(missing), sorted(cut))
+                values |= runners[cut].run(values)
+            self._keep(number, {name: values[name] for name in stage.keeps})
+            yield number, {name: values[name] for name in stage.reads}
+
+    def _runner(self, outputs: list[str], cut: list[str]) -> Runner:
+        """The part of the model between values that are known and values that are wanted."""
+        model = self._module.model
+        given = [value.name or "" for value in open_inputs(model.graph)]
+        part = onnx_ir.convenience.extract(model.graph, inputs=given + cut, outputs=outputs)
+        for value in part.inputs[len(given) :]:  # what the graph declares may be of other sizes
+            value.type, value.shape = onnx_ir.TensorType(self._types[value.name or ""]), None
+        segment = onnx_ir.Model(part, ir_version=model.ir_version, functions=list(model.functions.values()))
+        return Runner(Module(segment, self._module.source), optimize=True, blame="user")
+
+    def _take(self, number: int) -> dict[str, Array]:
+        """What the stage before has left of a run."""
+        kept = self._kept.pop(number, {})
+        self._used -= _bytes(kept)
+        return kept
+
+    def _keep(self, number: int, values: dict[str, Array]) -> None:
+        size = _bytes(values)
+        if self._used + size <= self._memory:
+            self._kept[number] = values
+            self._used += size
+
+
+def _bytes(values: Values) -> int:
+    return sum(array.nbytes for array in values.values())

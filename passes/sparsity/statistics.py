@@ -1,0 +1,98 @@
+"""Second moments of what sparse layers read, from calibration data, layer by layer in graph order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import onnx_ir
+
+from prunec.ir.module import Module
+from prunec.passes.base import Context
+from prunec.passes.calibration.data import Feeds
+from prunec.passes.calibration.moments import Moments
+from prunec.passes.calibration.stages import Stage
+from prunec.passes.calibration.stream import Stream
+from prunec.passes.sparsity.layer import SparseLayer
+from prunec.passes.sparsity.rows import LayerInput, NoRows, layer_input
+
+LARGEST = 1 << 30
+"""Bytes of the products of one layer's columns; of wider layers only the squares are added up."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerMoments:
+    """What is known of the inputs of one layer.
+
+    Attributes:
+        fit: of the samples that weights are fitted to.
+        held_out: of the samples that the result is judged by; None where the layer is too wide for it.
+    """
+
+    fit: Moments
+    held_out: Moments | None
+
+
+class LayerStatistics:
+    """The moments of layers, each taken when those of all layers before it have been used and applied.
+
+    Args:
+        module: the module, which changes meanwhile.
+        layers: the layers, in graph order.
+        context: has the data and the analyses; gets a remark for every layer whose inputs cannot be used.
+        origin: who makes the remarks.
+        diagonal: squares alone are wanted of the samples to fit to.
+    """
+
+    def __init__(
+        self,
+        module: Module,
+        layers: Sequence[SparseLayer],
+        context: Context,
+        *,
+        origin: str,
+        diagonal: bool = False,
+    ) -> None:
+        assert context.data is not None, "the manager sees to it"
+        facts = context.analyses.facts()
+        self.feeds: Feeds = context.data.bind(module)
+        self._diagonal = diagonal
+        self._inputs: dict[onnx_ir.Node, LayerInput] = {}
+        self._shapes = {layer.node: layer.shape for layer in layers}
+        for layer in layers:
+            try:
+                self._inputs[layer.node] = layer_input(layer, facts)
+            except NoRows as why:
+                context.remarks.missed(
+                    origin, f"`{layer.name}` is judged by magnitude", reason=str(why), node=layer.name
+                )
+        watched = {node: source.position for node, source in self._inputs.items()}
+        self._stream = Stream(module, watched, self.feeds, facts)
+        self._stages: Iterator[Stage] = iter(self._stream.stages)
+        self._moments: dict[onnx_ir.Node, LayerMoments] = {}
+
+    def take(self, layer: SparseLayer) -> LayerMoments | None:
+        """The moments of a layer, once; None where its inputs cannot be used."""
+        while layer.node in self._inputs and layer.node not in self._moments:
+            self._moments = self._run(next(self._stages))
+        return self._moments.pop(layer.node, None)
+
+    def _run(self, stage: Stage) -> dict[onnx_ir.Node, LayerMoments]:
+        """The moments of a stage's layers; layers that read the same in the same way share them."""
+        shared = {self._inputs[node].key: (self._inputs[node], self._new(node)) for node in stage.layers}
+        for run, values in self._stream.runs(stage):
+            for source, moments in shared.values():
+                target = moments.fit if run < self.feeds.fitting else moments.held_out
+                if target is not None:
+                    for rows in source.pieces(values[source.name]):
+                        target.add(rows)
+        return {node: shared[self._inputs[node].key][1] for node in stage.layers}
+
+    def _new(self, node: onnx_ir.Node) -> LayerMoments:
+        groups, _, positions, inputs = self._shapes[node]
+        columns = positions * inputs
+        wide = 4 * groups * columns**2 > LARGEST
+        return LayerMoments(
+            fit=Moments(groups, columns, diagonal=wide or self._diagonal),
+            held_out=None if wide else Moments(groups, columns),
+        )

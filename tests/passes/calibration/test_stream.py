@@ -1,0 +1,113 @@
+"""What layers read, stage by stage: the same numbers as one run of the whole model as it then stands."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir
+import pytest
+from core_graphs import graph, node_of
+
+from prunec.ir.execute import Runner, run_model
+from prunec.ir.facts import infer_facts
+from prunec.ir.module import Module
+from prunec.passes.calibration.data import CalibrationData
+from prunec.passes.calibration.stages import find_stages
+from prunec.passes.calibration.stream import Stream
+
+BLOCK = """
+net (float[N,6] x, float[N,6] late) => (float[N,4] y) <float[6,6] w1, float[6,6] w2, float[6,6] w3, float[6,6] w4,
+    float[6,4] w5, float[6] b> {
+    q = MatMul(x, w1)
+    k = MatMul(x, w2)
+    bias = Exp(b)
+    sum = Add(q, k)
+    shifted = Add(sum, bias)
+    h = Relu(shifted)
+    g = MatMul(h, w3)
+    skip = Add(g, x)
+    l = Mul(skip, late)
+    m = MatMul(l, w4)
+    last = Add(m, skip)
+    y = MatMul(last, w5)
+}
+"""
+LAYERS = ("q", "k", "g", "m", "y")
+
+
+def parts(module: Module) -> dict[onnx_ir.Node, int]:
+    return {node_of(module, name): 0 for name in LAYERS}
+
+
+def test_stages_hold_what_does_not_depend_on_each_other() -> None:
+    module = graph(BLOCK)
+    stages = find_stages(module.graph, parts(module), infer_facts(module.model).constant)
+    assert [[node.outputs[0].name for node in stage.layers] for stage in stages] == [
+        ["q", "k"],
+        ["g"],
+        ["m"],
+        ["y"],
+    ]
+    assert [stage.reads for stage in stages] == [("x",), ("h",), ("l",), ("last",)]
+    assert [stage.keeps for stage in stages] == [(), ("h",), ("skip", "l"), ()]
+
+
+@pytest.mark.parametrize("memory", [1 << 30, 900, 0], ids=["all kept", "some kept", "none kept"])
+def test_layers_read_what_the_changed_layers_before_them_compute(memory: int) -> None:
+    module, rng = graph(BLOCK), np.random.default_rng(0)
+    arrays = {name: rng.standard_normal((19, 6)).astype(np.float32) for name in ("x", "late")}
+    feeds = CalibrationData.of(arrays).bind(module, batch=4)
+    stream = Stream(module, parts(module), feeds, infer_facts(module.model), memory=memory)
+    for stage in stream.stages:
+        whole = arrays | run_model(module, arrays, outputs=["h", "l", "last"])
+        seen = [values for _, values in stream.runs(stage)]
+        for name in stage.reads:
+            assert [len(values[name]) for values in seen] == [2] * 9 + [1]
+            np.testing.assert_allclose(
+                np.concatenate([v[name] for v in seen]), whole[name], rtol=1e-4, atol=1e-4
+            )
+        for node in stage.layers:  # a change that no later stage can overlook
+            value = node.inputs[1]
+            assert value is not None and value.const_value is not None
+            value.const_value = onnx_ir.tensor(-2 * value.const_value.numpy(), name=value.name)
+
+
+def test_every_node_runs_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    cuts: list[tuple[set[str], set[str]]] = []
+    original = Runner.__init__
+
+    def counted(self: Runner, *args: object, **options: object) -> None:
+        original(self, *args, **options)  # type: ignore[arg-type]
+        cuts.append((set(self.inputs), set(self.outputs)))
+
+    monkeypatch.setattr(Runner, "__init__", counted)
+    module = graph(BLOCK)
+    arrays = {name: np.ones((16, 6), np.float32) for name in ("x", "late")}
+    stream = Stream(module, parts(module), CalibrationData.of(arrays).bind(module), infer_facts(module.model))
+    for stage in stream.stages:
+        for _ in stream.runs(stage):
+            pass
+    graph_inputs = {"x", "late"}
+    assert cuts == [
+        (graph_inputs, {"h"}),
+        (graph_inputs | {"h"}, {"skip", "l"}),
+        (graph_inputs | {"skip", "l"}, {"last"}),
+    ]
+
+
+def test_a_layer_inside_reach_of_a_nested_graph_keeps_what_that_reads() -> None:
+    module = graph("""
+    net (float[N,4] x, bool c) => (float[N,4] y) <float[4,4] w1, float[4,4] w2> {
+        a = MatMul(x, w1)
+        b = If (c) <then_branch = t () => (float[N,4] p) { p = Identity(a) }, else_branch = e () => (float[N,4] q)
+            { q = Neg(a) }>
+        y = MatMul(b, w2)
+    }
+    """)
+    layers = {node_of(module, "a"): 0, node_of(module, "y"): 0}
+    stages = find_stages(module.graph, layers, infer_facts(module.model).constant)
+    assert [stage.reads for stage in stages] == [("x",), ("b",)]
+    data = {"x": np.ones((4, 4), np.float32), "c": np.array([True, False, True, False])}
+    stream = Stream(module, layers, CalibrationData.of(data).bind(module), infer_facts(module.model))
+    seen = [[values for _, values in stream.runs(stage)] for stage in stream.stages]
+    signs = [np.sign(run["b"][0, 0]) for run in seen[1]]
+    assert signs[0] == -signs[1] == signs[2] == -signs[3]
