@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from prunec.ir.fx.ops.alias import aten, like, overloads
 from prunec.ir.op import Op
+from prunec.ir.ops.einsum import Einsum
 from prunec.ir.ops.elementwise import factors, sizes
 from prunec.ir.rule import Rule
 from prunec.ir.site import Site
@@ -33,7 +34,7 @@ _COMPARISONS = (
 )
 _PAIRS = "atan2 logical_and logical_or logical_xor hypot"
 _BINARY_ALONE = (
-    "maximum.default minimum.default logaddexp.default fmax.default fmin.default min.other max.other prelu.default "
+    "maximum.default minimum.default logaddexp.default fmax.default fmin.default min.other max.other "
     "__and__.Tensor __or__.Tensor __xor__.Tensor __and__.Scalar __or__.Scalar __xor__.Scalar rsub.Tensor rsub.Scalar "
     "pow.Tensor_Scalar pow_.Scalar pow.Tensor_Tensor pow_.Tensor pow.Scalar xlogy.Tensor xlogy_.Tensor "
     "floor_divide.default floor_divide_.Tensor floor_divide.Scalar floor_divide_.Scalar _prelu_kernel.default "
@@ -71,4 +72,5 @@ def register_ops() -> None:
     )
     like("Add", overloads("add sub subtract", "Tensor", "Scalar"))
     like("Mul", overloads("mul multiply", "Tensor", "Scalar"))
+    aten("prelu.default", Einsum(text="n c *s, c -> n c *s", numbers=frozenset({1}), roles={1: "scale"}))
     aten("type_as.default to.other", OfFirst(zeroed=frozenset({0})))
