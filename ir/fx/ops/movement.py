@@ -13,11 +13,32 @@ from prunec.ir.form import Form
 from prunec.ir.fx.ops.alias import aten, like
 from prunec.ir.op import Cut, Op
 from prunec.ir.ops.elementwise import factors, sizes
-from prunec.ir.ops.movement import Movement
+from prunec.ir.ops.movement import Movement, Slice
 from prunec.ir.rule import Index, IndexMap, Operand, Pin, Rule, RuleError
 from prunec.ir.site import Site
 
 _EVERYWHERE = frozenset({0})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window(Slice):
+    """A slice, which in ATen shares the memory of its input."""
+
+    def rule(self, site: Site) -> Rule:
+        """As a slice.
+
+        Raises:
+            RuleError: something writes into it. A cut may turn a slice into a gather, which is a copy.
+        """
+        if any(use.idx == 0 and _writes(use.node) for use in site.node.outputs[0].uses()):
+            raise RuleError("a part of a tensor is written in place")
+        return Slice.rule(self, site)
+
+
+def _writes(node: onnx_ir.Node) -> bool:
+    """Whether the name of an op says that it writes into its first input (``add_``)."""
+    name = node.op_type.partition(".")[0]
+    return name.endswith("_") and not name.startswith("__")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,7 +213,7 @@ def register_ops() -> None:
         form = Form(attributes=axis, operands=pieces, becomes=to_sizes, drops=(argument,))
         like("Split", name, form)
     windows = {1: "start", 2: "end", 3: "dim", 4: "step"}
-    like("Slice", "slice.Tensor", Form(operands=windows))
+    aten("slice.Tensor", Window(zeroed=_EVERYWHERE), Form(operands=windows))
     like("Gather", "select.int", Form(attributes=axis, operands={1: "index"}))
     like("Gather", "index_select.default", Form(attributes=axis))
     aten("roll.default", Roll(zeroed=_EVERYWHERE), Form(operands={1: "shifts", 2: "dims"}))

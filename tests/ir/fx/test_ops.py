@@ -85,6 +85,26 @@ SEQUENCES: dict[str, tuple[Callable[[Tensor], Tensor], int]] = {
 }
 
 
+class Written(nn.Module):
+    """Writes into every other channel."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(10, 16), nn.Linear(16, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.first(x)
+        y[:, ::2] *= 2
+        return self.last(y)
+
+
+def test_a_part_that_is_written_in_place_is_pinned() -> None:
+    captured = prunec.trace(Written(), (torch.randn(3, 10),))
+    groups = prunec.analyse(captured.model).groups
+    assert "a part of a tensor is written in place" in str(groups[0])
+    assert not prunec.run(captured, "prune-channels{ratio=50% criterion=random}").changed
+
+
 def test_every_registered_op_exists() -> None:
     find_op(prunec.load("examples/digits.onnx").graph[0])
     names = [name.rpartition(".") for domain, name in OPS if domain == ATEN]
