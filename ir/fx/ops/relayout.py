@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from prunec.ir.ops.einsum import Einsum
 from prunec.ir.ops.elementwise import factors, sizes
 from prunec.ir.ops.indexing import Refused
 from prunec.ir.ops.relayout import Relayout
-from prunec.ir.rule import Rule
+from prunec.ir.rule import Rule, RuleError
 from prunec.ir.site import Site
 
 _EVERYWHERE = frozenset({0})
@@ -43,6 +43,23 @@ class ChannelShuffle(Relayout):
         split = layout.reshape([shape[0], groups, shape[1] // groups, *shape[2:]])
         layout.transpose([0, 2, 1, *range(3, len(shape) + 1)])
         return split and layout.reshape(shape)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReshapeAs(Op):
+    """Another shape, that of a second tensor."""
+
+    def rule(self, site: Site) -> Rule:
+        """As a reshape; the second tensor has the axes of the output.
+
+        Raises:
+            RuleError: the two shapes have no common refinement.
+        """
+        layout = Layout.of(site.shape(0))
+        if not layout.reshape(site.output_shape()):
+            raise RuleError(f"{site.shape(0)} and {site.output_shape()} regroup elements across axes")
+        rule = layout.rule()
+        return replace(rule, inputs=(*rule.inputs, rule.outputs[0]))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,10 +144,8 @@ def register_ops() -> None:
     text = "n c (h b) (w d) -> n (c b d) h w"
     known = {"b": "downscale_factor", "d": "downscale_factor"}
     aten("pixel_unshuffle.default", Einsum(text=text, fixed="b d h w", known=known))
-    aten(
-        "view_as.default reshape_as.default as_strided.default",
-        Refused(reason="it takes another tensor's layout"),
-    )
+    aten("view_as.default reshape_as.default", ReshapeAs(zeroed=_EVERYWHERE))
+    aten("as_strided.default", Refused(reason="it looks at memory"))
     random = "rand.default randn.default randint.low randint.default bernoulli.p randperm.default multinomial.default"
     aten(random, Refused(reason="it draws random numbers, of which a smaller tensor gets others"))
     like(

@@ -63,13 +63,14 @@ IMAGES: dict[str, tuple[Callable[[Tensor], Tensor], int]] = {
     "permuted": (lambda x: x.permute(0, 2, 3, 1).flatten(1, 2).mT.unflatten(2, (8, 8)), 16),
     "grid": (lambda x: F.grid_sample(x, torch.zeros(2, 3, 3, 2), align_corners=False), 16),
     "expanded": (lambda x: x[:, :, :1].expand(-1, -1, 8, -1).expand_as(x), 16),
-    "slopes": (lambda x: F.prelu(F.prelu(x, torch.linspace(0, 1, 16)), torch.tensor(0.3)), 16),
+    "slopes": (lambda x: F.prelu(F.prelu(x, torch.full((16,), 0.2)), torch.tensor(0.3)), 16),
     "maximum": (lambda x: torch.maximum(x, x.amax((2, 3), keepdim=True) / 2), 16),
     "in place": (lambda x: x.add_(1).mul_(2).relu_(), 16),
 }
 
 SEQUENCES: dict[str, tuple[Callable[[Tensor], Tensor], int]] = {
     "view": (lambda x: x.view(2, 3, 2, 16).reshape(2, 6, 16), 16),
+    "reshape as": (lambda x: x.flatten(0, 1).reshape_as(x) + x.flatten(1).view_as(x), 16),
     "bmm": (lambda x: torch.bmm(torch.softmax(torch.bmm(x, x.mT), -1), x), 16),
     "baddbmm": (lambda x: torch.baddbmm(x, torch.ones(2, 6, 6), x), 16),
     "matmul": (lambda x: torch.ones(6, 6) @ x, 16),
