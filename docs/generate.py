@@ -17,6 +17,7 @@ from pathlib import Path
 
 from prunec.ir import registry
 from prunec.ir.op import Op
+from prunec.ir.ops.refused import Refused
 from prunec.passes.base import Pass
 from prunec.passes.registry import BUILT_IN, load_pass
 from prunec.passes.text.options import OptionField, fields_of
@@ -68,6 +69,22 @@ def ops_page() -> Iterator[str]:
         for family, names in families.items():
             summary = (inspect.cleandoc(family.__doc__ or "").split("\n\n")[0]).replace("\n", " ")
             yield f"| {_cell(summary)} | {', '.join(sorted(names))} |"
+    yield from _refused_ops()
+
+
+def _refused_ops() -> Iterator[str]:
+    """The table of the ops that are left alone on purpose."""
+    reasons: dict[str, list[str]] = defaultdict(list)
+    for (domain, name), op in registry.OPS.items():
+        if isinstance(op, Refused):
+            reasons[op.reason].append(f"{domain}::{name}" if domain else name)
+    yield from ("", "## Left alone on purpose", "")
+    yield "All axes of their operands keep their size, for the reason that is given here and in the remarks. What `If`,"
+    yield "`Loop` and `Scan` do is not in these tables, nor are the domains `ai.onnx.ml` (trees and the like),"
+    yield "`ai.onnx.preview` and those of custom ops, which have no rules."
+    yield from ("", "| reason | ops |", "| --- | --- |")
+    for reason, names in sorted(reasons.items()):
+        yield f"| {_cell(reason)} | {', '.join(sorted(names))} |"
 
 
 def _cell(text: str) -> str:
@@ -83,7 +100,8 @@ def _families() -> dict[str, dict[type[Op], list[str]]]:
     prunec.ir.fx.ops.register_all()
     found: dict[str, dict[type[Op], list[str]]] = defaultdict(lambda: defaultdict(list))
     for (domain, name), op in registry.OPS.items():
-        found[domain][type(op)].append(name)
+        if not isinstance(op, Refused):
+            found[domain][type(op)].append(name)
     return found
 
 

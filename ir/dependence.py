@@ -29,7 +29,7 @@ _MOVES = frozenset(
 
 def mark_dependent(graph: onnx_ir.Graph, facts: Facts) -> None:
     """Add to the unstable numbers of ``facts`` all those that depend on a dynamic size."""
-    masks: dict[onnx_ir.Value, Mask] = {}
+    masks = facts.varying
     for node in graph:
         for value, mask in zip(node.outputs, _masks(node, graph, facts, masks), strict=False):
             if value in facts.derived and mask.any():
@@ -45,9 +45,12 @@ def _masks(
         return []
     if node.op_type in ("Shape", "Size"):
         return [_of_shape(node, facts)]
-    if not any(value in masks for value in node.inputs):
+    if not any(value in masks or value in facts.unstable for value in node.inputs):
         return []
-    inputs = [None if v is None else masks.get(v, np.zeros(facts.shapes[v], bool)) for v in node.inputs]
+    inputs = [
+        None if v is None else masks.get(v, np.full(facts.shapes[v], v in facts.unstable))
+        for v in node.inputs
+    ]
     moved = _moved(node, graph, facts, inputs)
     if moved is not None:
         return [moved]

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cache, lru_cache
 from math import prod
 from typing import Any
 
@@ -23,6 +22,7 @@ from numpy.typing import NDArray
 from prunec.ir.alone import run_alone
 from prunec.ir.diagnostics import PrunecError
 from prunec.ir.evaluate import evaluate
+from prunec.ir.inference import INFERENCE_ERRORS, find_schema, infer_node
 from prunec.ir.module import opset_of
 from prunec.ir.sizes import SymbolSizes, input_shapes, symbol_sizes
 
@@ -41,8 +41,6 @@ _BOUNDED = frozenset(
     | {"Sub", "Transpose", "Unsqueeze", "Where"}
 )
 
-_OnnxError = onnx.checker.ValidationError
-
 
 @dataclass(slots=True)
 class Facts:
@@ -55,7 +53,8 @@ class Facts:
         types: element type of every value whose type is known, as ONNX numbers them.
         constant: values that depend on no graph input: initializers, and what is computed from them alone.
         dynamic: per value the axes whose size follows the sizes of the graph inputs.
-        unstable: values in ``numbers`` whose contents follow the sizes of the graph inputs.
+        unstable: values in ``numbers`` whose contents follow the sizes of the graph inputs; ``varying`` tells of
+            some of them which entries do.
     """
 
     shapes: dict[onnx_ir.Value, tuple[int, ...]] = field(default_factory=dict)
@@ -65,6 +64,7 @@ class Facts:
     types: dict[onnx_ir.Value, int] = field(default_factory=dict)
     dynamic: dict[onnx_ir.Value, frozenset[int]] = field(default_factory=dict)
     unstable: set[onnx_ir.Value] = field(default_factory=set)
+    varying: dict[onnx_ir.Value, NDArray[np.bool_]] = field(default_factory=dict)
 
     def shape(self, value: onnx_ir.Value | None) -> tuple[int, ...] | None:
         """The concrete shape of a value, or None where it is absent or unknown."""
@@ -177,7 +177,7 @@ class _Walk:
             node
             for node in nodes
             if all(v is None or v in self.facts.shapes for v in node.inputs)
-            or _schema(node.op_type, node.domain, opset_of(self.model.graph, node.domain)) is None
+            or find_schema(node.op_type, node.domain, opset_of(self.model.graph, node.domain)) is None
         )
         return self._missing(stopped)
 
@@ -281,7 +281,7 @@ class _Walk:
         """Whether nothing but ONNX Runtime itself can tell what a node makes."""
         nested = {onnx_ir.AttributeType.GRAPH, onnx_ir.AttributeType.GRAPHS}
         return (
-            _schema(node.op_type, node.domain, opset_of(self.model.graph, node.domain)) is None
+            find_schema(node.op_type, node.domain, opset_of(self.model.graph, node.domain)) is None
             and node.op_identifier() not in self.model.functions
             and not any(attribute.type in nested for attribute in node.attributes.values())
         )
@@ -300,35 +300,17 @@ class _Walk:
 
     def _infer_shapes(self, node: onnx_ir.Node) -> dict[onnx_ir.Value, tuple[int, ...]]:
         """ONNX's own shape inference of one node; static results only, and the types as a side effect."""
-        schema = _schema(node.op_type, node.domain, opset_of(self.model.graph, node.domain))
+        schema = find_schema(node.op_type, node.domain, opset_of(self.model.graph, node.domain))
         inputs = [v for v in node.inputs if v is not None]
         if schema is None or any(v not in self.facts.types for v in inputs):
             self._declare(node)
             return {}
-        proto = onnx_ir.serde.serialize_node(node)
-        types = {v.name or "": self._type_proto(v) for v in inputs}
-        data = {
-            v.name or "": onnx.numpy_helper.from_array(self.facts.numbers[v])
-            for v in inputs
-            if self._is_data(v)
-        }
         try:
-            outputs = onnx.shape_inference.infer_node_outputs(
-                schema, proto, types, data, opset_imports=_opset_protos(self.opsets)
-            )
-        except (RuntimeError, ValueError, KeyError, _OnnxError, onnx.shape_inference.InferenceError):
+            outputs = infer_node(node, schema, self.facts, self.opsets)
+        except INFERENCE_ERRORS:
             self._declare(node)
             return {}
         return self._read(node, outputs)
-
-    def _is_data(self, value: onnx_ir.Value) -> bool:
-        array = self.facts.numbers.get(value)
-        return (
-            array is not None and array.size <= 64 and array.dtype.kind in "iuf" and array.dtype.itemsize > 1
-        )
-
-    def _type_proto(self, value: onnx_ir.Value) -> onnx.TypeProto:
-        return onnx.helper.make_tensor_type_proto(self.facts.types[value], self.facts.shape(value))
 
     def _read(
         self, node: onnx_ir.Node, outputs: Mapping[str, onnx.TypeProto]
@@ -361,7 +343,7 @@ class _Walk:
             arrays = run_model(self.model, probe_feeds(self.model, sizes=self.sizes), outputs=list(values))
         except PrunecError:
             return False
-        for name, array in arrays.items():
+        for name, array in ((n, a) for n, a in arrays.items() if isinstance(a, np.ndarray)):  # no sequences
             self.facts.shapes[values[name]] = array.shape
             self.facts.types.setdefault(values[name], int(onnx_ir.DataType.from_numpy(array.dtype)))
         return True
@@ -385,16 +367,3 @@ def _is_shape_arithmetic(array: Array) -> bool:
 
 def _int_attribute(node: onnx_ir.Node, name: str, default: int) -> int:
     return int(node.attributes[name].as_int()) if name in node.attributes else default
-
-
-@cache
-def _schema(op_type: str, domain: str, version: int) -> Any:
-    try:
-        return onnx.defs.get_schema(op_type, version, "" if domain == "ai.onnx" else domain)
-    except onnx.defs.SchemaError:
-        return None
-
-
-@lru_cache(maxsize=8)
-def _opset_protos(opsets: tuple[tuple[str, int], ...]) -> list[onnx.OperatorSetIdProto]:
-    return [onnx.helper.make_operatorsetid(domain, version) for domain, version in opsets]

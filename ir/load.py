@@ -17,11 +17,12 @@ import onnx
 import onnx_ir
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped,unused-ignore]
 
-from prunec.ir.diagnostics import Place, UserError
+from prunec.ir.diagnostics import Place, Remark, UserError
 from prunec.ir.external import Bytes, DataFiles, all_graphs, buffer_of, map_external, map_file, view_tensor
 from prunec.ir.formats import TEXT_SUFFIXES, is_program, refuse_foreign_format
 from prunec.ir.module import Module, Source
 from prunec.ir.proto import placeholder, remember_declared, weights_of
+from prunec.ir.repair import may_need_repair, rename_nodes, repair
 from prunec.ir.structure import check_model
 from prunec.ir.wire import SMALLEST_WEIGHT, Split, WireError, split_weights
 
@@ -35,10 +36,10 @@ HAD_EXTERNAL_DATA = "prunec.had_external_data"
 def load(source: str | os.PathLike[str] | onnx.ModelProto | onnx_ir.Model | Module | gs.Graph) -> Module:
     """Load a model.
 
-    Nodes come in topological order even where the source has them in another; apart from that nothing is
-    changed, and saving gives back what was loaded. Weights are not copied: those of a file stay memory-mapped
-    (do not overwrite a loaded file in place; replacing it, as ``save`` does, is fine), those of an object are
-    shared with it.
+    What a source has wrong and ONNX Runtime tolerates is put right (:mod:`prunec.ir.repair`, and nodes out of
+    order), as ``Module.repairs`` tells; apart from that nothing is changed, and saving gives back what was loaded.
+    Weights are not copied: those of a file stay memory-mapped (do not overwrite a loaded file in place; replacing
+    it, as ``save`` does, is fine), those of an object are shared with it.
 
     Args:
         source: path of a ``.onnx`` file (with or without external data), of ONNX text (``.onnxtxt``,
@@ -173,8 +174,14 @@ def _from_proto(
         split: which weights of the main graph to take from ``content``.
     """
     spans = split.spans if split else ()
+    if content is None and may_need_repair(proto):
+        copy = onnx.ModelProto()
+        copy.CopyFrom(proto)
+        proto = copy
     try:
+        repairs = repair(proto, file=files.file)
         check_model(proto, file=files.file, stored=[span and span.stop - span.start for span in spans])
+        repairs += rename_nodes(proto)
         model = onnx_ir.from_proto(proto)
     except (onnx_ir.serde.SerdeError, UnicodeDecodeError, RecursionError) as error:
         reason = str(_root_cause(error)).partition("\n")[0].rstrip(".")
@@ -191,7 +198,7 @@ def _from_proto(
             assert value.const_value is not None
             value.const_value = view_tensor(content[span], value.const_value)
     remember_declared(model, proto)
-    return _finish(model, files)
+    return _finish(model, files, repairs)
 
 
 def _from_model(model: onnx_ir.Model) -> Module:
@@ -213,18 +220,22 @@ def _outline(model: onnx_ir.Model) -> onnx.ModelProto:
             values[name].const_value = tensor
 
 
-def _finish(model: onnx_ir.Model, files: DataFiles) -> Module:
-    sort(model)
+def _finish(model: onnx_ir.Model, files: DataFiles, repairs: tuple[Remark, ...] = ()) -> Module:
+    if sort(model):
+        text = "nodes came before what they read: put into topological order"
+        repairs += (Remark(kind="analysis", origin="load", message=text),)
     if map_external(model, files):
         model.graph.meta[HAD_EXTERNAL_DATA] = True
-    return Module(model)
+    return Module(model, repairs=repairs)
 
 
-def sort(model: onnx_ir.Model) -> None:
-    """Put the nodes of every graph that is out of order into topological order, as ONNX demands."""
-    if any(not _is_sorted(graph) for graph in all_graphs(model)):
-        for graph in (model.graph, *(function.graph for function in model.functions.values())):
-            graph.sort()
+def sort(model: onnx_ir.Model) -> bool:
+    """Put the nodes of every graph into topological order, as ONNX demands; whether they were in another."""
+    if all(_is_sorted(graph) for graph in all_graphs(model)):
+        return False
+    for graph in (model.graph, *(function.graph for function in model.functions.values())):
+        graph.sort()
+    return True
 
 
 def _is_sorted(graph: onnx_ir.Graph) -> bool:

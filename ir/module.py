@@ -7,6 +7,8 @@ from pathlib import Path
 
 import onnx_ir
 
+from prunec.ir.diagnostics import Remark
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
@@ -35,10 +37,12 @@ class Module:
         model: the graph, its functions, opset imports and metadata. Weights stay memory-mapped until a pass
             reads them.
         source: where it came from; used by messages, plans and reports.
+        repairs: what was put right in it when it was loaded.
     """
 
     model: onnx_ir.Model
     source: Source = field(default_factory=Source)
+    repairs: tuple[Remark, ...] = ()
 
     @property
     def graph(self) -> onnx_ir.Graph:
@@ -51,7 +55,7 @@ class Module:
         """
         model = self.model.clone()
         model.model_version = self.model.model_version  # onnx_ir forgets it
-        return Module(model, self.source)
+        return Module(model, self.source, self.repairs)
 
     def opset(self, domain: str) -> int:
         """The version of a domain's operator set that the model imports; the default domain's where it

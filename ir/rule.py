@@ -210,7 +210,9 @@ def _expand(operand: Operand | None, shape: tuple[int, ...] | None) -> Operand |
     stars = [i for i, term in enumerate(operand) if term and term[0].startswith("*")]
     rest = len(shape) - (len(operand) - len(stars))
     if rest < 0 or (rest and not stars):
-        raise RuleError(f"rank {len(shape)} does not fit {_operand_text(operand)!r}")
+        raise RuleError(
+            f"an operand of rank {len(shape)} does not fit {_operand_text(operand)!r} of its rule"
+        )
     if not stars:
         return operand
     at, name = stars[0], operand[stars[0]][0][1:]
@@ -236,7 +238,13 @@ def _solve(sizes: dict[str, int], operands: list[tuple[Operand, tuple[int, ...] 
     for term, size in axes:
         expected = prod(sizes.get(f, 1) for f in term)
         if size not in (1, expected):
-            raise RuleError(f"axis {_operand_text((term,))!r} has size {size}, expected {expected}")
+            if not size:
+                raise RuleError(
+                    "nothing is left of an axis at the sizes that were tried (a kernel longer than its input?)"
+                )
+            raise RuleError(
+                f"an axis has size {size} where {expected} was expected ({_operand_text((term,))!r} of its rule)"
+            )
     return sizes
 
 

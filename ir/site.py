@@ -85,6 +85,17 @@ class Site:
             return None if operand.computed else operand.numbers
         return self.facts.number(self.input(position))
 
+    def entries(self, position: int) -> tuple[NDArray[Any], NDArray[np.bool_]] | None:
+        """Contents of a small vector at the sizes that were tried, and which of them are the same at every size;
+        None where it is absent or not known.
+        """
+        value = self.input(position)
+        number = None if value is None else self.facts.numbers.get(value)
+        if value is None or number is None:
+            return None
+        varying = self.facts.varying.get(value, np.full(number.shape, value in self.facts.unstable))
+        return number, ~varying
+
     def constant(self, position: int) -> NDArray[Any] | None:
         """Contents of an input that is stored in the model, however large, else None."""
         value = self.input(position)

@@ -66,7 +66,10 @@ def _check_opset(proto: onnx.ModelProto, scope: Scope) -> None:
         if all(_domain(node.domain) for node in proto.graph.node):
             return
         if proto.ir_version >= 3:
-            scope.fail("the model does not import an opset for the default domain", help="export it again")
+            scope.fail(
+                "the model imports no opset at all, so that nothing says what its ops mean",
+                help="export it again",
+            )
         version = 1  # the ONNX specification's rule for files from before opset imports
     newest = version if OLDEST_OPSET <= version <= COMMON_OPSET else newest_opset()
     if not OLDEST_OPSET <= version <= newest:
@@ -105,7 +108,7 @@ def _check_body(
 ) -> None:
     """Names resolve, each is made once, nothing depends on itself, and every node fits its op's schema."""
     made = [name for node in nodes for name in node.output if name]
-    _check_unique([*given, *made], "value", scope)
+    _check_made_once(nodes, given, scope)
     local = set(given) | set(made)
     inner = Scope(file=scope.file, opsets=scope.opsets, functions=scope.functions, names=scope.names | local)
     for node in nodes:
@@ -239,6 +242,19 @@ def _check_unique(names: Sequence[str], what: str, scope: Scope) -> None:
     if len(set(names)) < len(names):
         again = next(name for name, times in Counter(names).items() if times > 1)
         scope.fail(f"{what} `{again}` is defined more than once")
+
+
+def _check_made_once(nodes: Sequence[onnx.NodeProto], given: Sequence[str], scope: Scope) -> None:
+    """Each value has one source: a node, or an input or initializer of the graph."""
+    _check_unique(given, "value", scope)
+    source = dict.fromkeys(given, "an input or initializer of the graph")
+    for node in nodes:
+        for name in filter(None, node.output):
+            if not isinstance(name, str):
+                scope.fail("value name that is not UTF-8 text", node=label_of(node))
+            if name in source:
+                scope.fail(f"value `{name}` is already made by {source[name]}", node=label_of(node))
+            source[name] = f"node `{label_of(node)}`"
 
 
 def label_of(node: onnx.NodeProto) -> str:

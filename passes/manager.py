@@ -9,7 +9,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from prunec.ir.diagnostics import RemarkLog, UserError
+from prunec.ir.diagnostics import Place, RemarkLog, UserError
 from prunec.passes.base import Context, Outcome, Pass
 from prunec.passes.instruments import Instrument, Stage
 from prunec.passes.plan import Plan, Step
@@ -18,6 +18,7 @@ from prunec.passes.plan.positions import Positions
 if TYPE_CHECKING:
     from prunec.ir.fx.entry import GraphModule, NnModule, Optimizer
     from prunec.ir.module import Module
+    from prunec.passes.analyses import Analyses
     from prunec.passes.calibration.data import CalibrationData
     from prunec.passes.calibration.required import Data
     from prunec.passes.cost import Cost
@@ -201,6 +202,8 @@ class _Run:
 
         analyses = Analyses(self.module)
         self.progress("analysis")
+        self.remarks.remarks.extend(self.module.repairs)
+        self._check_operands(analyses)
         cost_before = analyses.cost()
         replayed = deque(self.replay.steps if self.replay else ())
         self._note_other_source()
@@ -229,6 +232,15 @@ class _Run:
             changed=self.changed,
             statistics=dict(self.statistics),
         )
+
+    def _check_operands(self, analyses: Analyses) -> None:
+        """Refuse a graph in which operands contradict an op, which no runtime runs."""
+        from prunec.ir.inference import find_contradiction
+        from prunec.passes.coupling.axes import node_label
+
+        if (found := find_contradiction(self.module.model, analyses.facts())) is not None:
+            place = Place(file=self.module.source.name, node=node_label(found[0]))
+            raise UserError(found[1], place=place, help=["the model contradicts itself; export it again"])
 
     def _note_other_source(self) -> None:
         """Say so where a plan was made from another file; it may still fit (the network after fine-tuning)."""

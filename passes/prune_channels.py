@@ -165,7 +165,7 @@ class PruneChannels(Pass):
                 self.name,
                 "nothing can be pruned in this model",
                 reason=_why_nothing(coupling),
-                help="`prunec inspect MODEL` lists every group and what pins it",
+                help=_what_unlocks(coupling) or "`prunec inspect MODEL` lists every group and what pins it",
             )
         return groups
 
@@ -188,6 +188,12 @@ class PruneChannels(Pass):
                     f"min-channels={self.min_channels}, max-ratio={self._most()})",
                     help="lower `round-to`" if self.round_to > 1 else None,
                 )
+
+
+def _what_unlocks(coupling: Coupling) -> str | None:
+    """What the user can do about the reasons, those that hold for most groups first."""
+    found = Counter(g.frozen.help for g in coupling.groups if g.frozen is not None and g.frozen.help)
+    return "; ".join(text for text, _ in found.most_common(2)) or None
 
 
 def _why_nothing(coupling: Coupling) -> str:

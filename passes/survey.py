@@ -55,6 +55,7 @@ class PinnedFacts:
         tensors: names of the tensors, in graph order.
         locked: parameters of these tensors that lie in no slot that may go.
         alone: whether all of the axes are tied to nothing else (spatial axes of weights, say).
+        help: what the user can do about it, if anything.
     """
 
     reason: str
@@ -64,6 +65,7 @@ class PinnedFacts:
     tensors: tuple[str, ...]
     locked: int
     alone: bool
+    help: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -233,6 +235,7 @@ class _Surveyor:
                 tensors=tuple(tensors.values()),
                 locked=round(sum(self.sizes[v] * (1 - self.free.get(v, 0.0)) for v in tensors)),
                 alone=alone,
+                help=next((g.frozen.help for g in groups if g.frozen is not None and g.frozen.help), None),
             )
 
     # -- layers ------------------------------------------------------------

@@ -36,7 +36,7 @@ def graph(text: str, *, opset: int = 17, **arrays: Array) -> Module:
         opset: version of the default domain.
         arrays: initializers with these contents, in addition to the declared ones.
     """
-    header = f'<ir_version: 8, opset_import: ["" : {opset}, "com.microsoft" : 1, "com.acme" : 1]>'
+    header = f'<ir_version: 8, opset_import: ["" : {opset}, "com.microsoft" : 1, "com.acme" : 1, "ai.onnx.ml" : 3]>'
     proto = onnx.parser.parse_model(f"{header} {text}")
     made = {name for node in proto.graph.node for name in node.output}
     made |= {tensor.name for tensor in proto.graph.initializer}

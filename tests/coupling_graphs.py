@@ -207,7 +207,7 @@ net (float[N,3,8] x) => (float[N,5,8] y) <float[4,3,1] w1, float[4] b, float[4,4
 { b2 = Identity(b) a = Conv(x, w1, b) c = Conv(a, w2, b2) y = Conv(c, w3) }""",
     "opaque op": """
 net (float[N,3,8] x) => (float[N,5,8] y) <float[4,3,1] w1, float[6,4,1] w2, float[5,6,1] w3>
-{ a = Conv(x, w1) b = com.microsoft.Pad(a, pads) c = Mul(a, b) d = Conv(c, w2) y = Conv(d, w3) }""",
+{ a = Conv(x, w1) b = ai.onnx.ml.Binarizer(a) c = Mul(a, b) d = Conv(c, w2) y = Conv(d, w3) }""",
     "computed shape": """
 net (float[N,3,2,2] x) => (float[N,5] y)
 <float[4,3,1,1] w1, float[16,5] w2, int64 zero = {0}, int64[1] ax = {0}, int64[1] rest = {-1}>

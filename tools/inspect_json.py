@@ -36,6 +36,7 @@ def as_json(module: Module, survey: Survey) -> dict[str, Any]:
                 "groups": list(p.groups),
                 "tensors": list(p.tensors),
                 "locked": p.locked,
+                "help": p.help,
                 "alone": p.alone,
             }
             for p in survey.pinned

@@ -67,6 +67,7 @@ def render_model(module: Module, survey: Survey) -> RenderableType:
         f"{len(graph) - folded:,} nodes{rest}",
     ]
     lines += [*_values(printer, "input ", open_inputs(graph)), *_values(printer, "output", graph.outputs)]
+    lines += [f"put right on loading: {remark.message}" for remark in module.repairs]
     if survey.unknown_ops:
         counts = ", ".join(f"{op} ({count:,})" for op, count in survey.unknown_ops.items())
         lines.append(f"ops without a rule, which pin what they touch: {counts}")
@@ -116,8 +117,9 @@ def render_pinned(survey: Survey) -> list[RenderableType]:
         for p in survey.pinned
         if p.alone
     ]
+    advice = dict.fromkeys(f"  to unlock {_reason(p)}: {p.help}" for p in survey.pinned if p.help)
     title = _title("What is pinned, and why (locked: share of the parameters that no group can remove)")
-    return [title, *([table] if tied else []), *alone, Text()]
+    return [title, *([table] if tied else []), *alone, *map(_line, advice), Text()]
 
 
 def render_layers(survey: Survey, layers: Sequence[LayerFacts]) -> RenderableType:

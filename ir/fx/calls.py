@@ -26,10 +26,11 @@ KINDS = "prunec.fx.kinds"
 LISTS = "prunec.fx.lists"
 """Key in ``Node.meta``: how many inputs each argument takes that is a list of tensors, as {name: count}."""
 
+_SYMBOLIC = ("sym_max", "sym_min", "sym_float", "sym_int", "sym_not", "sym_ite", "sym_sum")
 _PYTHON_CALLS: Mapping[str, Callable[..., Any]] = {
     **{n: getattr(operator, n) for n in ("add", "sub", "mul", "floordiv", "truediv", "mod", "neg", "pow")},
     **{n: getattr(operator, n) for n in ("eq", "ne", "lt", "le", "gt", "ge", "and_", "or_", "not_")},
-    **{f"sym_{n}": getattr(torch, f"sym_{n}") for n in ("max", "min", "float", "int", "not", "ite", "sum")},
+    **{n: getattr(torch, n) for n in _SYMBOLIC if hasattr(torch, n)},
 }
 _PYTHON_NAMES = {call: name for name, call in _PYTHON_CALLS.items()}
 

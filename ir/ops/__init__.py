@@ -11,15 +11,18 @@ def register_all() -> None:
         contrib,
         einsum,
         elementwise,
+        experts,
         indexing,
         movement,
+        padding,
         qlinear,
         quantised,
         recurrent,
+        refused,
         relayout,
         vision,
     )
 
-    core = (einsum, elementwise, movement, relayout, indexing, vision)
-    for family in (*core, attention, recurrent, quantised, qlinear, blockwise, contrib):
+    core = (einsum, elementwise, movement, padding, relayout, indexing, vision, refused)
+    for family in (*core, attention, recurrent, quantised, qlinear, blockwise, experts, contrib):
         family.register_ops()

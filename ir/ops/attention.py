@@ -61,7 +61,9 @@ class Heads(Einsum):
                 continue
             axis, size = len(site.shape(position)) - 1, site.shape(position)[-1]
             if size != rule.sizes["h"] * sum(widths):
-                raise RuleError(f"input {position} has {size} slots for {rule.sizes['h']} heads of {widths}")
+                raise RuleError(
+                    f"input {position} has {size} slots, and {rule.sizes['h']} heads of {widths} need another number"
+                )
             rule = pack(rule, ("in", position), axis, widths)
         return rule
 
@@ -144,7 +146,7 @@ class GroupedQueryAttention(Heads):
         if len(site.shape(0)) == 4:
             heads = {"h": site.shape(1)[1], "q": site.shape(0)[1]}
         if not heads["h"] or heads["q"] % heads["h"]:
-            raise RuleError(f"{heads['q']} query heads for {heads['h']} key/value heads")
+            raise RuleError(f"{heads['q']} query heads are no multiple of {heads['h']} key/value heads")
         known = {"h": heads["h"], "g": heads["q"] // heads["h"]}
         return self.fitted(site, self._text(site), known)
 
@@ -232,7 +234,8 @@ def register_ops() -> None:
     )
     register("Attention", standard)
     state = "n s (h g d), n s (h d), n s (h e), n h d e, n s (h x), n s h -> n s (h g e), n h d e"
-    register("LinearAttention", GroupedQueryAttention(text=state), domain=_CONTRIB)
+    for domain in ("", _CONTRIB):
+        register("LinearAttention", GroupedQueryAttention(text=state), domain=domain)
     rotary = RotaryEmbedding(text="n s (h d) -> n s (h d) | n h s d -> n h s d")
     register("RotaryEmbedding", rotary)
     register("RotaryEmbedding", rotary, domain=_CONTRIB)

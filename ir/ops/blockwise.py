@@ -92,7 +92,7 @@ class MatMulNBits(Blockwise):
             RuleError: the weight has an order of its own.
         """
         if site.has(4) or site.int_attribute("weight_prepacked", 0):
-            raise RuleError("its weight is reordered")
+            raise RuleError("its weight is stored in an order of its own")
         size, blocks = site.shape(0)[-1], site.shape(1)[1]
         block = self.block(site, size, blocks)
         packed = self.points_are_packed(site)

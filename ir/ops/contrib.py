@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from prunec.ir.op import Role
 from prunec.ir.ops.einsum import Einsum, Gemm, MatMul
-from prunec.ir.ops.elementwise import Elementwise
+from prunec.ir.ops.elementwise import AlongAxis, Elementwise
 from prunec.ir.registry import register
 from prunec.ir.rule import Rule, RuleError, fit, parse_template
 from prunec.ir.site import Site
@@ -78,7 +78,7 @@ class CausalConv(Einsum):
         """
         for attribute in ("channels_last", "state_window"):
             if site.int_attribute(attribute, 0):
-                raise RuleError(f"attribute `{attribute}` is set")
+                raise RuleError(f"it has no rule where `{attribute}` is set")
         return Einsum.rule(self, site)
 
 
@@ -122,7 +122,19 @@ def register_ops() -> None:
     """Register the family's ops."""
     _register_products()
     _register_norms()
-    register("Gelu QuickGelu", Elementwise(zeroed=frozenset({0})), domain=_CONTRIB)
+    register("Gelu QuickGelu ScaledSiLU", Elementwise(zeroed=frozenset({0})), domain=_CONTRIB)
+    register("GatedAdd", Elementwise(), domain=_CONTRIB)
+    register("BiasSoftmax", AlongAxis(default_axis=1, to_end=True, roles={1: "bias"}), domain=_CONTRIB)
+    register(
+        "GatedRMSNorm",
+        Einsum(
+            text="*a (h k), k, *a (h k) -> *a (h k)", reduced="k", roles={1: "scale"}, zeroed=frozenset({1})
+        ),
+        domain=_CONTRIB,
+    )
+    register(
+        "Inverse", Einsum(text="*b x y -> *b y x", fixed="x y", why="a side of the matrix"), domain=_CONTRIB
+    )
     added = Elementwise(zeroed=frozenset({0, 1}), roles={1: "bias"})
     register("BiasGelu FastGelu BiasAdd", added, domain=_CONTRIB)
     halves = Einsum(
@@ -161,7 +173,32 @@ def _register_products() -> None:
         zeroed=frozenset({1, 2}),
         uncounted="p",
     )
-    register("CausalConvWithState", causal, domain=_CONTRIB)
+    for domain in ("", _CONTRIB):
+        register("CausalConvWithState", causal, domain=domain)
+    register(
+        "GemmFastGelu",
+        Einsum(
+            text="*a k, k n, n -> *a n",
+            reduced="k",
+            roles={1: "weight", 2: "bias"},
+            linear=True,
+            zeroed=frozenset({1, 2}),
+        ),
+        domain=_CONTRIB,
+    )
+    transposed = Einsum(
+        text="n (g c) *s, (g c) o *k, -, (g o) -> n (g o) *t",
+        reduced="c *k",
+        fixed="*s *k *t",
+        attributes={"group": "g"},
+        known={"g": "group"},
+        roles={1: "weight", 3: "bias"},
+        linear=True,
+        zeroed=frozenset({1, 3}),
+        uncounted="t",
+    )
+    register("ConvTransposeWithDynamicPads", transposed, domain=_CONTRIB)
+    register("CDist", Einsum(text="m k, n k -> m n", reduced="k"), domain=_CONTRIB)
 
 
 def _register_norms() -> None:
@@ -181,7 +218,7 @@ def _register_norms() -> None:
         text="n s, n s, v k, p k, w k, k, k -> n s k, -, n s k",
         reduced="k",
         fixed="v p w",
-        why="an index that inputs look up",
+        why="a row of a table",
         roles={2: "weight", 3: "weight", 4: "weight", 5: "scale", 6: "bias"},
         zeroed=frozenset({2, 3, 4, 5, 6}),
     )

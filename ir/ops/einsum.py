@@ -73,7 +73,7 @@ def _template(texts: str, inputs: Sequence[tuple[int, ...] | None]) -> Template:
         if all(o is None or s is None or _fits(o, len(s)) for o, s in pairs):
             return template
     ranks = ", ".join("-" if s is None else str(len(s)) for s in inputs)
-    raise RuleError(f"inputs of ranks {ranks} have no rule")
+    raise RuleError(f"no form of it has inputs of ranks {ranks}")
 
 
 def _fits(operand: Operand, rank: int) -> bool:
@@ -83,7 +83,7 @@ def _fits(operand: Operand, rank: int) -> bool:
 
 def _bystanders(site: Site, rule: Rule, shapes: Sequence[tuple[int, ...] | None]) -> Iterator[Pin]:
     """Operands that the rule leaves out must keep their shape."""
-    why = f"an operand of {site.node.op_type} that must keep its shape"
+    why = f"an operand that {site.node.op_type} reads as a whole"
     for side, operands, sizes in (("in", rule.inputs, shapes), ("out", rule.outputs, site.output_shapes)):
         for position, (operand, shape) in enumerate(zip(operands, sizes, strict=True)):
             if operand is None and shape is not None:
@@ -164,6 +164,8 @@ def register_ops() -> None:
             text="n c *s, c, c -> n c *s", fixed="*s", roles={1: "scale", 2: "bias"}, zeroed=frozenset({1, 2})
         ),
     )
+    register("CastLike", Einsum(text="*a, *b -> *a", zeroed=frozenset({0})))
+    register("Det", Einsum(text="*b x y -> *b", fixed="x y", why="a side of the matrix"))
     register("DepthToSpace", DepthToSpace())
     register("SpaceToDepth", SpaceToDepth())
 

@@ -39,7 +39,8 @@ class Elementwise(Op):
             None if value is None else aligned(site.shape(i), output)
             for i, value in enumerate(site.node.inputs)
         )
-        return Rule(inputs=inputs, outputs=(output,) * len(site.node.outputs), sizes=sizes(shape, output))
+        outputs = tuple(None if known is None else output for known in site.output_shapes)
+        return Rule(inputs=inputs, outputs=outputs, sizes=sizes(shape, output))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,9 +138,10 @@ class Reduce(Op):
 
 
 _UNARY = (
-    "Abs Acos Acosh Asin Asinh Atan Atanh BitwiseNot Ceil Celu Clip Cos Cosh Dropout Elu Erf Exp "
-    "Floor Gelu HardSigmoid HardSwish IsInf IsNaN LeakyRelu Log Mish Neg Not Reciprocal Relu "
-    "Round Selu Shrink Sigmoid Sign Sin Sinh Softplus Softsign Sqrt Swish Tan Tanh ThresholdedRelu"
+    "Abs Acos Acosh Affine Asin Asinh Atan Atanh BitwiseNot Ceil Celu Clip Cos Cosh Dropout Elu Erf Exp "
+    "Floor Gelu HardSigmoid HardSwish IsInf IsNaN LeakyRelu Log Mish Neg Not ParametricSoftplus "
+    "Reciprocal Relu Round Scale ScaledTanh Selu Shrink Sigmoid Sign Sin Sinh Softplus Softsign Sqrt Swish "
+    "Tan Tanh ThresholdedRelu"
 )
 _BINARY = (
     "And BitwiseAnd BitwiseOr BitwiseXor BitShift Div Equal Greater GreaterOrEqual Less LessOrEqual "
@@ -151,10 +153,10 @@ _NORM_ROLES: dict[int, Role] = {1: "scale", 2: "bias"}
 def register_ops() -> None:
     """Register the family's ops."""
     register(_UNARY, Elementwise(zeroed=frozenset({0})))
-    register("Cast Identity", Elementwise(zeroed=frozenset({0}), transparent=True))
+    register("BitCast Cast Identity", Elementwise(zeroed=frozenset({0}), transparent=True))
     register(_BINARY, Elementwise())
     register("Add Sub Sum", Elementwise(zeroed=frozenset({0, 1}), roles={0: "bias", 1: "bias"}))
-    register("Mul", Elementwise(zeroed=frozenset({0, 1}), roles={0: "scale", 1: "scale"}))
+    register("Mul SwiGLU", Elementwise(zeroed=frozenset({0, 1}), roles={0: "scale", 1: "scale"}))
     register("Softmax LogSoftmax Hardmax", Softmax())
     register("LRN", AlongAxis(default_axis=1, fixed=True))
     register(

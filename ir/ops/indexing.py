@@ -17,7 +17,7 @@ _CONTRIB = "com.microsoft"
 
 
 def fitted(
-    site: Site, inputs: Sequence[Operand | None], outputs: Sequence[Operand], fixed: set[str], why: str
+    site: Site, inputs: Sequence[Operand | None], outputs: Sequence[Operand | None], fixed: set[str], why: str
 ) -> Rule:
     """A rule whose factors have the sizes of the axes that they stand for.
 
@@ -28,6 +28,7 @@ def fitted(
         fixed: factors that must keep their size, and why.
     """
     shapes = [*site.input_shapes, *site.output_shapes]
+    outputs = [o if shape is not None else None for o, shape in zip(outputs, site.output_shapes, strict=True)]
     sizes: dict[str, int] = {}
     for terms, shape in zip((*inputs, *outputs), shapes, strict=True):
         sizes |= {t[0]: n for t, n in zip(terms or (), shape or (), strict=bool(terms)) if t and n > 1}
@@ -35,7 +36,7 @@ def fitted(
         tuple(t if t and t[0] in sizes else () for t in operand) if operand is not None else None
         for operand in (*inputs, *outputs)
     ]
-    shape_stays = f"an operand of {site.node.op_type} that must keep its shape"
+    shape_stays = f"an operand that {site.node.op_type} reads as a whole"
     pins = [
         Pin(operand=("in", i), axis=axis, reason=shape_stays)
         for i, operand in enumerate(inputs)
@@ -90,11 +91,22 @@ class Along(Op):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CumSum(Along):
-    """A running sum along an axis that is an input."""
+    """A running sum or product along an axis that is an input."""
 
     def axes(self, site: Site) -> set[int]:
         """The number in input 1."""
         return {axis % len(site.shape(0)) for axis in site.integers(1) or ()}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transform(Along):
+    """A Fourier transform along one axis of a signal; the last axis holds real and imaginary part."""
+
+    def axes(self, site: Site) -> set[int]:
+        """The axis of an input (since opset 20) or attribute, and the last."""
+        rank = len(site.shape(0))
+        axes = [site.int_attribute("axis", 1)] if site.opset < 20 else site.integers(2) or [-2]
+        return {axis % rank for axis in (*axes, -1)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,7 +141,7 @@ class Compress(Along):
             RuleError: there is none, and the tensor is flattened.
         """
         if "axis" not in site.attributes:
-            raise RuleError("it flattens its input")
+            raise RuleError("it flattens its input first")
         return Along.axes(self, site)
 
 
@@ -164,7 +176,7 @@ class Elements(Op):
         data = _named("a", len(shape))
         indices = tuple((f"i{a}",) if a in own else term for a, term in enumerate(data))
         fixed = {f"a{a}" for a in own} | {f"i{a}" for a in own - {axis}}
-        why = f"{site.node.op_type} indexes it"
+        why = f"{site.node.op_type} picks positions of it by index"
         if self.scatter:
             return fitted(site, [data, indices, indices], [data], fixed, why)
         return fitted(site, [data, indices], [indices], fixed, why)
@@ -188,30 +200,10 @@ class Slices(Op):
         depth = batch + index[-1]
         picked = (*where[:-1], *data[depth:])
         fixed = {name for (name,) in data[batch:depth]} | {name for (name,) in where[-1:]}
-        why = f"{site.node.op_type} indexes it"
+        why = f"{site.node.op_type} picks positions of it by index"
         if self.scatter:
             return fitted(site, [data, where, picked], [data], fixed, why)
         return fitted(site, [data, where], [picked], fixed, why)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Refused(Op):
-    """An op of which no axis can be cut.
-
-    Attributes:
-        reason: why, for people.
-    """
-
-    reason: str
-
-    def rule(self, site: Site) -> Rule:
-        """None.
-
-        Raises:
-            RuleError: always.
-        """
-        del site
-        raise RuleError(self.reason)
 
 
 def register_ops() -> None:
@@ -219,7 +211,8 @@ def register_ops() -> None:
     register("TopK", Along(named=(("axis", -1),)))
     register("ReverseSequence", Along(named=(("batch_axis", 1), ("time_axis", 0))))
     register("TensorScatter", Along(named=(("axis", -2),), alike=(1,)))
-    register("CumSum", CumSum())
+    register("CumSum CumProd", CumSum())
+    register("DFT", Transform())
     register("CenterCropPad", CenterCropPad())
     register("Compress", Compress(named=(("axis", 0),)))
     register("OneHot", OneHot())
@@ -229,10 +222,3 @@ def register_ops() -> None:
     for domain in ("", _CONTRIB):
         register("Trilu", Trilu(), domain=domain)
         register("GatherND", Slices(scatter=False), domain=domain)
-    register("NonZero Unique", Refused(reason="how much it finds depends on the data"))
-    register("EyeLike", Refused(reason="it makes a matrix of its input's size"))
-    register("DFT STFT", Refused(reason="it works along the axes of a signal"))
-    register(
-        "Bernoulli Multinomial RandomNormal RandomNormalLike RandomUniform RandomUniformLike",
-        Refused(reason="it draws random numbers, of which a smaller tensor gets others"),
-    )

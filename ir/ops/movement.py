@@ -187,41 +187,6 @@ class Split(Movement):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pad(Movement):
-    """Slots before and after an axis, constant or taken from the axis itself."""
-
-    def vectors(self, site: Site, output: int) -> Mapping[int, Index]:
-        """The index vector padded as the data would be; cropping where a pad is negative."""
-        del output
-        shape = site.shape(0)
-        pads = site.integers(1, "pads") or [0] * (2 * len(shape))
-        axes = site.integers(3) if site.has(3) else list(range(len(shape)))
-        mode = site.text_attribute("mode", "constant")
-        pairs = zip(axes or (), pads[: len(pads) // 2], pads[len(pads) // 2 :], strict=True)
-        return {
-            axis % len(shape): _pad(np.arange(shape[axis]), before, after, mode)
-            for axis, before, after in pairs
-            if before or after
-        }
-
-    def rule(self, site: Site) -> Rule:
-        """As movement, but a padded axis keeps its slots: how much is padded does not change."""
-        rule = Movement.rule(self, site)
-        why = f"an axis that {site.node.op_type} pads"
-        pins = tuple(Pin(operand=("in", 0), axis=m.axis, reason=why) for m in rule.maps)
-        pins += tuple(Pin(operand=("out", 0), axis=m.output_axis, reason=why) for m in rule.maps)
-        return Rule(inputs=rule.inputs, outputs=rule.outputs, sizes=rule.sizes, pins=pins)
-
-
-def _pad(vector: Index, before: int, after: int, mode: str) -> Index:
-    vector = vector[max(0, -before) : len(vector) + min(0, after)]
-    widths = (max(0, before), max(0, after))
-    if mode == "constant":
-        return np.pad(vector, widths, constant_values=ANYWHERE)
-    return np.pad(vector, widths, mode={"reflect": "reflect", "edge": "edge", "wrap": "wrap"}[mode])  # type: ignore[call-overload, no-any-return]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Tile(Movement):
     """Whole repetitions along every axis."""
 
@@ -257,7 +222,9 @@ class Concat(Op):
             index[offset : offset + size] = np.arange(size)
             maps.append(IndexMap(input=i, axis=axis, output=0, output_axis=axis, index=index))
             if size == 1:
-                pins.append(Pin(operand=("in", i), axis=axis, reason="an axis of size 1"))
+                pins.append(
+                    Pin(operand=("in", i), axis=axis, reason="an axis of size 1, which has nothing to lose")
+                )
             offset += size
         return Rule(
             inputs=tuple(terms if i in self.operands(site) else None for i in range(len(site.node.inputs))),
@@ -368,7 +335,6 @@ def register_ops() -> None:
     everywhere = frozenset({0})
     register("Slice", Slice(zeroed=everywhere))
     register("Split", Split(zeroed=everywhere))
-    register("Pad", Pad(zeroed=everywhere))
     register("Tile", Tile(zeroed=everywhere))
     register("Gather", Gather(zeroed=everywhere, roles={0: "weight"}))
     register("Concat", Concat(zeroed=frozenset(range(256))))

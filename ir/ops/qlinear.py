@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from prunec.ir.op import Op
 from prunec.ir.ops.einsum import Einsum
-from prunec.ir.ops.elementwise import AlongAxis, Elementwise, aligned, factors, sizes
+from prunec.ir.ops.elementwise import AlongAxis, Elementwise, Reduce, aligned, factors, sizes
 from prunec.ir.ops.movement import Concat
 from prunec.ir.registry import register
-from prunec.ir.rule import Rule
+from prunec.ir.rule import Rule, RuleError
 from prunec.ir.site import Site
 
 _CONTRIB = "com.microsoft"
@@ -60,6 +60,21 @@ class QuantisedSoftmax(Op):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class QuantisedReduce(Reduce):
+    """Reductions of integers over axes that an attribute names; ``keepdims`` is 0 where absent."""
+
+    def rule(self, site: Site) -> Rule:
+        """As a reduction, for the data alone.
+
+        Raises:
+            RuleError: no axes are named.
+        """
+        if "axes" not in site.attributes or "keepdims" not in site.attributes:
+            raise RuleError("it reduces over all axes")
+        return Reduce.rule(self, site)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class QuantisedConcat(Concat):
     """Concat of integers: every operand is followed by its scale and zero point."""
 
@@ -78,6 +93,8 @@ def register_ops() -> None:
     register("QLinearAdd QLinearMul", QuantisedElementwise(data=(0, 3)), domain=_CONTRIB)
     register("QLinearWhere", QuantisedElementwise(data=(0, 1, 4)), domain=_CONTRIB)
     register("QLinearSigmoid QLinearLeakyRelu", QuantisedElementwise(), domain=_CONTRIB)
+    register("MulInteger", QuantisedElementwise(data=(0, 2)), domain=_CONTRIB)
+    register("QLinearReduceMean ReduceSumInteger", QuantisedReduce(), domain=_CONTRIB)
     pool = QuantisedPool(text="n c *s -> n c *t", fixed="*s *t", numbers=frozenset({1, 2, 3, 4}))
     register("QLinearGlobalAveragePool QLinearAveragePool", pool, domain=_CONTRIB)
     nhwc = Einsum(text="n *s c -> n *t c", fixed="*s *t", why="a pooled axis")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -46,7 +47,7 @@ class Quantise(Op):
         if (block := site.int_attribute("block_size", 0)) and shape:
             axis = self._axis(site)
             if shape[axis] % block:
-                raise RuleError(f"{shape[axis]} slots in blocks of {block}")
+                raise RuleError(f"{shape[axis]} slots are no whole number of blocks of {block}")
             known |= {"blocks": shape[axis] // block, "block": block}
             fixed["block"] = "a position in a quantised block"
             data = (*data[:axis], _term(known, "blocks", "block"), *data[axis + 1 :])
@@ -132,15 +133,16 @@ class QuantisedEinsum(Einsum):
         return values * self.step(site, position).astype(np.float32)
 
     def _spread(self, site: Site, position: int, source: int, vector: Array) -> Array:
-        """A vector in a shape that broadcasts against the tensor on the axis with the vector's factor."""
+        """A vector in a shape that broadcasts against the tensor on the axes with the vector's factors."""
         if vector.size == 1:
             return vector.reshape(())
         rule = self.rule(site)
         tensor, terms = rule.inputs[position], rule.inputs[source]
-        if tensor is None or terms is None or terms[-1] not in tensor:
+        if tensor is None or terms is None:
             return np.zeros(())
-        axis = tensor.index(terms[-1])
-        return vector.reshape([-1 if a == axis else 1 for a in range(len(tensor))])
+        lengths = {term: size for term, size in zip(terms, vector.shape, strict=True) if term in tensor}
+        shape = [lengths.get(term, 1) if term else 1 for term in tensor]
+        return vector.reshape(shape) if prod(shape) == vector.size else np.zeros(())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -245,6 +247,21 @@ def _register_contrib() -> None:
     text = "*b m k, *b k n, n, n, n -> *b m n"
     dynamic = _contraction(text, weight=1, scale=2, point=3, bias=4, statistic=True)
     register("DynamicQuantizeMatMul", dynamic, domain=_CONTRIB)
+    plain = _contraction("*b m k, *b k n -> *b m n", weight=1, point=-1)
+    register("MatMulInteger16", plain, domain=_CONTRIB)
+    tables = {i: i + 11 for i in range(2, 7)}
+    embed = QuantisedEinsum(
+        text="n s, n s, v k, p k, w k, k, k -> n s k, -",
+        reduced="k",
+        fixed="v p w",
+        why="a row of a table",
+        roles={2: "weight", 3: "weight", 4: "weight", 5: "scale", 6: "bias"},
+        points=tables,
+        scales={i: i + 6 for i in tables},
+        numbers=frozenset(range(8, 18)),
+        zeroed=frozenset(tables),
+    )
+    register("QEmbedLayerNormalization", embed, domain=_CONTRIB)
     attention = QuantisedAttention(
         text="n s k, k (), (), -, (), -, -, (), u n h p d -> n s (h e), u n h q d",
         reduced="k",

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from prunec.ir.op import Role
 from prunec.ir.ops.einsum import Einsum
+from prunec.ir.ops.quantised import QuantisedEinsum
 from prunec.ir.registry import register
 from prunec.ir.rule import Rule
 from prunec.ir.site import Site
@@ -37,8 +38,31 @@ class Recurrent(Einsum):
 
     def macs(self, rule: Rule) -> int:
         """Input and recurrent weights at every step."""
-        size = {name: rule.sizes.get(name, 1) for name in "sbdghi"}
-        return size["s"] * size["b"] * size["d"] * size["g"] * size["h"] * (size["i"] + size["h"])
+        return _macs(rule)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DynamicQuantizeLSTM(QuantisedEinsum):
+    """LSTM on integers: its weights are transposed, with a scale per direction or per column; its inputs and
+    states get theirs at run time. The state of a unit without weights is 0, which every range holds.
+    """
+
+    def rule(self, site: Site) -> Rule:
+        """As the rule text says, with scales of either kind."""
+        vectors = {1: "d", 2: "d (g h)"}
+        scales = (vectors[len(site.shape(i))] if site.has(i) else "-" for i in range(8, 12))
+        known = {"h": site.int_attribute("hidden_size", 1)}
+        return self.fitted(site, self.text.replace("SCALES", ", ".join(scales)), known)
+
+    def macs(self, rule: Rule) -> int:
+        """As those of an LSTM."""
+        return _macs(rule)
+
+
+def _macs(rule: Rule) -> int:
+    """Input and recurrent weights at every step."""
+    size = {name: rule.sizes.get(name, 1) for name in "sbdghi"}
+    return size["s"] * size["b"] * size["d"] * size["g"] * size["h"] * (size["i"] + size["h"])
 
 
 def _recurrent(text: str, batch_first: str) -> Recurrent:
@@ -72,3 +96,17 @@ def register_ops() -> None:
             "b s i, d (g h) i, d (g h) h, d (e h), -, b d h -> b s d h, b d h",
         ),
     )
+    quantised = DynamicQuantizeLSTM(
+        text="s b i, d i (g h), d h (g h), d (e h), -, d b h, d b h, d (p h), SCALES -> s d b h, d b h, d b h",
+        reduced="i",
+        statistic=True,
+        fixed="g e p d",
+        why="a gate or direction",
+        attributes={"hidden_size": "h"},
+        roles=_ROLES,
+        points={1: 9, 2: 11},
+        scales={1: 8, 2: 10},
+        linear=True,
+        zeroed=frozenset({1, 2, 3, 5, 6, 7}),
+    )
+    register("DynamicQuantizeLSTM", quantised, domain="com.microsoft")

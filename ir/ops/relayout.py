@@ -31,7 +31,9 @@ class Relayout(Op):
             raise RuleError("the tensor is empty")
         layout = Layout.of(site.shape(0))
         if not self.apply(site, layout):
-            raise RuleError(f"{site.shape(0)} and {site.output_shape()} regroup elements across axes")
+            raise RuleError(
+                f"it regroups {site.shape(0)} as {site.output_shape()}, across the borders of axes"
+            )
         return layout.rule(extra_inputs=len(site.node.inputs) - 1)
 
 
@@ -138,6 +140,7 @@ def register_ops() -> None:
     register("ConstantOfShape", ConstantOfShape(shape_input=0))
     register("Reshape", Relayout(zeroed=everywhere, shape_input=1))
     register("Flatten Unsqueeze", Relayout(zeroed=everywhere))
+    register("ExpandDims", Relayout(zeroed=everywhere), domain="com.microsoft")
     register("Squeeze", Squeeze(zeroed=everywhere))
     register("Transpose", Transpose(zeroed=everywhere, transparent=True))
     register("Resize", Resize(shape_input=3))

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from math import prod
 
 from prunec.ir.ops.einsum import Einsum
-from prunec.ir.ops.indexing import Refused
 from prunec.ir.registry import register
 from prunec.ir.rule import Rule, RuleError
 from prunec.ir.site import Site
@@ -56,6 +55,8 @@ class Col2Im(Einsum):
 def register_ops() -> None:
     """Register the family's ops."""
     pool = Pool(text="n c *s -> n c *t", fixed="*s *t", why="a pooled axis")
+    masked = Einsum(text="n c *s, n x *u -> n c *t", fixed="*s *u *t x", why="a pooled axis or the mask")
+    register("MaxpoolWithMask", masked, domain=_CONTRIB)
     register("MaxPool AveragePool LpPool GlobalAveragePool GlobalMaxPool GlobalLpPool", pool)
     position = "a coordinate or position"
     grid = Einsum(text="n c *s, n *t x -> n c *t", fixed="*s *t x", why=position)
@@ -77,5 +78,3 @@ def register_ops() -> None:
     )
     register("DeformConv", deform)
     register("Col2Im", Col2Im(text="n (c k) l -> n c *s", fixed="k l *s"))
-    register("MaxUnpool", Refused(reason="its indices count the elements of all channels"))
-    register("AffineGrid", Refused(reason="it makes coordinates"))

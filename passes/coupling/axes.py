@@ -37,11 +37,13 @@ class Reason:
         text: a line for people, such as ``graph output `logits```.
         rank: which reason to show where several hold; the smallest wins.
         node: name of the node or value that causes it.
+        help: what the user can do about it, if anything.
     """
 
     text: str
     rank: int = 5
     node: str | None = None
+    help: str | None = None
 
 
 @dataclass(slots=True)

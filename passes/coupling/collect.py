@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -13,12 +13,20 @@ from prunec.ir.dialect import TIED
 from prunec.ir.facts import Facts
 from prunec.ir.layout import Layout
 from prunec.ir.op import Op
+from prunec.ir.ops.refused import Refused
 from prunec.ir.ops.relayout import Relayout
 from prunec.ir.registry import find_op, site_of
 from prunec.ir.rule import Index, Rule, RuleError
 from prunec.passes.coupling.axes import AxisTable, Operand, Reason
 from prunec.passes.coupling.options import CouplingOptions
 from prunec.passes.coupling.products import Product, permutation
+
+_NO_RULE = "give the op a rule (docs/add-an-op.md)"
+_NO_SHAPE = (
+    "export with fixed sizes; where inference has no shape, a run tells it, if ONNX Runtime runs the model"
+)
+_AT_RUN_TIME = "export with fixed sizes, so that the number is a constant"
+_HEADS_OF_CACHES = "`prune-channels{allow-io=true}` lets the heads of caches shrink"
 
 
 class IndexTie(NamedTuple):
@@ -106,7 +114,7 @@ class _Collector:
         for node in self.graph:
             if node not in self.fused and not self.facts.is_folded(node) and node.op_type != "Constant":
                 self._visit(node)
-        heads = {self.out.table.find(axis) for axis in self.out.parallel} if self.options.allow_io else set()
+        heads = {self.out.table.find(axis) for axis in self.out.parallel}
         for value in self.graph.inputs:
             if not value.is_initializer():
                 reason = Reason(text=f"graph input `{value.name}`", rank=1, node=value.name)
@@ -125,16 +133,18 @@ class _Collector:
         for axis in range(len(shape)):
             if axis == 0 or self.out.table.find(first + axis) not in heads:
                 self.out.table.pin(first + axis, reason)
+            elif not self.options.allow_io:
+                self.out.table.pin(first + axis, replace(reason, help=_HEADS_OF_CACHES))
 
     def _visit(self, node: onnx_ir.Node) -> None:
         self._pin_captures(node)
         op = find_op(node)
         if op is None:
             domain = f"{node.domain}::" if node.domain not in ("", "ai.onnx") else ""
-            self._pin_node(node, f"op `{domain}{node.op_type}` has no rule")
+            self._pin_node(node, f"op `{domain}{node.op_type}` has no rule", _NO_RULE)
             return
-        if (unknown := self._unknown(node)) is not None:
-            self._pin_node(node, f"the shape of `{unknown.name}` is unknown")
+        if not isinstance(op, Refused) and (unknown := self._unknown(node)) is not None:
+            self._pin_node(node, f"the shape of `{unknown.name}` is unknown", _NO_SHAPE)
             return
         if isinstance(op, Relayout) and (chain := self._chain(node)) is not None:
             self._add_chain(chain)
@@ -142,7 +152,9 @@ class _Collector:
         try:
             rule = op.rule(site_of(node, self.facts, self.graph))
         except RuleError as error:
-            self._pin_node(node, f"`{node.op_type}`: {error}")
+            self._pin_node(
+                node, f"`{node.op_type}`: {error}", _AT_RUN_TIME if "run time" in str(error) else None
+            )
             return
         self.out.rules[node], self.out.ops[node] = rule, op
         taking_part = {(side, i) for side, i, _ in rule.operands()} | {pin.operand for pin in rule.pins}
@@ -179,8 +191,8 @@ class _Collector:
             for axis in range(len(shape)):
                 self.out.table.pin(first + axis, reason)
 
-    def _pin_node(self, node: onnx_ir.Node, text: str) -> None:
-        reason = Reason(text=text, rank=2, node=node.name)
+    def _pin_node(self, node: onnx_ir.Node, text: str, help: str | None = None) -> None:
+        reason = Reason(text=text, rank=2, node=node.name, help=help)
         for side, values in (("in", node.inputs), ("out", node.outputs)):
             for position, value in enumerate(values):
                 shape = self.facts.shape(value)
@@ -191,7 +203,7 @@ class _Collector:
 
     def _pin_bystanders(self, node: onnx_ir.Node, rule: Rule) -> None:
         """Computed tensors (and weights of several users) that a rule leaves out keep their shape."""
-        text = f"an operand of {node.op_type} that must keep its shape"
+        text = f"an operand that {node.op_type} reads as a whole"
         for value, operand in zip(node.inputs, rule.inputs, strict=False):
             shape = self.facts.shape(value)
             if value is None or operand is not None or shape is None:

@@ -168,11 +168,11 @@ def _blocked_by(relations: Relations, state: Components, product: Product, term:
     found = [_pin_of(relations, state, product.factors[f]) for f in term if f not in product.fixed]
     known = [reason for reason in found if reason is not None]
     if not known:
-        return Reason(text=f"no factor of it can be cut at `{cause}`", rank=6, node=cause)
+        return Reason(text=f"`{cause}` holds all parts of the axis", rank=6, node=cause)
     plainest = min(known, key=lambda reason: reason.rank)
     if _BY_WAY in plainest.text:  # the product nearest to the cause is enough
         return plainest
-    return Reason(text=f"{plainest.text}{_BY_WAY}`{cause}`", rank=6, node=cause)
+    return Reason(text=f"{plainest.text}{_BY_WAY}`{cause}`", rank=6, node=cause, help=plainest.help)
 
 
 def _pin_of(relations: Relations, state: Components, axis: int) -> Reason | None:

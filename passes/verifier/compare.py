@@ -220,7 +220,7 @@ def _witnesses(reference: Module, module: Module, kept: Kept, facts: Facts | Non
         for n in reference.graph
         if n in reached and not facts.is_folded(n)
         for o in n.outputs
-        if o.name and facts.dynamic.get(o, frozenset()).isdisjoint(kept.get(o.name, {}))
+        if o.name and o in facts.shapes and facts.dynamic.get(o, frozenset()).isdisjoint(kept.get(o.name, {}))
     }
     common = [
         o.name

@@ -121,6 +121,7 @@ class _Builder:
                 ~mask
             ]
         constant = self._constant(onnx_ir.Tensor(array, dtype=tensor.dtype))
+        self.coupling.facts.shapes[constant] = array.shape  # other weights of the node are still to come
         for node, position in zeroed:
             node.replace_input_with(position, constant)
 

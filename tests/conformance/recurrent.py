@@ -80,6 +80,28 @@ def lstm_whose_activations_make_something_of_nothing(d: Draw) -> Network:
 
 
 @case
+def lstm_on_integers(d: Draw) -> Network:
+    """Transposed integer weights with a scale for all of a direction, or for every column."""
+    s, b, i, h = d.size(3, 5), d.size(2, 3), d.even(4, 6), d.even(4, 8)
+    n = d.one(1, 2)
+    vector = f"{n},{4 * h}" if d.one(True, False) else f"{n}"
+    columns = "," in vector
+    return Network(
+        text=f"""(float[{s},{b},3] x) => (float[{s},{b},5] y) {{
+            a = MatMul(x, w0)
+            o = com.microsoft.DynamicQuantizeLSTM<
+                hidden_size={h}, direction="{("forward", "bidirectional")[n - 1]}">(a, w, r, b, , , , , scalew, zerow, scaler, zeror)
+            t = Transpose<perm=[0,2,1,3]>(o) f = Reshape(t, join) y = MatMul(f, w2) }}""",
+        weights=f"float[3,{i}] w0, int8[{n},{i},{4 * h}] w, int8[{n},{h},{4 * h}] r, float[{n},{8 * h}] b, "
+        f"float[{n * h},5] w2, float[{vector}] scalew, int8[{vector}] zerow={{0}}, float[{vector}] scaler, int8[{vector}] zeror={{0}}",
+        arrays={"join": np.array([0, 0, -1])},
+        opset=14,
+        cut="w0 w r b w2" + " scalew scaler zerow zeror" * columns,
+        attributes={"o": {"hidden_size": h // 2}},
+    )
+
+
+@case
 def last_states(d: Draw) -> Network:
     """The states that a layer ends with, of both directions."""
     s, b, i, h = d.size(3, 5), d.size(2, 3), d.even(4, 6), d.even(4, 8)

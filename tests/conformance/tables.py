@@ -70,3 +70,23 @@ def quantised_attention(d: Draw) -> Network:
         cut="w0 w1 b w2" + " scalew zerow" * columns,
         attributes={"c": {"num_heads": h // 2}},
     )
+
+
+@case
+def embed_layer_normalization_on_integers(d: Draw) -> Network:
+    """Every table has a scale and a zero point of its own."""
+    k, s = d.even(4, 8), d.size(3, 5)
+    tables = ("w", "p", "t", "g", "h")
+    vectors = ", ".join(f"scale{t}" for t in tables) + ", " + ", ".join(f"zero{t}" for t in tables)
+    return Network(
+        text=f"""(float[2,{s},5] x) => (float[2,{s},5] y) {{
+            a, m = com.microsoft.QEmbedLayerNormalization(ids, seg, w, p, t, g, h, , {vectors})
+            c = MatMul(a, w2) y = Add(c, x) }}""",
+        weights=f"uint8[9,{k}] w, uint8[8,{k}] p, uint8[2,{k}] t, uint8[{k}] g, uint8[{k}] h, float[{k},5] w2, "
+        + ", ".join(f"float scale{t}, uint8 zero{t}" for t in tables),
+        arrays={
+            "ids": np.arange(2 * s, dtype=np.int32).reshape(2, s) % 9,
+            "seg": np.arange(2 * s, dtype=np.int32).reshape(2, s) % 2,
+        },
+        cut="w p t g h w2",
+    )

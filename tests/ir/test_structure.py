@@ -40,11 +40,17 @@ def _map_output(proto: onnx.ModelProto) -> None:
     ("edit", "says"),
     [
         (lambda p: p.graph.node[1].input.__setitem__(0, "nowhere"), "`Relu` reads `nowhere`"),
-        (lambda p: p.graph.node.append(p.graph.node[1]), "value `y` is defined more than once"),
-        (lambda p: p.graph.node[0].output.__setitem__(0, "w"), "value `w` is defined more than once"),
+        (
+            lambda p: p.graph.node.append(p.graph.node[1]),
+            "node `act`: value `y` is already made by node `act`",
+        ),
         (
             lambda p: p.graph.initializer.append(p.graph.initializer[1]),
             "initializer `w` is defined more than once",
+        ),
+        (
+            lambda p: p.graph.node[0].output.__setitem__(0, "w"),
+            "node `mm`: value `w` is already made by an input or initializer of the graph",
         ),
         (lambda p: p.graph.input.append(p.graph.input[0]), "graph input `x` is defined more than once"),
         (_cycle, "2 nodes depend on each other in a cycle: mm -> act -> mm"),
@@ -57,7 +63,7 @@ def _map_output(proto: onnx.ModelProto) -> None:
         (lambda p: p.ClearField("graph"), "holds no graph"),
         (lambda p: p.ClearField("ir_version"), "does not say which ONNX IR version"),
         (lambda p: setattr(p, "ir_version", 99), "IR version 99 is not supported"),
-        (lambda p: p.ClearField("opset_import"), "does not import an opset"),
+        (lambda p: p.ClearField("opset_import"), "the model imports no opset at all"),
         (lambda p: setattr(p.opset_import[0], "version", 6), "opset 6 is not supported; supported are 7 to"),
         (
             lambda p: setattr(p.opset_import[0], "version", 999),
@@ -76,7 +82,7 @@ def _map_output(proto: onnx.ModelProto) -> None:
         (lambda p: p.graph.initializer[0].ClearField("name"), "an initializer has no name"),
         (
             lambda p: p.graph.sparse_initializer.add().values.__setattr__("name", "s"),
-            "sparse initializer `s`",
+            "sparse tensor `s` cannot be read",
         ),
         (lambda p: p.training_info.add(), "training_info"),
         (_map_output, "value `y` is or holds a map"),

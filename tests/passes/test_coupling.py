@@ -85,10 +85,10 @@ TWO = "<float[4,3,1] w1, float[5,4,1] w2>"
         (f"net (float[N,3,8] x, int64[4] i) => (float[N,5,8] y) {TWO} "
          "{ a = Conv(x, w1) b = Gather<axis=1>(a, i) y = Conv(b, w2) }", "Gather looks it up by indices that are computed at run time"),
         ("net (float[N,3,8] x) => (float[N,5,8] y) <float[4,3,1] w1, float[5,6,1] w2, int64[6] p = {0,1,0,0,1,0}> "
-         "{ a = Conv(x, w1) b = Pad(a, p) y = Conv(b, w2) }", "an axis that Pad pads"),
+         "{ a = Conv(x, w1) b = Pad<mode=\"reflect\">(a, p) y = Conv(b, w2) }", "Pad repeats some of its slots (mode 'reflect')"),
         ("net (float[2,3,8] x) => (float[4,5,4] y) <float[12,3,1] w1, float[5,12,1] w2, int64[3] s = {3, 8, 8}, "
          "int64[3] t = {4, 12, 4}> { a = Conv(x, w1) b = Reshape(a, s) c = Relu(b) d = Reshape(c, t) y = Conv(d, w2) }",
-         "`Reshape`: (2, 12, 8) and (3, 8, 8) regroup elements across axes"),
+         "`Reshape`: it regroups (2, 12, 8) as (3, 8, 8), across the borders of axes"),
     ],
 )  # fmt: skip
 def test_what_pins_a_channel_says_so(text: str, reason: str) -> None:

@@ -60,7 +60,7 @@ def test_a_line_ends_in_its_source_and_the_nodes_name() -> None:
 
 def test_groups_can_be_left_out() -> None:
     text = print_module(graph(LINEAR), groups=False)
-    opsets = "{opset=17, com.acme=1, com.microsoft=1}"
+    opsets = "{opset=17, ai.onnx.ml=3, com.acme=1, com.microsoft=1}"
     assert text.startswith(f"graph @net {opsets} (%x: f32[N, g1:4]) -> (%y: f32[N, g2:3]) {{\n")
     assert text.endswith("\n}\n")
 

@@ -368,10 +368,13 @@ def test_the_verify_pass_refuses_what_is_not_finite() -> None:
 
 def test_the_verify_pass_refuses_inconsistent_shapes() -> None:
     module = coupled("flatten with space")
-    put(module, "w2", np.zeros((5, 12), np.float32))
+    module.graph.outputs[0].shape = onnx_ir.Shape(["N", 6])
     with pytest.raises(VerificationError, match="shape inference rejects the graph") as caught:
         prunec.run(module, "verify")
     assert caught.value.code == "V010"
+    put(module, "w2", np.zeros((5, 12), np.float32))
+    with pytest.raises(UserError, match="cannot take operands of shapes"):
+        prunec.run(module, "verify")
 
 
 def test_a_weight_that_a_constant_node_holds_is_no_result() -> None:

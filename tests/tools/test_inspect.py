@@ -188,12 +188,13 @@ def test_weights_behind_dequantisation_belong_to_their_reader(
 
 def test_nothing_to_prune_says_why(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = """# WEIGHTS: w
+    <ir_version: 8, opset_import: ["": 17, "com.acme": 1]>
     net (float[4,4] x) => (float y) <float[4,4] w>
-    { h = MatMul(x, w) y = Det(h) }"""
+    { h = MatMul(x, w) y = com.acme.Odd(h) }"""
     onnx.save(parse_model(text), tmp_path / "net.onnx")
     shown = inspect(capsys, str(tmp_path / "net.onnx"))
-    assert "ops without a rule, which pin what they touch: Det (1)" in shown
-    assert "Nothing can be pruned" in shown and "op `Det` has no rule" in shown
+    assert "ops without a rule, which pin what they touch: com.acme::Odd (1)" in shown
+    assert "Nothing can be pruned" in shown and "op `com.acme::Odd` has no rule" in shown
 
 
 @pytest.mark.parametrize(

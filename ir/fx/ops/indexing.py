@@ -10,7 +10,8 @@ from prunec.ir.form import Form
 from prunec.ir.fx.ops.alias import aten, like
 from prunec.ir.op import Cut, Op
 from prunec.ir.ops.elementwise import factors, sizes
-from prunec.ir.ops.indexing import Along, Refused
+from prunec.ir.ops.indexing import Along
+from prunec.ir.ops.refused import Refused
 from prunec.ir.rule import Index, IndexMap, Operand, Pin, Rule, RuleError
 from prunec.ir.site import Site
 

@@ -15,7 +15,7 @@ from prunec.ir.layout import Layout
 from prunec.ir.op import Op
 from prunec.ir.ops.einsum import Einsum
 from prunec.ir.ops.elementwise import factors, sizes
-from prunec.ir.ops.indexing import Refused
+from prunec.ir.ops.refused import Refused
 from prunec.ir.ops.relayout import Relayout
 from prunec.ir.rule import Rule, RuleError
 from prunec.ir.site import Site
