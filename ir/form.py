@@ -26,6 +26,9 @@ SIZES = "operator"
 Symbols = Mapping[tuple[str, int | None], int]
 
 
+Restore = Callable[[onnx_ir.Node, list[int]], tuple[str, list[int]]]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Form:
     """A reading of a node.
@@ -35,6 +38,7 @@ class Form:
         constants: attributes that the op has by definition, by the family's names.
         operands: position of an operand of the family, and the attribute of the node that holds it.
         derived: further attributes that follow from the node, by the family's names.
+        restored: by the family's name of a derived attribute, the node's own name and value for a new one.
         becomes: the op that the node turns into when an operand or attribute of it is rewritten, where its
             own arguments cannot say the new sizes.
         becomes_names: the attributes of that op, by the names of those that they replace.
@@ -45,6 +49,7 @@ class Form:
     constants: Mapping[str, int | str] = field(default_factory=dict)
     operands: Mapping[int, str] = field(default_factory=dict)
     derived: Callable[[onnx_ir.Node], Mapping[str, Any]] | None = None
+    restored: Mapping[str, Restore] = field(default_factory=dict)
     becomes: str | None = None
     becomes_names: Mapping[str, str] = field(default_factory=dict)
     drops: tuple[str, ...] = ()
@@ -115,9 +120,12 @@ class Form:
         elif value is not None:
             node.attributes[name] = onnx_ir.AttrInt64s(name, value)
 
-    def own_name(self, name: str) -> str:
-        """The node's name of an attribute."""
-        return self.attributes.get(name, name)
+    def rewrite(self, node: onnx_ir.Node, name: str, value: int | list[int] | None) -> None:
+        """Set an attribute by the family's name."""
+        if name in self.restored and isinstance(value, list):
+            self.write(node, *self.restored[name](node, value))
+        else:
+            self.write(node, self.attributes.get(name, name), value)
 
 
 def scale_symbol(node: onnx_ir.Node, position: int, share: tuple[int, int], name: str) -> None:

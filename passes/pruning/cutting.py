@@ -319,13 +319,13 @@ class NodeCut:
         """Replace attributes by lists of integers; None takes an attribute away."""
         form = form_of(self.node)
         for name, value in values.items():
-            form.write(self.node, form.own_name(name), value)
+            form.rewrite(self.node, name, value)
 
     def set_numbers(self, values: Mapping[str, int]) -> None:
         """Replace integer attributes."""
         form = form_of(self.node)
         for name, value in values.items():
-            form.write(self.node, form.own_name(name), value)
+            form.rewrite(self.node, name, value)
 
     def gather(self, vectors: Mapping[int, Index], *, instead: bool) -> None:
         """Gather from the first input, in the place of the node or in front of it."""

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import onnx_ir
 
-from prunec.ir.form import Form
+from prunec.ir.form import Form, symbols_of
 from prunec.ir.fx.ops.alias import aten, like
 from prunec.ir.op import Cut, Op
 from prunec.ir.ops.elementwise import factors, sizes
@@ -178,7 +178,9 @@ class Glu(Op):
 def _pads(node: onnx_ir.Node) -> Mapping[str, Any]:
     """Pairs from the last axis on, as the starts of all axes and then their ends."""
     rank = len(node.outputs[0].shape or ())
-    pairs = list(node.attributes["pad" if "pad" in node.attributes else "padding"].as_ints())
+    if symbols_of(node):
+        return {}  # how much is padded is only known at run time
+    pairs = list(node.attributes[_pad_name(node)].as_ints())
     starts, ends = [0] * rank, [0] * rank
     for i in range(len(pairs) // 2):
         starts[rank - 1 - i], ends[rank - 1 - i] = pairs[2 * i], pairs[2 * i + 1]
@@ -186,6 +188,18 @@ def _pads(node: onnx_ir.Node) -> Mapping[str, Any]:
     mode = next((m for m in ("reflect", "replicat", "circular") if m in f"{mode} {node.op_type}"), "constant")
     names = {"replicat": "edge", "circular": "wrap"}
     return {"pads": starts + ends, "mode": names.get(mode, mode)}
+
+
+def _pad_name(node: onnx_ir.Node) -> str:
+    return "pad" if "pad" in node.attributes else "padding"
+
+
+def _as_pairs(node: onnx_ir.Node, pads: list[int]) -> tuple[str, list[int]]:
+    """The inverse: as many pairs as the node has, from the last axis on."""
+    rank = len(pads) // 2
+    count = len(node.attributes[_pad_name(node)].as_ints()) // 2
+    pairs = [amount for i in range(count) for amount in (pads[rank - 1 - i], pads[2 * rank - 1 - i])]
+    return _pad_name(node), pairs
 
 
 def register_ops() -> None:
@@ -226,4 +240,4 @@ def register_ops() -> None:
     padded = "pad.default constant_pad_nd.default " + " ".join(
         f"{kind}_pad{axes}d.default" for kind in ("reflection", "replication") for axes in (1, 2, 3)
     )
-    like("Pad", padded, Form(derived=_pads))
+    like("Pad", padded, Form(derived=_pads, restored={"pads": _as_pairs}))

@@ -38,6 +38,7 @@ IMAGES: dict[str, tuple[Callable[[Tensor], Tensor], int]] = {
     "pixels": (lambda x: F.pixel_shuffle(x, 2), 4),
     "unpixels": (lambda x: F.pixel_unshuffle(x, 2), 64),
     "pads": (lambda x: F.pad(F.pad(x, (1, 1, 2, 0)), (1, 1, 1, 1), mode="reflect"), 16),
+    "shortcut": (lambda x: F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, 4, 4)), 24),
     "chunk": (lambda x: torch.mul(*x.chunk(2, 1)), 8),
     "split": (lambda x: torch.cat(x.split([4, 12], 1)[::-1], 1), 16),
     "split evenly": (lambda x: sum(x.split(4, 1)), 4),  # type: ignore[dict-item,return-value]
