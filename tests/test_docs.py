@@ -22,9 +22,10 @@ MUST_RUN = {ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs" / f"{n
 
 @pytest.fixture
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working directory with the examples in it, as in a checkout."""
+    """A working directory with the examples in it, as in a checkout; ``python`` is the one that runs the tests."""
     shutil.copytree(ROOT / "examples", tmp_path / "examples")
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
     return tmp_path
 
 

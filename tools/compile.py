@@ -11,16 +11,15 @@ import click
 
 import prunec
 from prunec.ir.diagnostics import Place, UserError
-from prunec.passes.calibration.required import require_data
 from prunec.passes.pipeline import Pipeline, parse_pipeline, read_pipeline
 from prunec.passes.plan import Plan
+from prunec.tools.data_files import calibration_data
 from prunec.tools.instruments.options import Watch, watch_options
 from prunec.tools.outputs import check_outputs, default_output
 from prunec.tools.progress import show_progress
 from prunec.tools.remarks import from_passes, save_remarks
 
 if TYPE_CHECKING:
-    from prunec.passes.calibration.data import CalibrationData
     from prunec.passes.manager import Result
 
 
@@ -93,7 +92,7 @@ def compile_model(
     if Path(model).exists():  # if not, loading it says so, and names the closest file
         inputs = [Path(given) for given in (model, passes, replay, data) if given]
         check_outputs(inputs=inputs, outputs=outputs)
-    calibration = _calibration(pipeline, data)
+    calibration = calibration_data(pipeline, data)
     options = [*([] if verify else ["--no-verify"]), *(["--data", data] if data else [])]
     instruments = watch.instruments(pipeline, plan=replayed, options=options)
     with show_progress(verbose=verbose) as progress:
@@ -146,17 +145,6 @@ def _pipeline(passes: str | None, replay: str | None, plan: Plan | None) -> Pipe
         ]
         raise UserError("no passes to run: option -p is missing", help=help)
     return parse_pipeline(plan.pipeline, file=f"{replay}, key 'pipeline'")
-
-
-def _calibration(pipeline: Pipeline, data: str | None) -> CalibrationData | None:
-    """The data of ``--data``; without it, see that no pass needs any."""
-    if data is None:
-        require_data(pipeline)
-        return None
-    from prunec.ir.npz import ArrayFile
-    from prunec.passes.calibration.data import CalibrationData
-
-    return CalibrationData.of(ArrayFile(data), name=data)
 
 
 def _report(

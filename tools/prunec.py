@@ -60,6 +60,9 @@ COMMANDS: Mapping[str, LazyCommand] = {
     "compile": LazyCommand(
         target="prunec.tools.compile:compile_model", summary="Run a pipeline on a model (the default)."
     ),
+    "bisect": LazyCommand(
+        target="prunec.tools.bisect:bisect_model", summary="Find the first transform that breaks a check."
+    ),
     "diff": LazyCommand(
         target="prunec.tools.diff:diff_models", summary="Show what is different between two models."
     ),

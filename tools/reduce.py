@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import click
@@ -13,7 +12,7 @@ from prunec.ir.formats import is_program
 from prunec.passes.pipeline import read_pipeline
 from prunec.tools.outputs import check_outputs
 from prunec.tools.progress import show_progress
-from prunec.tools.reduction.oracle import CommandOracle, Oracle, PipelineOracle
+from prunec.tools.reduction.oracle import CommandOracle, Oracle, PipelineOracle, pattern_of
 from prunec.tools.reduction.search import Search
 
 
@@ -96,11 +95,7 @@ def _oracle(
         if match is not None:
             raise UserError("--match goes with --test")
         return PipelineOracle(pipeline=str(read_pipeline(passes or "")), seed=seed, jobs=jobs)
-    try:
-        pattern = None if match is None else re.compile(match)
-    except re.error as error:
-        raise UserError(f"--match is no regular expression: {error}") from error
-    return CommandOracle(command=command, match=pattern, timeout=timeout, jobs=jobs)
+    return CommandOracle(command=command, match=pattern_of(match), timeout=timeout, jobs=jobs)
 
 
 def _check_fails(oracle: Oracle, model: Path) -> None:

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -91,6 +91,21 @@ class Step:
     def is_empty(self) -> bool:
         """Whether nothing was removed."""
         return not self.groups and not self.masks
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """What the step is made of, each in words."""
+        cut = [f"group {g.id} loses {len(g.removed)} of {g.units} units: {_names(g)}" for g in self.groups]
+        return (*cut, *(f"{mask.zeros:,} zeros in {mask.name}" for mask in self.masks))
+
+    def first(self, count: int) -> Step:
+        """The step with only the first ``count`` of its parts."""
+        groups = self.groups[:count]
+        return replace(self, groups=groups, masks=self.masks[: count - len(groups)])
+
+
+def _names(group: GroupCut) -> str:
+    return ", ".join(f"{cut.name}:{cut.axis}" for cut in group.tensors)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import prunec
-from prunec.ir.diagnostics import PrunecError
+from prunec.ir.diagnostics import PrunecError, UserError
 
 PLACEHOLDER = "{}"
 """Where a command wants the name of the model."""
@@ -73,6 +73,18 @@ class CommandOracle(Oracle):
             return False
         output = done.stdout.decode(errors="replace")
         return done.returncode != 0 and (self.match is None or self.match.search(output) is not None)
+
+
+def pattern_of(match: str | None) -> re.Pattern[str] | None:
+    """What ``--match`` means.
+
+    Raises:
+        UserError: it is no regular expression.
+    """
+    try:
+        return None if match is None else re.compile(match)
+    except re.error as error:
+        raise UserError(f"--match is no regular expression: {error}") from error
 
 
 @dataclass(slots=True, kw_only=True)
