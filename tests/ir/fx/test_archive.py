@@ -24,13 +24,21 @@ class Evil:
         return Path.touch, (Path("unpickled"),)
 
 
-@pytest.fixture
-def saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A program that ``torch.export.save`` wrote, in the working directory."""
-    monkeypatch.chdir(tmp_path)
+@pytest.fixture(scope="module")
+def archive() -> bytes:
+    """What ``torch.export.save`` writes of a language model with dynamic sizes."""
     case = CASES["decoder"]
     program = torch.export.export(case.made(), case.inputs(), dynamic_shapes=case.dynamic)
-    torch.export.save(program, "net.pt2")
+    buffer = io.BytesIO()
+    torch.export.save(program, buffer)
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def saved(archive: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The program as a file in the working directory."""
+    monkeypatch.chdir(tmp_path)
+    Path("net.pt2").write_bytes(archive)
     return tmp_path / "net.pt2"
 
 
