@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+torch.set_num_threads(1)  # the modules are small: threads would only wait for each other
+
 Removed = Mapping[str, Mapping[int, Sequence[int]]]
 BATCH = {"x": {0: torch.export.Dim("batch")}}
 
