@@ -42,7 +42,12 @@ def describe(found: Facts) -> str:
 def pin_to_one_core() -> None:
     """Keep this process and its children on one core; call it before numpy is imported."""
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-    os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))
+    os.environ.update(one_thread())
+
+
+def one_thread() -> dict[str, str]:
+    """Environment variables that keep numerical libraries to one thread."""
+    return dict.fromkeys(THREAD_VARIABLES, "1")
 
 
 def _cpu_model() -> str:

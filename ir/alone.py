@@ -49,7 +49,7 @@ def run_alone(
         )
         imports = [onnx.helper.make_opsetid(domain, version) for domain, version in opsets]
         proto = onnx.helper.make_model(graph, opset_imports=imports, ir_version=_IR_VERSION)
-        options = session_options(optimize=False, threads=0)
+        options = session_options(optimize=False, threads=1)
         session = ort.InferenceSession(proto.SerializeToString(), options, ["CPUExecutionProvider"])
         results = session.run(names, dict(inputs))
     except failures:

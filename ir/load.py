@@ -23,6 +23,7 @@ from prunec.ir.formats import TEXT_SUFFIXES, is_program, refuse_foreign_format
 from prunec.ir.module import Module, Source
 from prunec.ir.proto import placeholder, remember_declared, weights_of
 from prunec.ir.repair import may_need_repair, rename_nodes, repair
+from prunec.ir.scopes import walk
 from prunec.ir.structure import check_model
 from prunec.ir.wire import SMALLEST_WEIGHT, Split, WireError, split_weights
 
@@ -248,19 +249,8 @@ def _is_sorted(graph: onnx_ir.Graph) -> bool:
 
 
 def _reads(node: onnx_ir.Node) -> Iterable[onnx_ir.Value]:
-    """What a node reads, its subgraphs included."""
-    inner = (value for graph in _subgraphs(node) for part in graph for value in _reads(part))
-    return [*(value for value in node.inputs if value is not None), *inner]
-
-
-def _subgraphs(node: onnx_ir.Node) -> list[onnx_ir.Graph]:
-    found: list[onnx_ir.Graph] = []
-    for attribute in node.attributes.values():
-        if attribute.type == onnx_ir.AttributeType.GRAPH and not attribute.is_ref():
-            found.append(attribute.as_graph())
-        elif attribute.type == onnx_ir.AttributeType.GRAPHS and not attribute.is_ref():
-            found.extend(attribute.as_graphs())
-    return found
+    """What a node reads, its bodies included."""
+    return [value for reader in walk([node]) for value in reader.inputs if value is not None]
 
 
 def _export_graphsurgeon(graph: Any) -> onnx.ModelProto:

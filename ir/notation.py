@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -18,14 +17,6 @@ _PLAIN_NAME = re.compile(r"[^\s,(){}\[\]\"=%@]+")
 _SHORT_TYPES = {"b8": "bool", "s": "str"}
 
 AttributeType = onnx_ir.AttributeType
-
-
-def graphs_in(attribute: onnx_ir.Attr) -> Iterator[onnx_ir.Graph]:
-    """The graphs that an attribute holds."""
-    if attribute.type == AttributeType.GRAPH:
-        yield attribute.as_graph()
-    elif attribute.type == AttributeType.GRAPHS:
-        yield from attribute.as_graphs()
 
 
 def value_name(value: onnx_ir.Value | None) -> str:

@@ -15,8 +15,12 @@ from prunec.ir.execute import Runner
 from prunec.ir.facts import Facts, infer_facts
 from prunec.ir.module import Module
 from prunec.ir.probes import probe_feeds
-from prunec.ir.proto import weights_of, without_weights
+from prunec.ir.proto import graphs_of, weights_of, without_weights
+from prunec.ir.scopes import bodies, detach, walk
 from prunec.ir.wire import SMALLEST_WEIGHT
+
+ENDS_THE_PROCESS = ("EyeLike",)
+"""Ops whose shape inference in ONNX reads the shape of an input that has none, and takes the process along."""
 
 
 class OnnxDialect(Dialect):
@@ -52,8 +56,20 @@ class OnnxDialect(Dialect):
         return None
 
     def remove_unused_nodes(self, model: onnx_ir.Model) -> None:
-        """Those whose outputs nothing reads: no op of ONNX changes its inputs."""
-        RemoveUnusedNodesPass()(model)
+        """Those whose outputs nothing reads: no op of ONNX changes its inputs.
+
+        ``onnx_ir`` takes a node out, but not the nodes in its bodies: those would go on reading what they captured.
+        """
+        holders = [node for node in walk(model.graph) if bodies(node)]
+        while True:
+            RemoveUnusedNodesPass()(model)
+            live = {node for node in walk(model.graph) if bodies(node)}
+            gone = [node for node in holders if node not in live]
+            if not gone:
+                return
+            holders = [node for node in holders if node in live]
+            for node in gone:
+                detach(node)
 
 
 def strict_inference_error(module: Module) -> str | None:
@@ -65,7 +81,8 @@ def strict_inference_error(module: Module) -> str | None:
     """
     large = weights_of(module.model, smallest=SMALLEST_WEIGHT)
     proto = without_weights(module.model, dict.fromkeys(large, ("-", 0)))
-    del proto.graph.value_info[:]
+    for graph in graphs_of(proto.graph):
+        del graph.value_info[:]
     listed = {value.name for value in proto.graph.input}
     small = []
     for tensor in proto.graph.initializer:
@@ -76,8 +93,18 @@ def strict_inference_error(module: Module) -> str | None:
             proto.graph.input.append(value)
     del proto.graph.initializer[:]
     proto.graph.initializer.extend(small)
+    _set_apart(proto.graph)
     try:
         onnx.shape_inference.infer_shapes(proto, check_type=True, strict_mode=True, data_prop=True)
     except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError, RuntimeError) as error:
         return str(error).strip().splitlines()[-1]
     return None
+
+
+def _set_apart(graph: onnx.GraphProto) -> None:
+    """Make what the ops of ``ENDS_THE_PROCESS`` compute inputs of any shape."""
+    apart = [node for node in graph.node if node.op_type in ENDS_THE_PROCESS and not node.domain]
+    for node in apart:
+        dtype = next((a.i for a in node.attribute if a.name == "dtype"), onnx.TensorProto.FLOAT)
+        graph.node.remove(node)
+        graph.input.append(onnx.helper.make_tensor_value_info(node.output[0], dtype, None))

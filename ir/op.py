@@ -39,6 +39,9 @@ class Cut(Protocol):
         ``old`` to ``sizes``.
         """
 
+    def follows_cut(self, position: int) -> bool:
+        """Whether an input is computed from the size of an axis that is being cut, here or elsewhere."""
+
     def set_attributes(self, values: Mapping[str, list[int] | None]) -> None:
         """Replace attributes by lists of integers; None takes an attribute away."""
 
@@ -139,7 +142,7 @@ class Op(ABC):
         """
         output = site.node.outputs[0]
         axes = range(len(site.output_shape()))
-        if all(cut.kept(("out", 0), axis) is None for axis in axes):
+        if all(cut.kept(("out", 0), axis) is None for axis in axes) and not cut.follows_cut(position):
             return
         sizes = np.array([cut.size(("out", 0), axis) for axis in axes], np.int64)
         dynamic = np.isin(axes, list(site.facts.dynamic.get(output, ())))

@@ -15,7 +15,8 @@ import onnx_ir
 
 from prunec.ir.facts import Facts
 from prunec.ir.location import source_of
-from prunec.ir.notation import attribute_text, element_name, graphs_in, literal, sigil_name, value_name
+from prunec.ir.notation import attribute_text, element_name, literal, sigil_name, value_name
+from prunec.ir.scopes import graphs_in
 from prunec.ir.sizes import open_inputs, symbol_of
 
 

@@ -17,6 +17,8 @@ from prunec.ir.wire import SMALLEST_WEIGHT, join_weights
 
 LARGEST_PROTO = 1_900_000_000
 """Bytes of weights that fit into one protobuf message (its limit is 2 GiB) beside the graph itself."""
+INDEPENDENT_INITIALIZERS = 4
+"""IR version from which on an initializer need not be listed as a graph input."""
 DECLARED = "prunec.declared_in_value_info"
 """Key in ``Value.meta``: the source declared this initializer's type in ``value_info`` too."""
 
@@ -87,7 +89,19 @@ def serialize(model: onnx_ir.Model) -> onnx.ModelProto:
         constants = (attribute.t for node in part.node for attribute in node.attribute)
         for tensor in (*part.initializer, *constants):
             _drop_repeated(tensor)
+    if proto.ir_version < INDEPENDENT_INITIALIZERS:
+        _list_initializers(proto.graph)
     return proto
+
+
+def _list_initializers(graph: onnx.GraphProto) -> None:
+    """Name every initializer among the inputs too, those that passes have added with the others."""
+    listed = {value.name for value in graph.input}
+    graph.input.extend(
+        onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
+        for tensor in graph.initializer
+        if tensor.name not in listed
+    )
 
 
 def _drop_repeated(tensor: onnx.TensorProto) -> None:

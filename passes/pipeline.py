@@ -154,7 +154,7 @@ def _pipeline(elements: tuple[Element, ...], source: SourceText, registry: Regis
 def _pass(element: Element, source: SourceText, registry: Registry) -> Pass:
     name = element.name
     try:
-        pass_class = registry.load(name.text)
+        pass_class: type[Pass] = registry.load(name.text)
     except UserError as error:
         raise source.error_at(error.message, name, notes=error.notes, help=error.help) from error
     if element.body is not None and not pass_class.takes_body:

@@ -29,12 +29,12 @@ class Verify(Pass):
 
         from prunec.ir.diagnostics import VerificationError
         from prunec.ir.dialect import dialect_of
+        from prunec.passes.verifier.compare import first_run
 
-        dialect = dialect_of(module.model)
-        error = dialect.graph_error(module)
+        error = dialect_of(module.model).graph_error(module)
         if error is not None:
             raise VerificationError(error, code="V010")
-        outputs = dialect.executor(module).run(dialect.feeds(module, seed=context.seed))
+        outputs, _, _ = first_run(module, context.seed, blame="pass")
         bad = [n for n, a in outputs.items() if a.dtype.kind == "f" and not np.isfinite(a).all()]
         if bad:
             raise VerificationError(f"output `{bad[0]}` is not finite on probe inputs", code="V014")

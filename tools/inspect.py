@@ -96,8 +96,10 @@ class _Inspection:
     """
 
     def __init__(self, module: Module, unit: Any) -> None:
+        from prunec.passes.cleanup import inline_functions
         from prunec.passes.coupling import analyse
 
+        inline_functions(module.model, ruled=False)  # as a pipeline that prunes begins
         self.module = module
         from prunec.passes.coupling.options import CouplingOptions
 

@@ -13,12 +13,14 @@ from prunec.ir.diagnostics import Place, UserError
 MODEL_SUFFIXES = (".onnx.txt", ".onnxtxt", ".onnx")
 
 
-def default_output(model: Path) -> Path:
-    """``net.pruned.onnx`` beside ``net.onnx``, ``net.pruned.pt2`` beside ``net.pt2``."""
-    if model.suffix == ".pt2":
+def default_output(model: Path, suffix: str = ".onnx") -> Path:
+    """``net.pruned.onnx`` beside ``net.onnx``, or with the suffix of another target; ``net.pruned.pt2`` beside
+    ``net.pt2``.
+    """
+    if model.suffix == ".pt2" and suffix == ".onnx":
         return model.with_suffix(".pruned.pt2")
-    suffix = next((s for s in MODEL_SUFFIXES if model.name.endswith(s) and model.name != s), model.suffix)
-    return model.with_name(f"{model.name.removesuffix(suffix)}.pruned.onnx")
+    old = next((s for s in MODEL_SUFFIXES if model.name.endswith(s) and model.name != s), model.suffix)
+    return model.with_name(f"{model.name.removesuffix(old)}.pruned{suffix}")
 
 
 def check_outputs(*, inputs: Sequence[Path], outputs: Sequence[Path]) -> None:

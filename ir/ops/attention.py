@@ -3,7 +3,8 @@
 Factors: ``n`` batch, ``s`` query positions, ``l`` key positions, ``p`` past and ``q`` present positions,
     ``h`` heads (key/value heads, of which ``g`` query heads share one where queries are grouped), ``d`` size
     of a query or key head, ``e`` size of a value head, ``k`` hidden size, ``x`` and ``y`` positions of a mask.
-Whole heads can go; the head size sets the attention scale inside the op and stays. Query, key and value that
+Whole heads can go; the head size sets the attention scale inside the op and stays, and so do positions, over
+which the softmax runs and to which masks, rotations and a causal order belong. Query, key and value that
 stand one behind the other on one axis are a :class:`~prunec.ir.rule.Packing` of heads.
 """
 
@@ -45,7 +46,7 @@ class Heads(Einsum):
             the other.
     """
 
-    fixed: str = "d e g p q x y u"
+    fixed: str = "d e g p q s l x y u"
     why: str = "the head size or a position"
     parallel: str = "h"
     vectors: tuple[int, ...] = ()

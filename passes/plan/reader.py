@@ -72,10 +72,6 @@ def _group(node: _Node) -> GroupCut:
         raise node.field("removed").error(
             f"expected indices below {units}, the group's units, got {removed[-1]}"
         )
-    if len(removed) >= units:
-        raise node.field("removed").error(
-            f"expected fewer than {units} indices: a group keeps at least one unit"
-        )
     equivalence = node.field("equivalence").choice(get_args(Equivalence))
     reason = node.optional_text("reason")
     if equivalence == "none" and reason is None:

@@ -18,10 +18,14 @@ from numpy.typing import NDArray
 from prunec.ir.dialect import dialect_of
 from prunec.ir.facts import constant_tensor
 from prunec.ir.form import scale_symbol
-from prunec.ir.registry import form_of, site_of
+from prunec.ir.module import opset_of
+from prunec.ir.registry import form_of
 from prunec.ir.rule import Index
+from prunec.ir.scopes import fresh_name, graph_of, named, values_in, walk
+from prunec.passes.cleanup import remove_unused_nodes
 from prunec.passes.coupling.axes import Operand
-from prunec.passes.coupling.collect import Chain, Relations
+from prunec.passes.coupling.chains import Chain
+from prunec.passes.coupling.collect import Relations
 from prunec.passes.coupling.groups import Coupling, is_parameter
 from prunec.passes.coupling.solve import Bools
 from prunec.passes.literals import freeze_shape_arithmetic, new_constant
@@ -31,7 +35,7 @@ Array = NDArray[Any]
 
 @dataclass(slots=True)
 class Cutter:
-    """One cut of one graph.
+    """One cut of one graph and its bodies.
 
     Attributes:
         model: the graph, changed in place.
@@ -55,13 +59,14 @@ class Cutter:
             facts.
         """
         predicted = self._predict_shapes()
-        for node in reversed(list(self.model.graph)):  # consumers first: every node still sees its own inputs
+        for node in reversed(
+            list(walk(self.model.graph))
+        ):  # consumers first: every node still sees its own inputs
             self._rewrite_node(node)
-        dialect = dialect_of(self.model)
-        if not dialect.literal_sizes:
+        if not dialect_of(self.model).literal_sizes:
             freeze_shape_arithmetic(self.model, self.coupling.facts)
         self._cut_constants()
-        dialect.remove_unused_nodes(self.model)
+        remove_unused_nodes(self.model)
         return predicted
 
     def _rewrite_node(self, node: onnx_ir.Node) -> None:
@@ -69,8 +74,7 @@ class Cutter:
         if node in relations.chains:
             self._rewrite_chain(node, relations.chains[node])
         elif node in relations.ops:
-            site = site_of(node, self.coupling.facts, self.model.graph)
-            relations.ops[node].rewrite(site, NodeCut(self, node))
+            relations.ops[node].rewrite(self.coupling.site(node), NodeCut(self, node))
 
     # -- what stays ------------------------------------------------------------
 
@@ -97,21 +101,20 @@ class Cutter:
 
     def _predict_shapes(self) -> dict[str, tuple[int, ...]]:
         """New concrete shapes of all values; declared shapes of cut values are updated on the way."""
-        facts, predicted = self.coupling.facts, {}
+        facts, sizes_of = self.coupling.facts, dict[onnx_ir.Value, tuple[int, ...]]()
         for value, shape in facts.shapes.items():
             if is_parameter(value, facts) and Operand(value) not in self.coupling.relations.table.operands:
                 continue  # shared: every use has its own cut
             axes = self.cut_axes(Operand(value))
             sizes = [len(axes[a]) if a in axes else n for a, n in enumerate(shape)]
-            if value.name:
-                predicted[value.name] = tuple(sizes)
+            sizes_of[value] = tuple(sizes)
             if axes and value.shape is not None and not value.is_initializer():
                 dims = [sizes[a] if a in axes else value.shape[a] for a in range(len(sizes))]
                 value.shape = onnx_ir.Shape(dims)
         for chain in self.coupling.relations.chains.values():
             for node in chain.nodes[:-1]:
-                predicted.pop(node.outputs[0].name or "", None)
-        return predicted
+                sizes_of.pop(node.outputs[0], None)
+        return named(sizes_of.items())
 
     # -- constants ------------------------------------------------------------
 
@@ -122,18 +125,9 @@ class Cutter:
     def fresh(self, name: str) -> str:
         """The name, or with a number behind it where a value or node has it already."""
         if not self._taken:
-            nodes = list(self.model.graph.all_nodes())
-            self._taken.update(n.name for n in nodes if n.name)
-            self._taken.update(o.name for n in nodes for o in n.outputs if o.name)
-            self._taken.update(
-                self.model.graph.initializers, (v.name for v in self.model.graph.inputs if v.name)
-            )
-        unique, number = name, 0
-        while unique in self._taken:
-            number += 1
-            unique = f"{name}_{number}"
-        self._taken.add(unique)
-        return unique
+            self._taken.update(node.name for node in walk(self.model.graph) if node.name)
+            self._taken.update(value.name for value in values_in(self.model.graph) if value.name)
+        return fresh_name(name, self._taken)
 
     def _cut_constants(self) -> None:
         by_value: dict[onnx_ir.Value, list[Operand]] = defaultdict(list)
@@ -228,7 +222,7 @@ class Cutter:
             name = self.fresh(f"{node.name}_gather")
             gather = onnx_ir.node("Gather", [current, index], {"axis": axis}, name=name)
             gather.metadata_props.update(node.metadata_props)
-            self.model.graph.insert_before(node, [gather])
+            graph_of(node).insert_before(node, [gather])
             current = gather.outputs[0]
             current.name, current.type = self.fresh(f"{result.name}_gathered"), result.type
         return current
@@ -275,6 +269,22 @@ class NodeCut:
         name = f"{self.node.outputs[0].name}_{'operand' if old is None else old.name}"
         self.node.replace_input_with(position, self.cutter.new_constant(name, array))
 
+    def follows_cut(self, position: int) -> bool:
+        """Whether an input is computed from the size of an axis that is being cut, here or elsewhere."""
+        if position in form_of(self.node).operands:
+            return False  # a literal of the node
+        facts, queue = self.cutter.coupling.facts, [self.node.inputs[position]]
+        while queue:
+            value = queue.pop()
+            node = None if value is None else value.producer()
+            if node is None or not facts.is_folded(node):
+                continue
+            if node.op_type not in ("Shape", "Size"):
+                queue += node.inputs
+            elif (source := node.inputs[0]) is not None and self.cutter.cut_axes(Operand(source)):
+                return True
+        return False
+
     def patch_input(
         self, position: int, sizes: NDArray[np.int64], dynamic: Bools, old: NDArray[np.int64]
     ) -> None:
@@ -302,17 +312,25 @@ class NodeCut:
             source = self._compute(
                 "Div", [self._compute("Mul", [source, up], f"{name}_scaled"), down], f"{name}_divided"
             )
-        mask, literal = (
-            self.cutter.new_constant(f"{name}_dynamic", dynamic),
-            self.cutter.new_constant(f"{name}_static", sizes),
-        )
-        self.node.replace_input_with(position, self._compute("Where", [mask, source, literal], name))
+        self.node.replace_input_with(position, self._choose(dynamic, source, sizes, name))
+
+    def _choose(
+        self, dynamic: Bools, source: onnx_ir.Value, sizes: NDArray[np.int64], name: str
+    ) -> onnx_ir.Value:
+        """``source`` where dynamic, else ``sizes``; before opset 9, which has no Where, as a sum of products."""
+        if opset_of(self.cutter.model.graph, "") >= 9:
+            mask = self.cutter.new_constant(f"{name}_dynamic", dynamic)
+            literal = self.cutter.new_constant(f"{name}_static", sizes)
+            return self._compute("Where", [mask, source, literal], name)
+        ones = self.cutter.new_constant(f"{name}_dynamic", dynamic.astype(np.int64))
+        literal = self.cutter.new_constant(f"{name}_static", np.where(dynamic, 0, sizes))
+        return self._compute("Add", [self._compute("Mul", [source, ones], f"{name}_part"), literal], name)
 
     def _compute(self, op_type: str, inputs: list[onnx_ir.Value], name: str) -> onnx_ir.Value:
         """Insert a small node before this one."""
         new = onnx_ir.node(op_type, inputs, name=self.cutter.fresh(name))
         new.outputs[0].name = new.name
-        self.cutter.model.graph.insert_before(self.node, [new])
+        graph_of(self.node).insert_before(self.node, [new])
         return new.outputs[0]
 
     def set_attributes(self, values: Mapping[str, list[int] | None]) -> None:

@@ -17,7 +17,6 @@ import onnx_ir
 from numpy.typing import NDArray
 
 from prunec.ir.diagnostics import UserError
-from prunec.ir.registry import site_of
 from prunec.passes.coupling.groups import Coupling, Group, Member
 
 Criterion = Literal["l1", "l2", "bn-scale", "fpgm", "random"]
@@ -90,12 +89,10 @@ class Importance:
 
     def _array(self, member: Member) -> NDArray[Any]:
         """The numbers that a constant holds, or those that it stands for."""
-        ops, facts = self.coupling.relations.ops, self.coupling.facts
+        ops = self.coupling.relations.ops
         for node, index in member.uses():
-            if node in ops and node.graph is not None:
-                site = site_of(node, facts, node.graph)
-                if (array := ops[node].real(site, index)) is not None:
-                    return array
+            if node in ops and (array := ops[node].real(self.coupling.site(node), index)) is not None:
+                return array
         return _float_array(member.operand.value)
 
     def _norm(self, member: Member, power: int) -> Floats:
@@ -121,7 +118,7 @@ class Importance:
         side.
         """
         rows = [_unit_rows(m, self._array(m), group.units) for m in self._judged(group)]
-        flat = np.concatenate(rows, axis=1)
+        flat = np.concatenate([np.zeros((group.units, 0)), *rows], axis=1)
         squares = np.square(flat).sum(axis=1)
         distances = squares[:, None] + squares[None, :] - 2 * (flat @ flat.T)
         total: Floats = np.sqrt(np.maximum(distances, 0)).sum(axis=1)

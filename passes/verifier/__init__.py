@@ -37,6 +37,10 @@ class Verdict:
         witnesses: intermediate values that were compared too, because an output is nearly constant.
         rounded: both models were run as they are; False where they agree with the rounding of activations to
             integers left out (a last digit of a float decides there about a whole step).
+        ways: branches of ``If`` nodes on which the outputs were compared as well, whatever the conditions say, as
+            (compared, tried): on the others the model before the pass does not run.
+        bodies: likewise bodies that their op feeds as it sees fit (the decoder of a ``BeamSearch``), run by
+            themselves.
         masks: what was found about masked weights (``sparse`` only).
     """
 
@@ -48,6 +52,8 @@ class Verdict:
     batch: int
     witnesses: int = 0
     rounded: bool = True
+    ways: tuple[int, int] = (0, 0)
+    bodies: tuple[int, int] = (0, 0)
     masks: MaskEvidence | None = None
 
     def __str__(self) -> str:
@@ -62,9 +68,11 @@ class Verdict:
         }[self.equivalence]
         without = "" if self.rounded else ", rounding to integers left out"
         also = f" and {self.witnesses} intermediate values" if self.witnesses else ""
+        parts = ((self.ways, "branches of `If` by force"), (self.bodies, "bodies by themselves"))
+        inner = "".join(f", {run} of {tried} {what}" for (run, tried), what in parts if tried)
         return (
             f"{self.pass_name}: {self.values} shapes and {self.broadcasts} broadcasts hold; outputs{also} "
-            f"equal {against} (relative error {self.error:.1e}, batch {self.batch}{without})"
+            f"equal {against} (relative error {self.error:.1e}, batch {self.batch}{without}{inner})"
         )
 
     def _sparse_text(self, masks: MaskEvidence) -> str:
@@ -142,4 +150,6 @@ def verify(
         batch=comparison.batch,
         witnesses=comparison.witnesses,
         rounded=comparison.rounded,
+        ways=comparison.ways,
+        bodies=comparison.bodies,
     )

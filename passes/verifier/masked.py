@@ -20,6 +20,7 @@ from prunec.ir.module import Module
 from prunec.ir.op import Op
 from prunec.ir.registry import form_of, site_of
 from prunec.ir.rule import Index, Rule
+from prunec.ir.scopes import graph_of
 from prunec.passes.coupling import analyse
 from prunec.passes.coupling.axes import Operand
 from prunec.passes.coupling.groups import Coupling, is_parameter
@@ -27,6 +28,9 @@ from prunec.passes.coupling.options import CouplingOptions
 from prunec.passes.coupling.solve import Bools
 from prunec.passes.plan import Equivalence, Step
 from prunec.passes.plan.steps import components_of
+
+MULTIPLIED = {onnx_ir.DataType[name] for name in ("FLOAT", "DOUBLE", "FLOAT16", "BFLOAT16", "INT32", "INT64")}
+"""Types that ONNX Runtime multiplies."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,8 +118,7 @@ class _Builder:
         assert tensor is not None
         array = tensor.numpy().copy()
         node, position = zeroed[0]
-        site = site_of(node, self.coupling.facts, self.model.graph)
-        zero = ops[node].zero(site, position) if node in ops else np.zeros(())
+        zero = ops[node].zero(self.coupling.site(node), position) if node in ops else np.zeros(())
         for axis, mask in masks.items():
             np.moveaxis(array, axis, 0)[~mask] = np.moveaxis(np.broadcast_to(zero, array.shape), axis, 0)[
                 ~mask
@@ -142,8 +145,14 @@ class _Builder:
         shape = [1] * len(self.coupling.facts.shapes[like])
         shape[axis] = len(kept)
         dtype = onnx_ir.DataType(self.coupling.facts.types.get(like, onnx_ir.DataType.FLOAT))
-        mask = self._constant(onnx_ir.Tensor(kept.reshape(shape).astype(dtype.numpy()), dtype=dtype))
-        masked = self._insert(value.producer(), "Mul", [value, mask], {}, before=False)
+        mask = kept.reshape(shape)
+        if dtype in MULTIPLIED:
+            factor = self._constant(onnx_ir.Tensor(mask.astype(dtype.numpy()), dtype=dtype))
+            masked = self._insert(value.producer(), "Mul", [value, factor], {}, before=False)
+        else:
+            zero = self._constant(onnx_ir.Tensor(np.zeros((), dtype.numpy()), dtype=dtype))
+            operands = [self._constant(onnx_ir.Tensor(mask)), value, zero]
+            masked = self._insert(value.producer(), "Where", operands, {}, before=False)
         self.coupling.facts.constant.update({masked} if like in self.coupling.facts.constant else ())
         return masked
 
@@ -221,6 +230,10 @@ class _Builder:
         masked = self._masked(spread, result, axis, kept)
         for use in users:
             use.node.replace_input_with(use.idx, masked)
+        outputs = graph_of(node).outputs
+        for place in [i for i, value in enumerate(outputs) if value is result]:  # of a body
+            masked.type = result.type
+            outputs[place] = masked
 
     def _indices(self, indices: Index) -> onnx_ir.Value:
         return self._constant(onnx_ir.Tensor(indices.astype(np.int64)))
@@ -238,6 +251,6 @@ class _Builder:
         self.count += 1
         new = onnx_ir.node(op_type, inputs, attributes, name=f"prunec_reference_{self.count}")
         new.outputs[0].name = f"prunec_reference_value_{self.count}"
-        insert = self.model.graph.insert_before if before else self.model.graph.insert_after
+        insert = graph_of(node).insert_before if before else graph_of(node).insert_after
         insert(node, [new])
         return new.outputs[0]

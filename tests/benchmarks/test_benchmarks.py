@@ -159,6 +159,16 @@ def test_startup(tmp_path: Path) -> None:
     run("startup.py", "--runs", 1, "--seconds", 0.001, code=1)
 
 
+def test_fuzz(tmp_path: Path) -> None:
+    """A second run takes its rows from the log."""
+    first, second, log = tmp_path / "1.json", tmp_path / "2.json", tmp_path / "log.jsonl"
+    found = rows("fuzz.py", "--graphs", 2, "--seed-from", 7, "--log", log, out=first)
+    assert sum(row["ok"] + row["nothing"] for row in found) == len(log.read_text().splitlines()) == 2
+    assert rows("fuzz.py", "--graphs", 2, "--seed-from", 7, "--log", log, out=second) == found
+    assert len(log.read_text().splitlines()) == 2
+    assert json.loads(first.read_text())["options"]["ops"]["Relu"] >= 0
+
+
 def test_criteria(models: Path, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     weights = ", ".join(f"{number:.3f}" for number in rng.standard_normal(16))

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 from string import Template
 
 from conformance.network import Draw, Network, add
 
-LINES = (Path(__file__).parent / "lines.txt").read_text().splitlines()
+TEXT = (Path(__file__).parent / "lines.txt").read_text()
 
 LAYERS = {
     "signal": ("(float[2,3,$L] x) => (float[A] y) { a = Conv(x, w0, b0) NODES y = Conv(b, w2) }",
@@ -29,36 +29,54 @@ LAYERS = {
 """Per kind of layers the text and its weights."""
 
 
-def _network(d: Draw, *, opset: int, layers: str, nodes: str, more: str, after: str) -> Network:
-    c, length = (d.one(8, 16) if "$B" in more else d.even(4, 8)), d.even(4, 6)
-    sizes = {
-        "C": c,
-        "L": length,
-        "H": c // 2,
-        "D": 2 * c,
-        "Q": 4 * c,
-        "B": c // 4,
-    }
-    text, weights = LAYERS[layers]
-    weights = f"{weights}, {more}"
-    refused = after.removeprefix("refused: ") if after.startswith("refused") else ""
-    names = " ".join(re.findall(r"(\w+)!", weights) + re.findall(r"\b(w0|b0|w2)\b", LAYERS[layers][1]))
-    attributes: dict[str, dict[str, object]] = {}
-    for value, name, number in re.findall(r"(\w+)\.(\w+)=(\S+)", "" if refused else after):
-        attributes.setdefault(value, {})[name] = int(Template(number).substitute(sizes))
-    return Network(
-        text=Template(text.replace("NODES", nodes)).substitute(sizes),
-        weights=Template(weights.replace("!", "")).substitute(sizes),
-        opset=opset,
-        cut="" if refused else names,
-        stay="w2" if refused else "",
-        reason=refused,
-        attributes=attributes,
-    )
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """One line of the list, for one of its ops.
+
+    Attributes:
+        opset: version of the default domain that it is written for.
+        layers: ``signal``, ``image`` or ``tokens``.
+        nodes: what makes ``b`` of ``a``.
+        more: weights of these nodes.
+        after: attributes after the cut, or the reason of a refusal.
+    """
+
+    opset: int
+    layers: str
+    nodes: str
+    more: str
+    after: str
+
+    def sizes(self, d: Draw) -> dict[str, int]:
+        """Values of the letters."""
+        c, length = (d.one(8, 16) if "$B" in self.more else d.even(4, 8)), d.even(4, 6)
+        return {"C": c, "L": length, "H": c // 2, "D": 2 * c, "Q": 4 * c, "B": c // 4}
+
+    def network(self, d: Draw) -> Network:
+        """The nodes between two layers."""
+        sizes = self.sizes(d)
+        text, weights = LAYERS[self.layers]
+        weights = f"{weights}, {self.more}"
+        refused = self.after.removeprefix("refused: ") if self.after.startswith("refused") else ""
+        names = " ".join(
+            re.findall(r"(\w+)!", weights) + re.findall(r"\b(w0|b0|w2)\b", LAYERS[self.layers][1])
+        )
+        attributes: dict[str, dict[str, object]] = {}
+        for value, name, number in re.findall(r"(\w+)\.(\w+)=(\S+)", "" if refused else self.after):
+            attributes.setdefault(value, {})[name] = int(Template(number).substitute(sizes))
+        return Network(
+            text=Template(text.replace("NODES", self.nodes)).substitute(sizes),
+            weights=Template(weights.replace("!", "")).substitute(sizes),
+            opset=self.opset,
+            cut="" if refused else names,
+            stay="w2" if refused else "",
+            reason=refused,
+            attributes=attributes,
+        )
 
 
-def _cases() -> Iterator[tuple[str, partial[Network]]]:
-    for number, line in enumerate(LINES, start=1):
+def _lines() -> Iterator[tuple[str, Line]]:
+    for number, line in enumerate(TEXT.splitlines(), start=1):
         if not line:
             continue
         opset, layers, nodes, more, after = (field.strip() for field in (line + " | | ").split("|")[:5])
@@ -66,11 +84,11 @@ def _cases() -> Iterator[tuple[str, partial[Network]]]:
         for op in several[0].split("/") if several else [""]:
             text = nodes.replace(several[0], op) if several else nodes
             name = f"line {number} {op or re.findall(r'[A-Z][A-Za-z]+', nodes)[-1]}"
-            yield (
-                name,
-                partial(_network, opset=int(opset), layers=layers, nodes=text, more=more, after=after),
-            )
+            yield name, Line(opset=int(opset), layers=layers, nodes=text, more=more, after=after)
 
 
-for _name, _case in _cases():
-    add(_name, _case)
+LINES = dict(_lines())
+"""All lines, by a name of each."""
+
+for _name, _line in LINES.items():
+    add(_name, _line.network)

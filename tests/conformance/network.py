@@ -46,21 +46,23 @@ class Network:
 
     def build(self, seed: int) -> Module:
         """The module, with contents that depend on the seed."""
-        made = {}
-        for kind, axes, name, given in re.findall(
-            r"(\w+)(?:\[([\d,]*)\])? (\w+)(?:=\{(.*?)\})?", self.weights
-        ):
-            shape = tuple(int(n) for n in axes.split(",") if n)
-            made[name] = constant(kind, shape, name, seed)
-            if given:
-                array = (
-                    np.arange(shape[0])
-                    if given == "range"
-                    else np.array([float(n) for n in given.split(";")])
-                )
-                array = np.full(shape, array.item()) if array.size == 1 else array.reshape(shape)
-                made[name] = array.astype(made[name].dtype)
+        made = constants(self.weights, seed)
         return graph(f"net {self.text}", opset=self.opset, **made, **self.arrays)
+
+
+def constants(text: str, seed: int) -> dict[str, Array]:
+    """Arrays by name for ``float[4,3] w, int64[2] axes={0;1}, int64[4] i={range}``."""
+    made = {}
+    for kind, axes, name, given in re.findall(r"(\w+)(?:\[([\d,]*)\])? (\w+)(?:=\{(.*?)\})?", text):
+        shape = tuple(int(n) for n in axes.split(",") if n)
+        made[name] = constant(kind, shape, name, seed)
+        if given:
+            array = (
+                np.arange(shape[0]) if given == "range" else np.array([float(n) for n in given.split(";")])
+            )
+            array = np.full(shape, array.item()) if array.size == 1 else array.reshape(shape)
+            made[name] = array.astype(made[name].dtype)
+    return made
 
 
 def constant(kind: str, shape: tuple[int, ...], name: str, seed: int) -> Array:

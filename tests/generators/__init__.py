@@ -9,9 +9,9 @@ build(Recipe(steps=(("conv", 1), ("slice", 5))))  # exactly these: what a failur
 
 from __future__ import annotations
 
+from generators.builder import OPSETS
 from generators.recipe import (
     NAMES,
-    OPSETS,
     Recipe,
     blocks_of,
     build,

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 from generators.builder import BATCH, VOCABULARY, Builder, Value
-from generators.forms import layer_norm, reshape, shape_of, slice_axis, split, squeeze, transpose, unsqueeze
+from generators.forms import (
+    layer_norm,
+    reduce,
+    reshape,
+    shape_of,
+    slice_axis,
+    split,
+    squeeze,
+    transpose,
+    unsqueeze,
+)
 from generators.registry import block
 from generators.sources import linear
 from onnx import TensorProto
@@ -68,7 +78,7 @@ def attention_grouped(b: Builder) -> None:
 
     def spread(y: Value) -> Value:
         wide = unsqueeze(b, y, [2])
-        if b.chance(0.5):
+        if b.opset < 8 or b.chance(0.5):
             repeated = b.op("Tile", wide, b.const(np.array([1, 1, repeat, 1, 1], np.int64)))
         else:
             target = (1, 1, repeat, 1, 1)
@@ -97,7 +107,10 @@ def class_token(b: Builder) -> None:
     t, c = x.shape[1:]
     token = b.const(b.normal(1, 1, c))
     target = shape_of(b, x, (BATCH, 1, c)) if b.dynamic or b.chance(0.3) else b.const(np.array([BATCH, 1, c]))
-    token = b.op("Expand", token, target, shape=(BATCH, 1, c))
+    if b.opset >= 8:
+        token = b.op("Expand", token, target, shape=(BATCH, 1, c))
+    else:
+        token = b.op("Add", reduce(b, "ReduceMean", x, [1], keepdims=True), token)
     y = b.op("Concat", token, x, axis=1, kind="tokens")
     y = linear(b, b.op("Add", y, b.const(b.normal(1, t + 1, c, std=0.5))), b.width())
     way = b.size(0, 2)

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import onnx
+from generators.measure import measure
 from generators.registry import STYLES
 from onnx import TensorProto, helper, numpy_helper, shape_inference
 
@@ -15,6 +16,12 @@ T = TypeVar("T")
 
 KINDS = ("vector", "signal", "image", "tokens")
 """[N, C], [N, C, L], [N, C, H, W] and [N, T, C]: what blocks pick and keep."""
+
+OPSETS = range(7, 27)
+"""Versions of the default domain that the forms are written for."""
+
+FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BFLOAT16)
+"""Element types that layers compute in."""
 
 BATCH = 2
 """Size of the batch axis (always axis 0) while building; the finished model may declare it as ``N``."""
@@ -85,6 +92,7 @@ class Builder:
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: list[TensorProto] = []
         self.inputs: list[Value] = []
+        self.symbols: dict[str, tuple[int, ...]] = {}
         self.outputs: list[Value] = []
         self.pool: list[Value] = []
         self.consumed: set[str] = set()
@@ -92,6 +100,7 @@ class Builder:
         self.plain_weights: list[Value] = []
         self.zeros: dict[int, Value] = {}
         self._data: dict[str, TensorProto] = {}
+        self.depth = 0
         self._count = 0
 
     def chance(self, probability: float) -> bool:
@@ -119,10 +128,18 @@ class Builder:
         self._count += 1
         return f"{stem}_{self._count}"
 
-    def input(self, kind: str, shape: tuple[int, ...], dtype: int = TensorProto.FLOAT) -> Value:
-        """A new graph input."""
+    def input(
+        self,
+        kind: str,
+        shape: tuple[int, ...],
+        dtype: int = TensorProto.FLOAT,
+        *,
+        symbols: Sequence[int] = (),
+    ) -> Value:
+        """A new graph input; axes in ``symbols`` have a name instead of a size where the model is dynamic."""
         value = Value(self.fresh("input"), shape, kind, dtype)
         self.inputs.append(value)
+        self.symbols[value.name] = tuple(symbols)
         return value
 
     def initializer(self, array: np.ndarray, stem: str = "const") -> Value:
@@ -136,7 +153,7 @@ class Builder:
         """A constant as an initializer or a Constant node; python floats become float32, ints int64."""
         array = np.asarray(data)
         array = array.astype(np.float32) if array.dtype == np.float64 else array
-        if self.chance(0.8):
+        if self.chance(0.8) or (self.opset < 9 and array.dtype != np.float32):
             return self.initializer(array)
         value = self.op("Constant", value=numpy_helper.from_array(array))
         self._data[value.name] = numpy_helper.from_array(array)
@@ -173,9 +190,13 @@ class Builder:
     def op(
         self, op_type: str, *inputs: Value, shape: Sequence[int] = (), kind: str = "", **attributes: Any
     ) -> Value:
-        """Add a node with one output; ``shape`` where inference cannot know it, ``kind`` where in doubt."""
+        """Add a node with one output; ``shape`` where inference cannot know it, ``kind`` where in doubt.
+
+        Ops of other domains than the default are written ``com.microsoft.FusedMatMul``.
+        """
         name = self._node(op_type, inputs, 1, attributes).output[0]
-        found = (tuple(shape), int(TensorProto.FLOAT)) if shape else self._inferred(inputs)[name]
+        dtype = inputs[0].dtype if inputs and inputs[0].dtype in FLOATS else int(TensorProto.FLOAT)
+        found = (tuple(shape), dtype) if shape else self._inferred(inputs)[name]
         return self._value(name, inputs, found, kind)
 
     def split_op(
@@ -189,14 +210,21 @@ class Builder:
     def _node(
         self, op_type: str, inputs: Sequence[Value], count: int, attributes: dict[str, Any]
     ) -> onnx.NodeProto:
+        domain, _, op_type = op_type.rpartition(".")
         outputs = [self.fresh(op_type.lower()) for _ in range(count)]
         names = [value.name for value in inputs]
-        self.nodes.append(helper.make_node(op_type, names, outputs, name=self.fresh("n"), **attributes))
+        if self.opset < 11 and attributes.get("axis", 0) < 0:
+            attributes["axis"] += len(inputs[0].shape)
+        self.nodes.append(
+            helper.make_node(op_type, names, outputs, name=self.fresh("n"), domain=domain, **attributes)
+        )
         self.consumed.update(names)
         return self.nodes[-1]
 
     def _inferred(self, inputs: Sequence[Value]) -> dict[str, tuple[tuple[int, ...], int]]:
         node, operands = self.nodes[-1], {value.name: value for value in inputs if value.name}
+        if node.domain:
+            return measure(node, operands.values(), self._data, self.opset)
         types = shape_inference.infer_node_outputs(
             onnx.defs.get_schema(node.op_type, self.opset, ""),
             node,

@@ -142,4 +142,5 @@ def space_to_depth(b: Builder) -> None:
 @block("depth-to-space")
 def depth_to_space(b: Builder) -> None:
     x = with_multiple(b, b.pick("image", where=lambda v: max(v.shape[2:]) <= 4), 4)
-    b.keep(b.op("DepthToSpace", x, blocksize=2, mode=b.choose(["DCR", "CRD"])))
+    mode: dict[str, Any] = {"mode": b.choose(["DCR", "CRD"])} if b.opset >= 11 else {}
+    b.keep(b.op("DepthToSpace", x, blocksize=2, **mode))

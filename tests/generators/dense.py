@@ -4,25 +4,25 @@ from __future__ import annotations
 
 from typing import Any
 
-from generators.builder import BATCH, Builder
-from generators.forms import reshape, transpose
+from generators.builder import ABSENT, BATCH, Builder
+from generators.forms import gemm, reshape, transpose
 from generators.registry import block
 from generators.sources import linear
 
 
 @block("gemm")
-def gemm(b: Builder) -> None:
+def gemm_block(b: Builder) -> None:
     """Every combination of transA, transB, alpha, beta and shape of the addend."""
     x = b.pick("vector")
     k, n = x.channels, b.width()
     trans_a, trans_b = b.size(0, 1), b.size(0, 1)
     left = transpose(b, x, (1, 0)) if trans_a else x
     weight = b.weight(*((n, k) if trans_b else (k, n)), fan_in=k, out_axis=0 if trans_b else 1)
-    addend = [b.const(b.normal(*b.choose([(n,), (1, n), (1,), ()]), std=0.3))] if b.chance(0.7) else []
+    addend = b.const(b.normal(*b.choose([(n,), (1, n), (1,), ()]), std=0.3)) if b.chance(0.7) else ABSENT
     scales: dict[str, Any] = (
         {"alpha": b.choose([0.5, 1.5]), "beta": b.choose([0.5, 2.0])} if b.chance(0.5) else {}
     )
-    b.keep(b.op("Gemm", left, weight, *addend, transA=trans_a, transB=trans_b, **scales))
+    b.keep(gemm(b, left, weight, addend, n, transA=trans_a, transB=trans_b, **scales))
 
 
 @block("matmul")
@@ -80,7 +80,7 @@ def tied_matrix(b: Builder) -> None:
     weight = b.weight(x.channels, b.width(), fan_in=x.channels, out_axis=1)
     hidden = b.op("Tanh", b.op("MatMul", x, weight))
     if x.kind == "vector":
-        b.keep(b.op("Gemm", hidden, weight, transB=1))
+        b.keep(gemm(b, hidden, weight, ABSENT, x.channels, transB=1))
     else:
         b.keep(b.op("MatMul", hidden, transpose(b, weight, (1, 0))))
 
@@ -106,16 +106,3 @@ def flatten(b: Builder) -> None:
     else:
         flat = reshape(b, x, (BATCH, features), "vector")
     b.keep(linear(b, flat, b.width()))
-
-
-@block("recurrent")
-def recurrent(b: Builder) -> None:
-    """An LSTM or GRU over tokens, in one or both directions."""
-    x = b.pick("tokens")
-    op_type, gates = b.choose([("LSTM", 4), ("GRU", 3)])
-    directions, h, t = b.size(1, 2), b.size(2, 4), x.shape[1]
-    weights = [b.weight(directions, gates * h, k, fan_in=k, out_axis=1) for k in (x.channels, h)]
-    direction = "bidirectional" if directions == 2 else "forward"
-    steps = transpose(b, x, (1, 0, 2))
-    y = b.op(op_type, steps, *weights, shape=(t, directions, BATCH, h), hidden_size=h, direction=direction)
-    b.keep(reshape(b, transpose(b, y, (2, 0, 1, 3)), (BATCH, t, directions * h), "tokens"))

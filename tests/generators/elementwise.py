@@ -6,13 +6,14 @@ from collections.abc import Callable
 
 import numpy as np
 from generators.builder import Builder, Value
-from generators.forms import layer_norm, reduce, reshape, transpose
+from generators.forms import clip, layer_norm, reduce, reshape, transpose
 from generators.registry import block
 from generators.sources import linear, with_multiple
 from onnx import TensorProto, helper
 
 _PLAIN = ["Relu", "Sigmoid", "Tanh", "Softplus", "Softsign", "Elu", "Selu", "Abs", "Neg", "LeakyRelu", "Erf"]
 _PLAIN += ["HardSigmoid", "Identity", "Celu"]
+_SINCE = {"Celu": 12, "Erf": 9}
 
 
 def _per_channel(b: Builder, x: Value, array: np.ndarray, *, leading: bool = True) -> Value:
@@ -25,7 +26,7 @@ def _per_channel(b: Builder, x: Value, array: np.ndarray, *, leading: bool = Tru
 def _gelu(b: Builder, x: Value) -> Value:
     if b.opset >= 20 and b.chance(0.5):
         return b.op("Gelu", x)
-    erf = b.op("Erf", b.op("Div", x, b.const(2**0.5)))
+    erf = b.op("Erf" if b.opset >= 9 else "Tanh", b.op("Div", x, b.const(2**0.5)))
     return b.op("Mul", b.op("Mul", x, b.op("Add", erf, b.const(1.0))), b.const(0.5))
 
 
@@ -43,22 +44,24 @@ def _silu(b: Builder, x: Value) -> Value:
 def activation(b: Builder) -> None:
     x = b.pick()
     written: list[Callable[[Builder, Value], Value]] = [_gelu, _hard_swish, _silu]
-    op_type = b.choose([name for name in _PLAIN if name != "Celu" or b.opset >= 12])
+    op_type = b.choose([name for name in _PLAIN if b.opset >= _SINCE.get(name, 7)])
     b.keep(b.choose(written)(b, x) if b.chance(0.4) else b.op(op_type, x))
 
 
 @block("clip")
-def clip(b: Builder) -> None:
+def clip_block(b: Builder) -> None:
     x = b.pick()
-    b.keep(b.op("Clip", x, b.const(b.choose([-1.0, 0.0])), *([b.const(6.0)] if b.chance(0.7) else [])))
+    b.keep(clip(b, x, b.choose([-1.0, 0.0]), 6.0 if b.chance(0.7) else None))
 
 
 @block("clip-per-channel")
 def clip_per_channel(b: Builder) -> None:
     """Bounds that differ by channel."""
     x = b.pick()
+    if b.opset < 8:
+        return b.keep(b.op("PRelu", x, _per_channel(b, x, b.normal(x.channels))))
     low = b.op("Max", x, _per_channel(b, x, b.normal(x.channels) - 1))
-    b.keep(b.op("Min", low, _per_channel(b, x, b.normal(x.channels) + 1)))
+    return b.keep(b.op("Min", low, _per_channel(b, x, b.normal(x.channels) + 1)))
 
 
 @block("prelu")
@@ -142,7 +145,7 @@ def long_residual(b: Builder) -> None:
 def channel_constant(b: Builder) -> None:
     """An elementwise op with a constant of one of several ranks: scalar, per channel, or of the full size."""
     x = b.pick()
-    op_type = b.choose(["Add", "Mul", "Sub", "Max", "Min", "Div"])
+    op_type = b.choose(["Add", "Mul", "Sub", "Div", *(["Max", "Min"] if b.opset >= 8 else [])])
     array = b.normal(x.channels, std=0.3) + (1 if op_type in ("Mul", "Div") else 0)
     array = np.where(np.abs(array) < 0.3, np.float32(0.5), array).astype(np.float32)
     shapes = [
@@ -170,7 +173,10 @@ def where(b: Builder) -> None:
     """Chosen by the sign of a third value."""
     x = b.pick()
     condition = b.op("Greater", linear(b, x, x.channels), b.const(0.0))
-    b.keep(b.op("Where", condition, x, linear(b, x, x.channels), kind=x.kind))
+    other = linear(b, x, x.channels)
+    if b.opset < 9:
+        return b.keep(b.op("Mul", b.op("Cast", condition, to=TensorProto.FLOAT), other, kind=x.kind))
+    return b.keep(b.op("Where", condition, x, other, kind=x.kind))
 
 
 @block("if")

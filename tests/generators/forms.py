@@ -21,7 +21,7 @@ def _over_axes(
 
 
 def _maybe_negative(b: Builder, axes: Sequence[int], rank: int) -> list[int]:
-    return [a - rank for a in axes] if b.chance(0.3) else list(axes)
+    return [a - rank for a in axes] if b.opset >= 11 and b.chance(0.3) else list(axes)
 
 
 def reduce(
@@ -59,23 +59,58 @@ def slice_axis(b: Builder, x: Value, axis: int, start: int, end: int, step: int 
 
 def slice_axes(b: Builder, x: Value, windows: Mapping[int, tuple[int, int, int]]) -> Value:
     """``x[..., start:end:step, ...]`` on several axes at once."""
+    if b.opset < 10:
+        return _old_slices(b, x, windows)
     starts, ends, steps = zip(*windows.values(), strict=True)
     bounds = [starts, ends, _maybe_negative(b, list(windows), len(x.shape)), steps]
     operands = [b.const(np.array(item, np.int64)) for item in bounds]
     return b.op("Slice", x, *(operands[:3] if set(steps) == {1} and b.chance(0.5) else operands))
 
 
+def _old_slices(b: Builder, x: Value, windows: Mapping[int, tuple[int, int, int]]) -> Value:
+    """Before opset 10: bounds are attributes, and steps are written as a Gather."""
+    plain = {axis: bounds for axis, bounds in windows.items() if bounds[2] == 1}
+    if plain:
+        starts, ends, _ = zip(*plain.values(), strict=True)
+        x = b.op("Slice", x, kind=x.kind, axes=list(plain), starts=list(starts), ends=list(ends))
+    for axis in windows.keys() - plain.keys():
+        index = np.arange(x.shape[axis])[slice(*windows[axis])]
+        x = b.op("Gather", x, b.const(index), axis=axis, kind=x.kind)
+    return x
+
+
+def clip(b: Builder, x: Value, low: float, high: float | None) -> Value:
+    """Bounds as operands, or before opset 11 as attributes."""
+    if b.opset < 11:
+        return b.op("Clip", x, min=low, **({} if high is None else {"max": high}))
+    return b.op("Clip", x, b.const(low), *([] if high is None else [b.const(high)]))
+
+
+def gemm(b: Builder, x: Value, weight: Value, addend: Value, channels: int, **attributes: Any) -> Value:
+    """``x @ weight + addend``; the addend may be absent from opset 11 on."""
+    if not addend.name and b.opset < 11:
+        addend = b.const(np.zeros(channels, np.float32))
+    return b.op("Gemm", x, weight, *([addend] if addend.name else []), **attributes)
+
+
 def pad(b: Builder, x: Value, axis: int, before: int, after: int, mode: str = "constant") -> Value:
     """Pad (or with negative counts crop) one axis."""
     pads = np.zeros((2, len(x.shape)), np.int64)
     pads[:, axis] = before, after
+    if b.opset < 11:
+        return b.op("Pad", x, pads=pads.reshape(-1).tolist(), mode=mode)
     value = [b.const(0.5)] if mode == "constant" and b.chance(0.5) else []
     return b.op("Pad", x, b.const(pads.reshape(-1)), *value, mode=mode)
 
 
 def resize(b: Builder, x: Value, factor: float) -> Value:
     """Scale the spatial axes."""
-    scales = b.const(np.array([1, 1] + [factor] * len(x.space), np.float32))
+    sizes = np.array([1, 1] + [factor] * len(x.space), np.float32)
+    if b.opset < 9:
+        return b.op("Upsample", x, scales=sizes.tolist())
+    scales = b.initializer(sizes)
+    if b.opset < 11:
+        return b.op("Resize" if b.opset == 10 else "Upsample", x, scales, kind=x.kind)
     roi = b.const(np.zeros(0, np.float32)) if b.opset < 13 else ABSENT
     mode = "linear" if x.kind == "image" and b.chance(0.5) else "nearest"
     rounding: dict[str, Any] = (

@@ -93,7 +93,8 @@ def gather(b: Builder) -> None:
     x = b.pick()
     c = x.channels
     choices = [b.rng.integers(0, c, c), np.arange(c)[::-1], b.rng.integers(-c, 0, c), b.rng.permutation(c)]
-    b.keep(b.op("Gather", x, b.const(b.choose(choices).astype(np.int64)), axis=x.axis, kind=x.kind))
+    index = b.choose(choices).astype(np.int64)
+    b.keep(b.op("Gather", x, b.const(index if b.opset >= 11 else index % c), axis=x.axis, kind=x.kind))
 
 
 @block("pad")
@@ -178,8 +179,8 @@ def expand(b: Builder) -> None:
         y, target = linear(b, x, 1), (1, x.channels, *[1] * len(x.space))
     full = (BATCH, *np.maximum(y.shape[1:], target[1:]).tolist())
     shape = shape_of(b, x, target) if b.chance(0.5) else b.const(np.array(target, np.int64))
-    y = b.op("Expand", y, shape, shape=full, kind=x.kind)
-    b.keep(b.op(b.choose(["Add", "Sub", "Max"]), x, y))
+    y = b.op("Expand", y, shape, shape=full, kind=x.kind) if b.opset >= 8 else y
+    b.keep(b.op(b.choose(["Add", "Sub", "Max"] if b.opset >= 8 else ["Add", "Sub"]), x, y))
 
 
 @block("tile")

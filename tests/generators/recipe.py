@@ -7,16 +7,33 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx
-from generators import attention, convolution, dense, elementwise, movement, touches, weights
-from generators.builder import VOCABULARY, Builder, Value
-from generators.registry import BLOCKS, STYLES, TOUCHES
+from generators import (
+    attention,
+    control,
+    convolution,
+    dense,
+    elementwise,
+    fragments,
+    fused,
+    movement,
+    precision,
+    quantised,
+    recurrent,
+    sequence,
+    spectral,
+    touches,
+    weights,
+)
+from generators.builder import BATCH, OPSETS, VOCABULARY, Builder, Value
+from generators.measure import make_model
+from generators.registry import BLOCKS, STYLES, TOUCHES, WEIGHTS
 from onnx import TensorProto, helper
 
-MODULES = (convolution, dense, elementwise, movement, attention, weights, touches)
+MODULES = (
+    *(convolution, dense, recurrent, elementwise, movement, attention, control, fused, quantised, precision),
+    *(sequence, spectral, fragments, weights, touches),
+)
 """What fills the registry; a new module of blocks is added here."""
-
-OPSETS = range(11, 21)
-"""Versions of the default domain that the forms are written for."""
 
 MAX_NODES = 30
 """No block is added to a graph that has this many."""
@@ -67,20 +84,24 @@ def build(recipe: Recipe) -> onnx.ModelProto:
 def _model(b: Builder, recipe: Recipe) -> onnx.ModelProto:
     outputs = [_info(b, value) for value in dict.fromkeys(b.outputs)]
     graph = helper.make_graph(b.nodes, "random", [_info(b, v) for v in b.inputs], outputs, b.initializers)
-    opset = helper.make_opsetid("", b.opset)
-    model = helper.make_model(
-        graph,
-        opset_imports=[opset],
-        ir_version=helper.find_min_ir_version_for([opset]),
-        producer_name="generators",
-    )
+    model = make_model(graph, b.opset)
+    if b.opset < 9 and recipe.seed % 2:  # as old exporters do
+        model.ir_version = 3
+        graph = model.graph
+        graph.input.extend(
+            helper.make_tensor_value_info(t.name, t.data_type, t.dims) for t in graph.initializer
+        )
     helper.set_model_props(model, {"blocks": ",".join(sorted(b.used)), "recipe": repr(recipe)})
     return model
 
 
 def _info(b: Builder, value: Value) -> onnx.ValueInfoProto:
-    batch = ["N"] if b.dynamic and value.shape else list(value.shape[:1])
-    return helper.make_tensor_value_info(value.name, value.dtype, [*batch, *value.shape[1:]])
+    shape: list[int | str] = list(value.shape)
+    if b.dynamic and shape:
+        shape[0] = "N"
+        for axis in b.symbols.get(value.name, ()):
+            shape[axis] = f"S{shape[axis]}"
+    return helper.make_tensor_value_info(value.name, value.dtype, shape)
 
 
 def random_recipe(
@@ -96,7 +117,7 @@ def random_recipe(
     allowed = frozenset(NAMES if blocks is None else blocks)
     if unknown := sorted(allowed - set(NAMES)):
         raise ValueError(f"no block, weight style or touch is called {', '.join(unknown)}")
-    names = [name for name in BLOCKS if name in allowed]
+    names = [name for name in BLOCKS if name in allowed for _ in range(WEIGHTS.get(name, 1))]
     count = int(rng.integers(1, max_steps + 1))
     return Recipe(
         steps=tuple((names[int(i)], int(rng.integers(2**32))) for i in rng.integers(0, len(names), count)),
@@ -139,7 +160,10 @@ def blocks_of(model: onnx.ModelProto) -> frozenset[str]:
 
 
 def random_inputs(model: onnx.ModelProto, seed: int, *, batch: int = 2) -> dict[str, np.ndarray]:
-    """Inputs for a generated model: normal floats, indices below ``VOCABULARY``, flags; ``N`` = ``batch``."""
+    """Inputs for a generated model: normal floats, indices below ``VOCABULARY``, flags; ``N`` = ``batch``.
+
+    Other symbols are sizes too: ``S5`` is 5 at a batch of 2, and differs at others.
+    """
     rng = np.random.default_rng(seed)
     draw: dict[int, Callable[[list[int]], np.ndarray]] = {
         TensorProto.FLOAT: lambda shape: rng.standard_normal(shape, dtype=np.float32),
@@ -147,7 +171,13 @@ def random_inputs(model: onnx.ModelProto, seed: int, *, batch: int = 2) -> dict[
         TensorProto.BOOL: lambda shape: rng.integers(0, 2, shape).astype(bool),
     }
     feeds: dict[str, np.ndarray] = {}
-    for value in model.graph.input:
-        shape = [dim.dim_value or batch for dim in value.type.tensor_type.shape.dim]
+    constants = {tensor.name for tensor in model.graph.initializer}
+    for value in (value for value in model.graph.input if value.name not in constants):
+        shape = [_size(dim, batch) for dim in value.type.tensor_type.shape.dim]
         feeds[value.name] = np.asarray(draw[value.type.tensor_type.elem_type](shape))
     return feeds
+
+
+def _size(dim: onnx.TensorShapeProto.Dimension, batch: int) -> int:
+    symbol = dim.dim_param
+    return batch if symbol == "N" else int(symbol[1:]) + batch - BATCH if symbol else int(dim.dim_value)

@@ -25,6 +25,9 @@ F = TypeVar("F")
 BLOCKS: dict[str, Block] = {}
 """Pieces of network: each picks values of the graph so far and keeps new ones."""
 
+WEIGHTS: dict[str, int] = {}
+"""How many times as often as others a block is drawn, for those that hold many ops."""
+
 STYLES: dict[str, Style] = {}
 """Unusual ways in which a weight reaches its layer: (builder, array, output axis) -> value, or None."""
 
@@ -37,8 +40,9 @@ def _register(table: dict[str, F], name: str) -> Callable[[F], F]:
     return lambda function: table.setdefault(name, function)
 
 
-def block(name: str) -> Callable[[Block], Block]:
-    """Register a block under ``name``."""
+def block(name: str, *, weight: int = 1) -> Callable[[Block], Block]:
+    """Register a block under ``name``, drawn ``weight`` times as often as others."""
+    WEIGHTS[name] = weight
     return _register(BLOCKS, name)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from generators.builder import ABSENT, BATCH, Builder, Value
-from generators.forms import reduce, reshape, squeeze, transpose, unsqueeze
+from generators.forms import gemm, reduce, reshape, squeeze, transpose, unsqueeze
 
 MAX_INPUTS = 3
 
@@ -39,7 +39,7 @@ def linear(b: Builder, x: Value, channels: int, *, bias: bool = True) -> Value:
         return b.op("Conv", x, *operands, kernel_shape=spatial, pads=[kernel // 2] * 2 * len(x.space))
     weight = b.weight(x.channels, channels, fan_in=x.channels, out_axis=1)
     if x.kind == "vector" and b.chance(0.5):
-        return b.op("Gemm", x, weight, *([offset] if offset.name else []))
+        return gemm(b, x, weight, offset, channels)
     product = b.op("MatMul", x, weight)
     return (
         b.op("Add", *((product, offset) if b.chance(0.7) else (offset, product)), kind=x.kind)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection
 
 import onnx
-from generators.recipe import NAMES, OPSETS, OPTIONS, Recipe, build
+from generators.builder import OPSETS
+from generators.recipe import NAMES, OPTIONS, Recipe, build
 from generators.registry import BLOCKS, TOUCHES
 from hypothesis import strategies as st
 

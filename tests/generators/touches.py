@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from generators.builder import BATCH, Builder, Value
 from generators.registry import touch
-from generators.sources import linear
+from generators.sources import linear, source
 from onnx import TensorProto
 
 
@@ -56,6 +56,6 @@ def decisions(b: Builder) -> bool:
 
 def finish(b: Builder) -> None:
     """Make every loose end an output, most of them behind a last layer: channels before it can be pruned."""
-    for leaf in b.leaves():
+    for leaf in b.leaves() or [source(b, "vector")]:
         value: Value = linear(b, leaf, b.size(2, 5)) if b.chance(0.7) else leaf
         b.outputs.append(b.op("Identity", value) if value in b.inputs else value)

@@ -46,8 +46,10 @@ def scaled(b: Builder, array: np.ndarray, out_axis: int) -> Value:
 
 
 @style("weight-qdq")
-def quantised(b: Builder, array: np.ndarray, out_axis: int) -> Value:
+def quantised(b: Builder, array: np.ndarray, out_axis: int) -> Value | None:
     """Through int8: per channel (per tensor before opset 13), by QuantizeLinear or already stored so."""
+    if b.opset < 10:
+        return None
     per_channel = b.opset >= 13 and b.chance(0.8)
     others = tuple(a for a in range(array.ndim) if a != out_axis or not per_channel)
     step = np.asarray(np.abs(array).max(axis=others, keepdims=True) / 127 + 1e-5, np.float32)

@@ -6,6 +6,7 @@ import pytest
 from core_graphs import graph, prune
 
 import prunec
+from prunec.ir.dependence import behind_counts
 from prunec.ir.facts import infer_facts
 
 TEXT = """net (float[N,T,6] x, float[N,S,6] z) => (float[A] y) <int64 one = {1}, int64[1] ones = {1}, int64[1] two = {2},
@@ -58,3 +59,27 @@ def test_a_comparison_of_a_length_is_not_folded() -> None:
     module = graph(text)
     for made in (prunec.run(module, "canonicalize").module, prune(module, 0.5).module):
         assert {"Shape", "Greater", "Where"} <= {node.op_type for node in made.graph}
+
+
+@pytest.mark.parametrize("find", ["NonZero(h)", "Unique(h)", "Compress(h, x)"])
+def test_a_count_is_not_folded(find: str) -> None:
+    """Masking shows it: a channel of zeros is not found."""
+    text = f"""net (bool[2] x, float[2,6] z) => (float[2,5] y) <float[6,8] w, float[8,5] f, int64[1] last = {{-1}},
+        int64[1] end = {{9}}>
+    {{
+        h = MatMul(z, w) found = {find} s = Shape(found) k = Slice(s, last, end) n = Cast<to=1>(k)
+        scaled = Mul(h, n) y = MatMul(scaled, f)
+    }}"""
+    module = graph(text)
+    assert "k" in {value.name for value in infer_facts(module.model).unstable}
+    made = prune(module, 0.5).module
+    assert find.split("(")[0] in {node.op_type for node in made.graph}
+
+
+def test_what_is_found_may_change_with_the_weights() -> None:
+    """A scale that becomes 1 for all leaves fewer different numbers; no shape is predicted for them."""
+    text = """net (float[2,3] x) => (float[2,5] y) <float[3,4] w, float[4,6] v, float[6,5] f>
+    { a = MatMul(x, w) r = Relu(a) h = MatMul(r, v) u = Unique(h) m = ReduceMean(u) s = Mul(h, m) y = MatMul(s, f) }"""
+    module = graph(text)
+    assert behind_counts(module.graph) == {"u", "m", "s", "y"}
+    assert prune(module, 0.75).plan.steps

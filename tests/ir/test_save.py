@@ -411,3 +411,19 @@ def test_graphsurgeon_absent(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match="onnx-graphsurgeon is not installed") as caught:
         to_graphsurgeon(module)
     assert "pip install 'prunec[graphsurgeon]'" in str(caught.value)
+
+
+def test_before_ir_version_4_every_initializer_is_an_input(tmp_path: Path) -> None:
+    """Those that a pass has added, too; they are no inputs of the module for that."""
+    proto = onnx.parser.parse_model(
+        """<ir_version: 3, opset_import: ["" : 8]> net (float[2,4] x, float[4,6] w) => (float[2,6] y)
+        <float[4,6] w = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24}>
+        { y = MatMul(x, w) }"""
+    )
+    module = load(proto)
+    added = onnx_ir.val("added", const_value=onnx_ir.tensor(np.zeros(6, np.float32), name="added"))
+    module.graph.register_initializer(added)
+    save(module, tmp_path / "net.onnx")
+    saved = onnx.load(tmp_path / "net.onnx")
+    assert [value.name for value in saved.graph.input] == ["x", "w", "added"]
+    onnx.checker.check_model(saved, full_check=True)

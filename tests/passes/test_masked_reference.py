@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from core_graphs import graph
 
@@ -26,3 +27,17 @@ def test_only_statistics_are_restricted(text: str, equivalence: str) -> None:
     (verdict,) = result.verdicts
     assert verdict.equivalence == equivalence
     assert {group.equivalence for group in result.plan.steps[0].groups} == {equivalence}
+
+
+@pytest.mark.parametrize("opset", [12, 17])
+def test_bytes_that_a_statistic_makes_are_masked(opset: int) -> None:
+    """DynamicQuantizeLinear measures the kept channels; before opset 14 no Mul takes its bytes."""
+    module = graph(
+        """net (float[2,3] x) => (float[2,5] y) <float[3,8] v, float[8,5] w, float s = {0.02}>
+        { h = MatMul(x, v) q, t, z = DynamicQuantizeLinear(h) i = MatMulInteger(q, k, z) f = Cast<to=1>(i)
+          u = Mul(t, s) g = Mul(f, u) y = MatMul(g, w) }""",
+        opset=opset,
+        k=np.random.default_rng(0).integers(-128, 128, (8, 8)).astype(np.int8),
+    )
+    (verdict,) = prunec.run(module, "prune-channels{ratio=50% round-to=1}").verdicts
+    assert verdict.equivalence == "masked-kept-statistics"

@@ -73,6 +73,14 @@ PINNED: dict[str, tuple[Module, str]] = {
         between('b = Resize<mode="linear">(a, , s)', shape="2,3,6,6", more="float[4] s = {1, 1.1, 1, 1}"),
         "a spatial axis of Resize",
     ),
+    "the keys that attention chooses among": (
+        graph(
+            """net (float[2,4,6] x) => (float[2,4,5] y) <float[8,4] w1, float[6,6] q, float[6,6] k, float[6,5] w2>
+            { a = MatMul(w1, x) Q = MatMul(x, q) K = MatMul(a, k)
+              o = com.microsoft.MultiHeadAttention<num_heads=2>(Q, K, K) y = MatMul(o, w2) }"""
+        ),
+        "the head size or a position of MultiHeadAttention",
+    ),
 }
 
 
@@ -131,6 +139,34 @@ def test_a_computed_shape_keeps_its_minus_one() -> None:
         y = MatMul(o, f)
     }"""
     assert prune(graph(text), 0.4).plan.steps
+
+
+def test_a_computed_shape_in_an_opset_without_where() -> None:
+    text = """net (float[N,4,6] x) => (float[N,4,5] y) <float[6,12] w, float[12,5] f, int64[1] first = {0},
+        int64[3] split = {4, 4, 3}, int64[2] join = {4, 12}>
+    { h = MatMul(x, w) s = Shape(x) n = Gather(s, first) t = Concat<axis=0>(n, split) a = Reshape(h, t)
+      r = Relu(a) u = Concat<axis=0>(n, join) b = Reshape(r, u) y = MatMul(b, f) }"""
+    for opset, made in ((8, {"Mul", "Add"}), (13, {"Where"})):
+        module = prune(graph(text, opset=opset), 0.5).module
+        assert {node.op_type for node in module.graph} - {
+            "MatMul",
+            "Shape",
+            "Gather",
+            "Concat",
+            "Reshape",
+            "Relu",
+        } == made
+
+
+def test_a_shape_that_is_read_off_another_cut_value() -> None:
+    """The number of channels comes from `a`, which is cut in another way than the value that is resized."""
+    text = """net (float[N,3,H,W] x) => (float[N,5,H2,W2] y) <float[8,3,1,1] w, float[8,8,1,1] v, float[5,8,1,1] f,
+        int64[1] zero = {0}, int64[1] two = {2}, int64[1] four = {4}, int64[2] double = {2, 2}>
+    { a = Conv(x, w) b = Conv(a, v) s = Shape(a) n = Slice(s, zero, two) h = Slice(s, two, four)
+      t = Mul(h, double) u = Concat<axis=0>(n, t) r = Resize<mode="nearest">(b, , , u) y = Conv(r, f) }"""
+    result = prune(graph(text), 0.5, only="w")
+    assert shape_of(result.module, "w")[0] == 4
+    assert shape_of(result.module, "f")[1] == 8
 
 
 MASK = np.random.default_rng(0).standard_normal((1, 4, 4, 4)).astype(np.float32)

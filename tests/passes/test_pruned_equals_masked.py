@@ -25,7 +25,7 @@ from prunec.ir.facts import infer_facts
 from prunec.ir.module import Module
 from prunec.passes.manager import Result
 
-EXAMPLES = int(os.environ.get("PRUNEC_EXAMPLES", "160"))
+EXAMPLES = int(os.environ.get("PRUNEC_EXAMPLES", "80"))
 SEED = os.environ.get("PRUNEC_SEED")
 
 

@@ -366,6 +366,14 @@ def test_the_verify_pass_refuses_what_is_not_finite() -> None:
     assert caught.value.code == "V014"
 
 
+def test_the_verify_pass_finds_a_batch_that_the_model_runs_at() -> None:
+    """The second sample is read by its number, so that there have to be two."""
+    module = graph(
+        "net (float[N,3] x) => (float[M,3] y) <int64[1] i = {1}> { g = Gather(x, i) y = Add(x, g) }"
+    )
+    assert not prunec.run(module, "verify").changed
+
+
 def test_the_verify_pass_refuses_inconsistent_shapes() -> None:
     module = coupled("flatten with space")
     module.graph.outputs[0].shape = onnx_ir.Shape(["N", 6])
@@ -394,3 +402,13 @@ def test_an_error_just_above_the_tolerance_may_be_rounding(error: float, help: s
     with pytest.raises(VerificationError) as caught:
         _check("p", values, {"y": values["y"] * np.float32(1 + error)}, module, "output")
     assert help in caught.value.render()
+
+
+def test_shape_inference_that_ends_the_process_is_not_asked() -> None:
+    """ONNX looks at the shape of what EyeLike reads, which is unknown behind an op of another domain."""
+    module = graph(
+        """net (float[4,3] x) => (float[4,4] y) <float[3,8] w, float[8,4] f>
+        { h = MatMul(x, w) p = com.microsoft.FusedMatMul(h, f) e = EyeLike<dtype=1>(p) y = Add(p, e) }"""
+    )
+    assert strict_inference_error(module) is None
+    assert prune(module, 0.5).plan.steps

@@ -30,7 +30,7 @@ DECLARED = (
 
 
 def assert_names_keep_their_meaning(before: Module, after: Module) -> None:
-    made = {o.name for node in after.graph for o in node.outputs}
+    made = {o.name for node in after.graph for o in node.outputs if o.name}
     computed = [node for node in before.graph if node.op_type != "Constant"]  # a constant may be a weight
     names = [o.name for node in computed for o in node.outputs if o.name in made]
     feeds = probe_feeds(before.model)

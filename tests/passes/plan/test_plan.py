@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from core_graphs import graph, prune, weights
 from hypothesis import given
 from hypothesis import strategies as st
 
+import prunec
 from prunec.ir.diagnostics import UserError
 from prunec.passes.plan import SCHEMA, GroupCut, Plan, Step, TensorCut
 
@@ -174,10 +176,6 @@ GROUP = "$.steps[0].groups[0]"
             lambda d: group(d).update(removed=[0, 64]),
             f"{GROUP}.removed: expected indices below 64, the group's units, got 64",
         ),
-        (
-            lambda d: group(d).update(units=1, removed=[0]),
-            f"{GROUP}.removed: expected fewer than 1 indices: a group keeps at least one unit",
-        ),
         (lambda d: group(d).update(removed=3), f"{GROUP}.removed: expected a list of indices, got 3"),
         (
             lambda d: group(d).update(equivalence="same"),
@@ -287,3 +285,17 @@ def test_files_that_cannot_be_read_or_written(tmp_path: Path) -> None:
     (tmp_path / "binary").write_bytes(b"{\xff")
     with pytest.raises(UserError, match="not UTF-8 text: byte 1 is 0xff"):
         Plan.load(tmp_path / "binary")
+
+
+def test_a_group_may_go_as_a_whole_where_its_axis_stays() -> None:
+    """Of three channels the last is never used: its group of one goes, and the plan can be read and replayed."""
+    module = graph(
+        """net (float[2,3,4] x) => (float[2,5,4] y) <float[3,3,1] w, float[5,2,1] f, int64[1] s = {0},
+        int64[1] e = {2}, int64[1] one = {1}> { a = Conv(x, w) b = Slice(a, s, e, one) y = Conv(b, f) }"""
+    )
+    result = prune(module, 0.67)
+    assert any(len(g.removed) == g.units for g in result.plan.steps[0].groups)
+    again = prunec.run(module, result.plan.pipeline, replay=Plan.from_json(result.plan.to_json()))
+    assert {n: a.tobytes() for n, a in weights(again.module).items()} == {
+        n: a.tobytes() for n, a in weights(result.module).items()
+    }

@@ -180,3 +180,15 @@ def test_squares_beyond_float32_still_rank() -> None:
     text = "net (float[2,4] x) => (float[2,4] y) { h = MatMul(x, w) y = MatMul(h, v) }"
     coupling = coupling_of(graph(text, **arrays))
     assert np.argmin(Importance(coupling, "l2").score(coupling.prunable[0])) == 3
+
+
+@pytest.mark.parametrize("criterion", ["l1", "l2", "fpgm", "bn-scale"])
+def test_units_without_any_number_are_alike(criterion: Criterion) -> None:
+    """Samples that constant indices choose: nothing but the indices goes with them."""
+    module = graph(
+        """net (float[3,4] x) => (float[1,4] y) <int64[3,1] i = {2, 0, 1}, int64[1] zero = {0}>
+        { a = GatherND(x, i) y = ReduceSum(a, zero) }"""
+    )
+    coupling = coupling_of(module)
+    (group,) = [g for g in coupling.groups if "@i:0" in str(g)]
+    assert Importance(coupling, criterion).score(group).tolist() == [0.0] * group.units
