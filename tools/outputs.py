@@ -14,7 +14,11 @@ MODEL_SUFFIXES = (".onnx.txt", ".onnxtxt", ".prunec", ".onnx")
 
 
 def default_output(model: Path, suffix: str = ".onnx") -> Path:
-    """``net.pruned.onnx`` beside ``net.onnx``, or with the suffix of another target."""
+    """``net.pruned.onnx`` beside ``net.onnx``, or with the suffix of another target; ``net.pruned.pt2`` beside
+    ``net.pt2``.
+    """
+    if model.suffix == ".pt2" and suffix == ".onnx":
+        return model.with_suffix(".pruned.pt2")
     old = next((s for s in MODEL_SUFFIXES if model.name.endswith(s) and model.name != s), model.suffix)
     return model.with_name(f"{model.name.removesuffix(old)}.pruned{suffix}")
 

@@ -25,10 +25,9 @@ import onnx_ir
 from numpy.typing import NDArray
 
 from prunec.ir.facts import Facts
-from prunec.ir.module import opset_of
 from prunec.ir.op import Op
 from prunec.ir.ops.quantised import QuantisedEinsum
-from prunec.ir.registry import find_op
+from prunec.ir.registry import find_op, site_of
 from prunec.ir.rule import Operand, Rule, RuleError
 from prunec.ir.scopes import bodies, walk
 from prunec.ir.site import Site
@@ -78,7 +77,7 @@ class _Finder:
         self.skipped.append(SkippedWeight(node=node, weight=name, reason=reason))
 
     def _site(self, node: onnx_ir.Node) -> Site:
-        return Site(node, self.facts, opset_of(self.graph, node.domain))
+        return site_of(node, self.facts, self.graph)
 
     # -- one contraction -------------------------------------------------------
 

@@ -111,15 +111,16 @@ def verify(
         VerificationError: a check failed; the message names the op, the tensor and the numbers.
         UserError: ONNX Runtime does not run the model as it was before.
     """
-    from prunec.ir.facts import infer_facts
+    from prunec.ir.dialect import dialect_of
     from prunec.passes.verifier.broadcast import check_broadcasts
     from prunec.passes.verifier.compare import compare_outputs, measure_change
+    from prunec.passes.verifier.gradients import check_trainable
     from prunec.passes.verifier.masked import make_reference
     from prunec.passes.verifier.moved import moved_slots
     from prunec.passes.verifier.shapes import check_shapes, unchanged_shapes
     from prunec.passes.verifier.sparse import check_masks
 
-    facts = infer_facts(before.model)
+    facts = dialect_of(before.model).facts(before.model)
     sparse = step is not None and bool(step.masks)
     if predicted is None:
         predicted = {} if step is not None and step.groups else unchanged_shapes(facts)
@@ -140,7 +141,8 @@ def verify(
     moved = moved_slots(before, step, options, facts) if step is not None and step.orders else None
     reference = make_reference(before, step, options, facts) if step is not None and step.groups else None
     kept = None if reference is None else reference.kept
-    comparison = compare_outputs(pass_name, before, after, kept=kept, moved=moved, seed=seed)
+    comparison = compare_outputs(pass_name, before, after, kept=kept, moved=moved, facts=facts, seed=seed)
+    check_trainable(pass_name, after, seed)
     return Verdict(
         pass_name=pass_name,
         values=values,

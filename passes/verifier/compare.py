@@ -7,17 +7,14 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
-import onnx_ir
 from numpy.typing import NDArray
 
 from prunec.ir.diagnostics import PassFailure, PrunecError, UserError, VerificationError
-from prunec.ir.execute import Blame, Runner
-from prunec.ir.facts import infer_facts
+from prunec.ir.dialect import Blame, Executor, dialect_of
+from prunec.ir.facts import Facts
 from prunec.ir.module import Module
 from prunec.ir.open_bodies import size_choices
-from prunec.ir.probes import probe_feeds
 from prunec.ir.rule import Index
-from prunec.ir.scopes import walk
 from prunec.ir.sizes import symbol_sizes
 from prunec.passes.verifier.branches import open_bodies, ways
 from prunec.passes.verifier.rounding import without_rounding
@@ -33,20 +30,15 @@ from prunec.passes.verifier.tolerance import (
     rounded,
     worst_error,
 )
+from prunec.passes.verifier.witnesses import Kept, witnesses
 
 Array = NDArray[Any]
-
-#: How many intermediate values are compared where the outputs say too little.
-WITNESSES = 24
 
 #: Batch, height and width, and length of sequences of the probe inputs, in the order in which they are tried.
 PROBE_SIZES = ((2, 67, 7), (2, 64, 7), (2, 64, 1), (1, 64, 7), (1, 64, 1), (1, 64, 16), (1, 64, 512))
 
 Share = tuple[int, int]
 """How many, of how many."""
-
-Kept = Mapping[str, Mapping[int, Index]]
-"""Per value that a cut shrank the slots of its axes that stay."""
 
 Moved = Mapping[str, Mapping[int, Index]]
 """Per value of which it is known where its slots are now, by axis the slot that came to every place."""
@@ -81,6 +73,7 @@ def compare_outputs(
     *,
     kept: Kept | None = None,
     moved: Moved | None = None,
+    facts: Facts | None = None,
     seed: int = 0,
 ) -> Comparison:
     """Run both models on the same random inputs and compare all outputs.
@@ -97,6 +90,7 @@ def compare_outputs(
         kept: the slots of the reference's intermediate values that the module still has.
         moved: where the slots of the reference's intermediate values are in the module; None where they are as
             they were, or else a value that is not listed is no witness.
+        facts: of the reference, or of the module that it was made from, where they are at hand.
         seed: of the inputs.
 
     Raises:
@@ -104,7 +98,7 @@ def compare_outputs(
         VerificationError: the module does not run, or outputs differ.
     """
     try:
-        return _compare(pass_name, reference, module, kept or {}, moved, seed)
+        return _compare(pass_name, reference, module, kept or {}, moved, seed, facts)
     except VerificationError as error:
         plain, plain_module = without_rounding(reference), without_rounding(module)
         if error.code != "V013" or plain is None or plain_module is None:
@@ -139,7 +133,13 @@ def measure_change(pass_name: str, before: Module, after: Module, *, seed: int =
 
 
 def _compare(
-    pass_name: str, reference: Module, module: Module, kept: Kept, moved: Moved | None, seed: int
+    pass_name: str,
+    reference: Module,
+    module: Module,
+    kept: Kept,
+    moved: Moved | None,
+    seed: int,
+    facts: Facts | None = None,
 ) -> Comparison:
     expected, feeds, batch = first_run(reference, seed)
     smaller = {name: _take(array, kept.get(name, {})) for name, array in feeds.items()}
@@ -150,16 +150,17 @@ def _compare(
         tolerance = max(tolerance, min(MOST_NOISE, NEAR * noise(reference, expected, feeds)))
     error = _check(pass_name, restricted, actual, "output", tolerance)
     terms = _Terms(kept, moved, tolerance)
-    plain = _compare_witnesses(pass_name, reference, module, terms, _Run(feeds, smaller, expected, error))
+    run = _Run(feeds, smaller, expected, error)
+    plain = _compare_witnesses(pass_name, reference, module, terms, run, facts)
     errors = list(_compare_ways(pass_name, reference, module, terms, feeds, smaller))
-    run = [e for e in errors if e is not None]
+    ran = [e for e in errors if e is not None]
     inside = list(_compare_bodies(pass_name, reference, module, tolerance, seed))
-    worst = max([error, plain[0], *run, *(e for e in inside if e is not None)])
+    worst = max([error, plain[0], *ran, *(e for e in inside if e is not None)])
     return Comparison(
         error=worst,
         batch=batch,
         witnesses=plain[1],
-        ways=(len(run), len(errors)),
+        ways=(len(ran), len(errors)),
         bodies=(sum(e is not None for e in inside), len(inside)),
     )
 
@@ -192,7 +193,7 @@ def _compare_ways(
     """The error on every way through the branches; None where the reference does not run."""
     for forced, forced_module in ways(reference, module, terms.kept):
         try:
-            expected = Runner(forced, blame="user").run(feeds)
+            expected = dialect_of(forced.model).executor(forced, blame="user").run(feeds)
         except UserError:  # a branch for other inputs, say
             yield None
             continue
@@ -207,12 +208,13 @@ def _compare_bodies(
     """The error of every body that its op feeds as it sees fit (a decoder), run by itself; None where it does not
     run.
     """
+    dialect = dialect_of(reference.model)
     for alone, alone_module in open_bodies(reference, module):
         sizes = symbol_sizes(alone.graph, batch=2, other=PROBE_SIZES[0][2])
         for chosen in size_choices(sizes, 2):
-            feeds = probe_feeds(alone, seed=seed, sizes=chosen)
+            feeds = dialect.feeds(alone, seed=seed, sizes=chosen)
             try:
-                expected = Runner(alone, blame="user").run(feeds)
+                expected = dialect.executor(alone, blame="user").run(feeds)
             except UserError:  # other sizes may fit
                 continue
             actual = _run(pass_name, alone_module, feeds)
@@ -223,7 +225,7 @@ def _compare_bodies(
 
 
 def _compare_witnesses(
-    pass_name: str, reference: Module, module: Module, terms: _Terms, run: _Run
+    pass_name: str, reference: Module, module: Module, terms: _Terms, run: _Run, facts: Facts | None
 ) -> tuple[float, int]:
     """The error of intermediate values, and how many were compared, where the outputs say too little."""
     feeds, smaller, expected, error = run
@@ -231,12 +233,13 @@ def _compare_witnesses(
     suspicious = bool(kept) and error == 0  # bit for bit equal after a cut: did anything reach the output?
     if not suspicious and not any(_is_weak(array) for array in expected.values()):
         return error, 0
-    names = [name for name in _witnesses(reference, module, kept) if moved is None or name in moved]
+    names = [name for name in witnesses(reference, module, kept, facts) if moved is None or name in moved]
     if not names:
         return error, 0
-    inner = _well_conditioned(Runner(reference, outputs=names), feeds, tolerance)
+    dialect = dialect_of(module.model)
+    inner = _well_conditioned(dialect.executor(reference, outputs=names), feeds, tolerance)
     inner = {name: _take(array, (moved or {}).get(name, {})) for name, array in inner.items()}
-    actual = Runner(module, outputs=names).run(smaller)
+    actual = dialect.executor(module, outputs=names).run(smaller)
     worst = _check(pass_name, _restrict(inner, actual, kept), actual, "intermediate value", tolerance)
     return max(error, worst), len(inner)
 
@@ -244,7 +247,7 @@ def _compare_witnesses(
 def _run(pass_name: str, module: Module, feeds: Mapping[str, Array]) -> dict[str, Array]:
     """Outputs of the module under test."""
     try:
-        return Runner(module).run(feeds)
+        return dialect_of(module.model).executor(module).run(feeds)
     except PassFailure as error:
         raise VerificationError(
             f"the model does not run after `{pass_name}`",
@@ -264,7 +267,8 @@ def first_run(
     differs there. A batch of 2 says more than 1, and a sequence of 7 more than 1; but some graphs have a batch
     of 1 built in whatever their inputs say, some fit only sizes that their strides divide, and some need long inputs.
     """
-    runner = Runner(reference, blame=blame)
+    dialect = dialect_of(reference.model)
+    runner = dialect.executor(reference, blame=blame)
     refusal: PrunecError | None = None
     tried: list[dict[str, int]] = []
     for batch, spatial, other in PROBE_SIZES:
@@ -272,7 +276,7 @@ def first_run(
         if sizes in tried:
             continue
         tried.append(sizes)
-        feeds = probe_feeds(reference, seed=seed, sizes=sizes)
+        feeds = dialect.feeds(reference, seed=seed, sizes=sizes)
         try:
             return runner.run(feeds), feeds, batch if batch in sizes.values() else 1
         except PrunecError as error:
@@ -307,33 +311,7 @@ def _whose_fault(error: float, tolerance: float) -> str:
     return "this is a bug in prunec: please report it with the model and the pipeline"
 
 
-def _witnesses(reference: Module, module: Module, kept: Kept) -> Iterator[str]:
-    """Intermediate values that both graphs compute by the same op, spread evenly over the graph.
-
-    Shape arithmetic does not count: it tells the sizes of axes, which a cut changes on purpose. Nor does what
-    no input reaches: a weight that a Constant node holds is the pass's to change. Nor does an axis that is
-    cut and follows the batch as well: which of its slots stay depends on the inputs.
-    """
-    facts = infer_facts(reference.model)
-    reached = _reached(reference)
-    made = {
-        o.name: n.op_type
-        for n in reference.graph
-        if n in reached and not facts.is_folded(n)
-        for o in n.outputs
-        if o.name and o in facts.shapes and facts.dynamic.get(o, frozenset()).isdisjoint(kept.get(o.name, {}))
-    }
-    common = [
-        o.name
-        for node in module.graph
-        for o in node.outputs
-        if o.name and made.get(o.name) == node.op_type and not o.is_graph_output()
-    ]
-    step = max(1, -(-len(common) // WITNESSES))
-    yield from reversed(common[::-1][::step])
-
-
-def _well_conditioned(runner: Runner, feeds: Mapping[str, Array], tolerance: float) -> dict[str, Array]:
+def _well_conditioned(runner: Executor, feeds: Mapping[str, Array], tolerance: float) -> dict[str, Array]:
     """Data values (no shapes) that inputs changed by rounding hardly change.
 
     Where values cancel, as in a norm over channels that are all alike, rounding alone decides, and no two orders of
@@ -345,19 +323,6 @@ def _well_conditioned(runner: Runner, feeds: Mapping[str, Array], tolerance: flo
         for name, array in values.items()
         if array.dtype.kind == "f" and array.ndim > 1 and relative_error(noisy[name], array) < tolerance / 4
     }
-
-
-def _reached(module: Module) -> set[onnx_ir.Node]:
-    """The nodes whose results depend on what the model is fed."""
-    fed: set[onnx_ir.Value | None] = {
-        value for value in module.graph.inputs if value.name not in module.graph.initializers
-    }
-    nodes: set[onnx_ir.Node] = set()
-    for node in module.graph:
-        if any(value in fed for reader in walk([node]) for value in reader.inputs):
-            nodes.add(node)
-            fed.update(node.outputs)
-    return nodes
 
 
 def _restrict(expected: Mapping[str, Array], actual: Mapping[str, Array], kept: Kept) -> dict[str, Array]:

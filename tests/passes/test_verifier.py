@@ -16,11 +16,11 @@ import prunec
 from prunec.ir.diagnostics import PassFailure, UserError, VerificationError
 from prunec.ir.facts import infer_facts
 from prunec.ir.module import Module
+from prunec.ir.onnx_dialect import strict_inference_error
 from prunec.ir.registry import OPS, find_op
 from prunec.ir.rule import Rule
 from prunec.passes.verifier.broadcast import broadcast_axes
 from prunec.passes.verifier.compare import _check
-from prunec.passes.verifier.shapes import strict_inference_error
 from prunec.passes.verifier.tolerance import TOLERANCE, coarsest_type, relative_error
 
 
