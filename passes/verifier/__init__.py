@@ -42,6 +42,7 @@ class Verdict:
         bodies: likewise bodies that their op feeds as it sees fit (the decoder of a ``BeamSearch``), run by
             themselves.
         masks: what was found about masked weights (``sparse`` only).
+        finite: some output of the model before is a number (``sparse`` only).
     """
 
     pass_name: str
@@ -55,6 +56,7 @@ class Verdict:
     ways: tuple[int, int] = (0, 0)
     bodies: tuple[int, int] = (0, 0)
     masks: MaskEvidence | None = None
+    finite: bool = True
 
     def __str__(self) -> str:
         if self.masks is not None:
@@ -79,8 +81,15 @@ class Verdict:
         counted = "" if masks.counted == masks.masks else f", {masks.masks - masks.counted} of them uncounted"
         return (
             f"{self.pass_name}: {masks.masks} masks hold{counted}, {masks.zeros / masks.weights:.0%} of "
-            f"{masks.weights:,} weights are zero and nothing else changed; outputs are finite and differ by "
-            f"{self.error:.1e} from the model before it (relative, batch {self.batch})"
+            f"{masks.weights:,} weights are zero and nothing else changed; {self._change_text()}"
+        )
+
+    def _change_text(self) -> str:
+        if not self.finite:
+            return "no output is a finite number, before as after, so that nothing tells how far they differ"
+        return (
+            f"outputs are finite and differ by {self.error:.1e} from the model before it "
+            f"(relative, batch {self.batch})"
         )
 
 
@@ -137,6 +146,7 @@ def verify(
             error=change.error,
             batch=change.batch,
             masks=masks,
+            finite=change.finite,
         )
     moved = moved_slots(before, step, options, facts) if step is not None and step.orders else None
     reference = make_reference(before, step, options, facts) if step is not None and step.groups else None

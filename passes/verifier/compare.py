@@ -56,6 +56,7 @@ class Comparison:
         ways: branches of ``If`` nodes on which outputs were compared too, whatever the conditions say, as (compared,
             tried): on the others the reference does not run.
         bodies: likewise bodies that their op feeds as it sees fit, run by themselves.
+        finite: some output of the reference is a number.
     """
 
     error: float
@@ -64,6 +65,7 @@ class Comparison:
     rounded: bool = True
     ways: Share = (0, 0)
     bodies: Share = (0, 0)
+    finite: bool = True
 
 
 def compare_outputs(
@@ -122,14 +124,15 @@ def measure_change(pass_name: str, before: Module, after: Module, *, seed: int =
     """
     expected, feeds, batch = first_run(before, seed)
     actual = _run(pass_name, after, feeds)
-    worst = 0.0
+    worst, finite = 0.0, False
     for name, array in expected.items():
+        finite = finite or bool(np.isfinite(array.astype(np.float64)).any())
         error = relative_error(actual[name], array)
         if np.isinf(error):
             message = f"output `{name}` has another shape or other non-finite values after `{pass_name}`"
             raise VerificationError(message, code="V018")
         worst = max(worst, error)
-    return Comparison(error=worst, batch=batch, witnesses=0)
+    return Comparison(error=worst, batch=batch, witnesses=0, finite=finite)
 
 
 def _compare(
