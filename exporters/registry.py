@@ -12,9 +12,9 @@ from typing import Any
 
 from prunec.exporters.target import Target
 from prunec.ir.diagnostics import UserError, nearest
+from prunec.ir.source import SourceText, shown
 from prunec.passes.registry import Registry
 from prunec.passes.text.options import build, check_options, fields_of
-from prunec.passes.text.source import SourceText, shown
 from prunec.passes.text.syntax import parse_elements
 
 TARGETS = Registry(

@@ -18,8 +18,9 @@ import onnx_ir
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped,unused-ignore]
 
 from prunec.ir.diagnostics import Place, Remark, UserError
+from prunec.ir.dump.model import parse_dump
 from prunec.ir.external import Bytes, DataFiles, all_graphs, buffer_of, map_external, map_file, view_tensor
-from prunec.ir.formats import TEXT_SUFFIXES, is_program, refuse_foreign_format
+from prunec.ir.formats import DUMP_SUFFIX, TEXT_SUFFIXES, is_program, refuse_foreign_format
 from prunec.ir.module import Module, Source
 from prunec.ir.proto import placeholder, remember_declared, weights_of
 from prunec.ir.repair import may_need_repair, rename_nodes, repair
@@ -44,7 +45,8 @@ def load(source: str | os.PathLike[str] | onnx.ModelProto | onnx_ir.Model | Modu
 
     Args:
         source: path of a ``.onnx`` file (with or without external data), of ONNX text (``.onnxtxt``,
-            ``.onnx.txt``) or of a program of ``torch.export.save`` (``.pt2``); a ``ModelProto``; an
+            ``.onnx.txt``), of a dump with its constants (``.prunec``) or of a program of
+            ``torch.export.save`` (``.pt2``); a ``ModelProto``; an
             ``onnx_ir.Model``; an ``onnx_graphsurgeon.Graph``; or a module, returned as it is.
 
     Raises:
@@ -78,6 +80,9 @@ def _load_file(path: Path) -> Module:
     files = DataFiles(file=str(path), model=path)
     if path.name.endswith(TEXT_SUFFIXES):
         module = _from_proto(_parse_text(content, path), files)
+    elif path.name.endswith(DUMP_SUFFIX):
+        module = _from_proto(parse_dump(content.tobytes(), str(path)), files)
+        module.graph.meta.pop(HAD_EXTERNAL_DATA, None)  # the data file belongs to the dump alone
     else:
         refuse_foreign_format(content, path)
         split = _split(content, path)
@@ -107,7 +112,7 @@ def _closest_file(path: Path) -> str:
         there = sorted(
             entry.name
             for entry in path.parent.iterdir()
-            if entry.name.endswith((".onnx", ".pt2", *TEXT_SUFFIXES)) and entry.is_file()
+            if entry.name.endswith((".onnx", ".pt2", *TEXT_SUFFIXES, DUMP_SUFFIX)) and entry.is_file()
         )
     except OSError:
         return f"there is no folder {path.parent} either"

@@ -29,8 +29,8 @@ def value_name(value: onnx_ir.Value | None) -> str:
 
 
 def sigil_name(sigil: str, name: str | None) -> str:
-    """A name behind its sigil, in quotes where it could be misread."""
-    plain = name is not None and _PLAIN_NAME.fullmatch(name)
+    """A name behind its sigil, in quotes where it could be misread (at its end a colon is punctuation)."""
+    plain = name and _PLAIN_NAME.fullmatch(name) and name.isprintable() and not name.endswith(":")
     return sigil + (name or "" if plain else json.dumps(name or ""))
 
 

@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import Literal
 
 from prunec.ir.diagnostics import Place, UserError
+from prunec.ir.source import SourceText
 from prunec.passes.base import Pass
 from prunec.passes.registry import DEFAULT_REGISTRY, Registry
 from prunec.passes.text.options import build, check_options, format_options
-from prunec.passes.text.source import SourceText
 from prunec.passes.text.syntax import NESTING_LIMIT, Element, parse_elements
 
 FILE_LIMIT = 1 << 20

@@ -17,14 +17,15 @@ from functools import cache
 from typing import Any
 
 from prunec.ir.diagnostics import UserError, nearest
+from prunec.ir.source import shown
 from prunec.passes.base import Pass
-from prunec.passes.text.source import shown
 
 ENTRY_POINT_GROUP = "prunec.passes"
 
 BUILT_IN: Mapping[str, str] = {
     "canonicalize": "prunec.passes.canonicalize:Canonicalize",
     "fold-norm": "prunec.passes.fold_norm:FoldNorm",
+    "permute-channels": "prunec.passes.permute_channels:PermuteChannels",
     "prune-channels": "prunec.passes.prune_channels:PruneChannels",
     "repeat": "prunec.passes.repeat:Repeat",
     "sparsify": "prunec.passes.sparsify:Sparsify",

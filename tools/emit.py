@@ -8,8 +8,8 @@ from typing import Any, cast
 from prunec.exporters.registry import parse_target
 from prunec.exporters.target import Target
 from prunec.ir.diagnostics import UserError
+from prunec.ir.source import shown
 from prunec.passes.text.options import fields_of
-from prunec.passes.text.source import shown
 
 
 def read_target(emit: str, *, require_sparse: str | None = None) -> Target:

@@ -200,6 +200,7 @@ def test_replay_brings_its_own_pipeline(library: Library) -> None:
     [
         ("net.onnx", "net.pruned.onnx"),
         ("a/net.onnxtxt", "a/net.pruned.onnx"),
+        ("a/net.prunec", "a/net.pruned.onnx"),
         ("net.v2.onnx.txt", "net.v2.pruned.onnx"),
         ("net", "net.pruned.onnx"),
         (".onnx", ".onnx.pruned.onnx"),
