@@ -117,9 +117,15 @@ class Result:
             module: the module.
 
         Raises:
-            UserError: a state tensor has another shape; nothing is changed.
+            UserError: a state tensor has another shape, or channels were reordered; nothing is changed.
         """
         from prunec.ir.fx.entry import cut_optimizer
+
+        if any(step.orders for step in self.plan.steps):
+            raise UserError(
+                "the state of an optimizer cannot follow channels that were reordered",
+                help=["run permute-channels before training, or start a new optimizer"],
+            )
 
         cut_optimizer(self.module, self.plan.removed(), optimizer, module)
 

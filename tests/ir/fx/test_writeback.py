@@ -128,6 +128,15 @@ def test_the_optimizer_goes_along(name: str, kind: type[torch.optim.Optimizer]) 
     step()
 
 
+def test_reordered_channels_leave_optimizers_behind() -> None:
+    case = CASES["decoder"]
+    module = case.made()
+    result = prunec.run(prunec.trace(module, case.inputs()), "permute-channels", verify=False)
+    result.apply_to(module)
+    with pytest.raises(prunec.UserError, match="channels that were reordered"):
+        result.apply_to_optimizer(torch.optim.AdamW(module.parameters()), module)
+
+
 def test_an_optimizer_state_of_another_shape_is_refused() -> None:
     case = CASES["residual"]
     module = case.made()
