@@ -75,12 +75,6 @@ def summed_runs(node: onnx_ir.Node) -> Iterator[list[bool]]:
         b = _centred(effective(node.inputs[at]), zero, first=kind == "Conv" or bool(flags.get("transB")))
     if kind == "Einsum":
         yield from _contracted(flags["equation"], a, b)
-    elif (
-        kind == "RNN"
-    ):  # input weights [directions, hidden, input], recurrent ones [directions, hidden, hidden]
-        for weight in (b, effective(node.inputs[2])):
-            if weight is not None:
-                yield from _rows(weight)
     if kind in ("Conv", "FusedConv", "DeformConv") and b is not None:
         for out, *position in np.ndindex(b.shape[0], *b.shape[2:]):
             yield [bool(b[(out, channel, *position)] != 0) for channel in range(b.shape[1])]
