@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from importlib.util import find_spec
+
+from hypothesis import settings
+
+# A build is judged by the same examples every time; at home every run looks for new ones.
+settings.register_profile("ci", derandomize=True)
+if os.environ.get("CI"):
+    settings.load_profile("ci")
 
 pytest_plugins = ["onnxtext", "pytester"]
 
