@@ -79,7 +79,7 @@ def _depths(
     values = {value: 0 for value in graph.inputs if value.name not in graph.initializers}
     depths, stage = _Depths(values, {}, layers), 0
     for node in graph:
-        depth = max((values.get(value, 0) for value in _reads(node)), default=0)
+        depth = max((values.get(value, 0) for value in reads_of(node)), default=0)
         if node in layers:
             depth = stage = max(depth, stage)
         depths.before[node] = depth
@@ -96,7 +96,7 @@ def _needed(layers: Mapping[onnx_ir.Node, int], constant: Collection[onnx_ir.Val
         node = value.producer() if value is not None and value not in constant else None
         if node is not None and node not in needed:
             needed.add(node)
-            pending += _reads(node)
+            pending += reads_of(node)
     return needed
 
 
@@ -107,13 +107,13 @@ def _last_use(depths: _Depths, needed: Collection[onnx_ir.Node]) -> dict[onnx_ir
         if value.producer() is not None:
             last[value] = 0
     for node in needed:
-        for value in _reads(node):
+        for value in reads_of(node):
             if value in last:
                 last[value] = max(last[value], depths.after(node))
     return last
 
 
-def _reads(node: onnx_ir.Node) -> Iterator[onnx_ir.Value]:
+def reads_of(node: onnx_ir.Node) -> Iterator[onnx_ir.Value]:
     """Values that a node, or a graph inside it, reads."""
     return (value for reader in walk([node]) for value in reader.inputs if value is not None)
 

@@ -67,6 +67,38 @@ def make_reference(
     return Reference(equivalence=builder.build(), kept=kept)
 
 
+def mask(model: onnx_ir.Model, coupling: Coupling, removed: Bools) -> Equivalence:
+    """Turn a model into its own masked reference, where it is analysed already.
+
+    Args:
+        model: the model before the cut; it is changed in place.
+        coupling: its analysis; its facts are kept up to date.
+        removed: per component whether it goes.
+    """
+    return _Builder(model, coupling, removed).build()
+
+
+def changed_nodes(coupling: Coupling, removed: Bools) -> set[onnx_ir.Node]:
+    """The nodes at which a cut begins to change numbers that stay: those that reduce over a cut axis.
+
+    What comes before them computes in all kept slots what it did; what the removed slots hold there meets a zero
+    weight of theirs, or is left out of their statistic.
+
+    Args:
+        coupling: the analysis of the graph.
+        removed: per component whether it goes.
+    """
+    relations = coupling.relations
+    return {
+        node
+        for node, rule in relations.rules.items()
+        for factor in rule.reduced
+        if (node, factor) in relations.factors
+        and (labels := coupling.labels(relations.factors[node, factor])) is not None
+        and removed[labels].any()
+    }
+
+
 class _Builder:
     def __init__(self, model: onnx_ir.Model, coupling: Coupling, removed: Bools) -> None:
         self.model = model

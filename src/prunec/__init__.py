@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from prunec.passes.manager import run as run
     from prunec.passes.pipeline import parse_pipeline as parse_pipeline
     from prunec.passes.plan import Plan as Plan
+    from prunec.passes.sensitivity.profile import Profile as Profile
+    from prunec.passes.sensitivity.sweep import sensitivity as sensitivity
 
 __version__ = "0.1.0"
 
@@ -49,6 +51,7 @@ _HOMES = {
     "PassFailure": "prunec.ir.diagnostics",
     "Plan": "prunec.passes.plan",
     "PrunecError": "prunec.ir.diagnostics",
+    "Profile": "prunec.passes.sensitivity.profile",
     "Remark": "prunec.ir.diagnostics",
     "Result": "prunec.passes.manager",
     "UserError": "prunec.ir.diagnostics",
@@ -59,6 +62,7 @@ _HOMES = {
     "parse_pipeline": "prunec.passes.pipeline",
     "run": "prunec.passes.manager",
     "save": "prunec.ir.save",
+    "sensitivity": "prunec.passes.sensitivity.sweep",
     "trace": "prunec.ir.fx.entry",
 }
 
