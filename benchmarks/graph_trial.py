@@ -116,7 +116,7 @@ def _summary(result: Result) -> dict[str, Any]:
         "removed": result.cost_before.parameters - result.cost_after.parameters,
         "proven": sorted({verdict.equivalence for verdict in proofs}),
         "error": max((verdict.error for verdict in result.verdicts), default=0.0),
-        "rounded": all(verdict.rounded for verdict in result.verdicts),
+        "rounded": all(verdict.rounded and not verdict.borderline for verdict in result.verdicts),
         "witnesses": sum(verdict.witnesses for verdict in proofs),
     }
 

@@ -60,7 +60,10 @@ def summed_runs(node: onnx_ir.Node) -> Iterator[list[bool]]:
         weight, point = effective(node.inputs[3]), effective(node.inputs[5])
         kind, b = kind.removeprefix("QLinear"), _centred(weight, point, kind)
     elif kind in ("ConvInteger", "MatMulInteger"):
-        kind, b = kind.removesuffix("Integer"), _centred(b, effective(node.inputs[3]), kind)
+        kind, b = kind.removesuffix("Integer"), _centred(b, effective(_operand(node, 3)), kind)
+    elif kind in ("DynamicQuantizeMatMul", "MatMulIntegerToFloat"):
+        point = _operand(node, 3 if kind == "DynamicQuantizeMatMul" else 5)
+        kind, b = "MatMul", _centred(b, effective(point), kind)
     if kind in ("Conv", "FusedConv") and b is not None:
         for out, *position in np.ndindex(b.shape[0], *b.shape[2:]):
             yield [bool(b[(out, channel, *position)] != 0) for channel in range(b.shape[1])]
@@ -74,6 +77,10 @@ def summed_runs(node: onnx_ir.Node) -> Iterator[list[bool]]:
             yield from _rows(b if flags.get("transB") else np.swapaxes(b, -1, -2))
         elif a is not None and a.ndim > 1:
             yield from _rows(np.swapaxes(a, -1, -2) if flags.get("transA") else a)
+
+
+def _operand(node: onnx_ir.Node, position: int) -> onnx_ir.Value | None:
+    return node.inputs[position] if position < len(node.inputs) else None
 
 
 def _centred(weight: Array | None, point: Array | None, kind: str) -> Array | None:

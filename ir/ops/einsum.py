@@ -58,7 +58,8 @@ class Einsum(Op):
             reduced=self.reduced.split(),
             fixed=dict.fromkeys(self.fixed.split(), why),
         )
-        return replace(rule, pins=tuple(_bystanders(site, rule, inputs)))
+        alone = dict.fromkeys(_alone(rule), f"an axis that no other operand of {site.node.op_type} shares")
+        return replace(rule, pins=tuple(_bystanders(site, rule, inputs)), fixed=alone | dict(rule.fixed))
 
     def _shapes(self, site: Site) -> list[tuple[int, ...] | None]:
         shapes = [None if v is None else site.shape(i) for i, v in enumerate(site.node.inputs)]
@@ -79,6 +80,17 @@ def _template(texts: str, inputs: Sequence[tuple[int, ...] | None]) -> Template:
 def _fits(operand: Operand, rank: int) -> bool:
     starred = any(term and term[0].startswith("*") for term in operand)
     return rank >= len(operand) - 1 if starred else rank == len(operand)
+
+
+def _alone(rule: Rule) -> Iterator[str]:
+    """Factors of a single axis that nothing sums over and no result has: the batch of a constant mask beside data whose
+    open batch happens to be 1 here.
+    """
+    axes = [term for operand in (*rule.inputs, *rule.outputs) for term in operand or ()]
+    for factor in rule.sizes:
+        kept = any(factor in term for operand in rule.outputs for term in operand or ())
+        if not kept and factor not in rule.reduced and sum(factor in term for term in axes) == 1:
+            yield factor
 
 
 def _bystanders(site: Site, rule: Rule, shapes: Sequence[tuple[int, ...] | None]) -> Iterator[Pin]:

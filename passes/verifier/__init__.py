@@ -37,6 +37,7 @@ class Verdict:
         witnesses: intermediate values that were compared too, because an output is nearly constant.
         rounded: both models were run as they are; False where they agree with the rounding of activations to
             integers left out (a last digit of a float decides there about a whole step).
+        borderline: they differ by a rounding on the first inputs, and agree on two others.
         masks: what was found about masked weights (``sparse`` only).
     """
 
@@ -48,6 +49,7 @@ class Verdict:
     batch: int
     witnesses: int = 0
     rounded: bool = True
+    borderline: bool = False
     masks: MaskEvidence | None = None
 
     def __str__(self) -> str:
@@ -61,6 +63,7 @@ class Verdict:
             ),
         }[self.equivalence]
         without = "" if self.rounded else ", rounding to integers left out"
+        without += ", on inputs where no value lies between two integers" if self.borderline else ""
         also = f" and {self.witnesses} intermediate values" if self.witnesses else ""
         return (
             f"{self.pass_name}: {self.values} shapes and {self.broadcasts} broadcasts hold; outputs{also} "
@@ -140,4 +143,5 @@ def verify(
         batch=comparison.batch,
         witnesses=comparison.witnesses,
         rounded=comparison.rounded,
+        borderline=comparison.borderline,
     )

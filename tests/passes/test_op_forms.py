@@ -169,6 +169,13 @@ def test_a_shape_that_is_read_off_another_cut_value() -> None:
     assert shape_of(result.module, "f")[1] == 8
 
 
+def test_the_batch_of_a_constant_stays_where_that_of_the_data_is_open() -> None:
+    module = between("b = com.microsoft.MaxpoolWithMask<kernel_shape=[2, 2]>(a, m)", more="int32[2,1,6,6] m")
+    (group,) = [g for g in analyse(module.model).groups if "@m:0" in str(g)]
+    assert group.frozen is not None
+    assert group.frozen.text == "an axis that no other operand of MaxpoolWithMask shares"
+
+
 MASK = np.random.default_rng(0).standard_normal((1, 4, 4, 4)).astype(np.float32)
 
 
