@@ -64,6 +64,10 @@ def ops_page() -> Iterator[str]:
     yield ""
     yield "Written by `docs/generate.py` from the registry. An op that is not here is left as it is, with all"
     yield "that its operands are coupled to; [add-an-op.md](add-an-op.md) tells how to give it a rule."
+    yield ""
+    yield "`If`, `Loop` and `Scan` need no rule: what goes into and comes out of their bodies is tied, and the bodies"
+    yield "are analysed and cut like the graph around them. Other ops with bodies (`BeamSearch`) keep their own inputs"
+    yield "and outputs and those of their bodies; what lies between those is cut."
     for domain, families in sorted(_families().items()):
         yield from ("", f"## {domain or 'ai.onnx'}", "", "| family | ops |", "| --- | --- |")
         for family, names in families.items():

@@ -9,7 +9,7 @@ of the waiting model would take cores from the other.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, Literal
@@ -120,8 +120,31 @@ def compare_latency(
     given = feeds or probe_feeds(first, seed=seed, batch=batch)
     if feeds is None:
         _check_inputs(given, probe_feeds(second, seed=seed, batch=batch))
-    runners = (_runner(first, threads), _runner(second, threads))
-    seconds_a, seconds_b = _take_turns(runners, given, runs)
+    one, other = _runner(first, threads), _runner(second, threads)
+    turns = (lambda: one.run(given), lambda: other.run(given))
+    return compare_calls(*turns, runs=runs, threads=threads, seed=seed, batch=batch)
+
+
+def compare_calls(
+    a: Callable[[], object],
+    b: Callable[[], object],
+    *,
+    runs: int,
+    batch: int,
+    threads: int = 0,
+    seed: int = 0,
+) -> Comparison:
+    """Measure two calls in turns, such as two engines on one GPU.
+
+    Args:
+        a: runs the first once, to its end.
+        b: runs the second once.
+        runs: timed runs of each, after a few that warm up.
+        batch: what the batch size is, for the text of the comparison.
+        threads: how many threads they use, likewise.
+        seed: of the resampling.
+    """
+    seconds_a, seconds_b = _take_turns((a, b), runs)
     speedup, low, high = paired_ratio(seconds_a, seconds_b, seed=seed)
     return Comparison(
         a=Latency.of(seconds_a),
@@ -158,14 +181,14 @@ def _runner(module: Module, threads: int) -> Runner:
 
 
 def _take_turns(
-    runners: tuple[Runner, Runner], feeds: Mapping[str, NDArray[Any]], runs: int
+    calls: tuple[Callable[[], object], Callable[[], object]], runs: int
 ) -> tuple[Seconds, Seconds]:
     """Seconds of every run; each pair swaps the order of the pair before it."""
     seconds = np.empty((2, WARM_UP + runs))
     for turn in range(WARM_UP + runs):
         for which in (0, 1) if turn % 2 else (1, 0):
             started = perf_counter()
-            runners[which].run(feeds)
+            calls[which]()
             seconds[which, turn] = perf_counter() - started
     return seconds[0, WARM_UP:], seconds[1, WARM_UP:]
 

@@ -13,11 +13,13 @@ import numpy as np
 import onnx_ir
 from numpy.typing import NDArray
 
+from prunec.ir.bodies import taken_branch
 from prunec.ir.evaluate import evaluate
 from prunec.ir.facts import Facts
 from prunec.ir.module import opset_of
 from prunec.ir.ops.elementwise import Elementwise
 from prunec.ir.registry import find_op
+from prunec.ir.scopes import bodies, walk
 
 Mask = NDArray[np.bool_]
 
@@ -31,13 +33,13 @@ _COUNTING = frozenset({"Compress", "NonMaxSuppression", "NonZero", "Unique"})
 
 def counts(graph: onnx_ir.Graph) -> bool:
     """Whether some op of a graph makes results that are as long as the values of its inputs say."""
-    return any(node.op_type in _COUNTING for node in graph)
+    return any(node.op_type in _COUNTING for node in walk(graph))
 
 
 def behind_counts(graph: onnx_ir.Graph) -> set[str]:
     """Names of the values whose sizes may follow a count."""
     found: set[onnx_ir.Value | None] = set()
-    for node in graph:
+    for node in walk(graph, inside_first=True):
         if node.op_type in _COUNTING or not found.isdisjoint(node.inputs):
             found.update(node.outputs)
     return {value.name for value in found if value is not None and value.name}
@@ -46,7 +48,7 @@ def behind_counts(graph: onnx_ir.Graph) -> set[str]:
 def mark_dependent(graph: onnx_ir.Graph, facts: Facts) -> None:
     """Add to the unstable numbers of ``facts`` all those that depend on a dynamic size."""
     masks = facts.varying
-    for node in graph:
+    for node in walk(graph, inside_first=True):
         for value, mask in zip(node.outputs, _masks(node, graph, facts, masks), strict=False):
             if value in facts.derived and mask.any():
                 masks[value] = mask
@@ -59,6 +61,8 @@ def _masks(
     """Per output which of its entries follow the sizes of the inputs; nothing for a node that has none."""
     if not any(value in facts.derived for value in node.outputs):
         return []
+    if bodies(node):
+        return _of_branch(node, facts, masks)
     if node.op_type in ("Shape", "Size"):
         return [_of_shape(node, facts)]
     if not any(value in masks or value in facts.unstable for value in node.inputs):
@@ -73,6 +77,20 @@ def _masks(
     if isinstance(find_op(node), Elementwise):
         return [np.logical_or.reduce(np.broadcast_arrays(*(m for m in inputs if m is not None)))]
     return [np.ones(facts.shapes[value], bool) for value in node.outputs if value in facts.shapes]
+
+
+def _of_branch(node: onnx_ir.Node, facts: Facts, masks: dict[onnx_ir.Value, Mask]) -> list[Mask]:
+    """What an ``If`` hands on from the branch that it takes; all of it, where sizes decide which one."""
+    taken = taken_branch(node, facts)
+    made = node.outputs if taken is None else taken.outputs
+    decided = node.inputs[0] not in masks and node.inputs[0] not in facts.unstable
+    shapes = [facts.shapes.get(inner, ()) for inner in made]
+    if not decided:
+        return [np.ones(shape, bool) for shape in shapes]
+    return [
+        masks.get(inner, np.full(shape, inner in facts.unstable))
+        for inner, shape in zip(made, shapes, strict=True)
+    ]
 
 
 def _of_shape(node: onnx_ir.Node, facts: Facts) -> Mask:

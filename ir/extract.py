@@ -8,7 +8,7 @@ import onnx_ir
 
 from prunec.ir.facts import Facts
 from prunec.ir.module import Module
-from prunec.ir.notation import graphs_in
+from prunec.ir.scopes import graphs_in
 
 
 def extract(module: Module, kept: Collection[int], facts: Facts) -> Module:

@@ -20,11 +20,14 @@ import onnx_ir
 from numpy.typing import NDArray
 
 from prunec.ir.alone import run_alone
+from prunec.ir.bodies import BodyWalk
+from prunec.ir.control import open_graphs
 from prunec.ir.diagnostics import PrunecError
 from prunec.ir.evaluate import evaluate
 from prunec.ir.inference import INFERENCE_ERRORS, find_schema, infer_node
 from prunec.ir.module import opset_of
-from prunec.ir.sizes import SymbolSizes, input_shapes, symbol_sizes
+from prunec.ir.scopes import bodies
+from prunec.ir.sizes import SizeChoice, input_shapes
 
 Array = NDArray[Any]
 
@@ -44,7 +47,7 @@ _BOUNDED = frozenset(
 
 @dataclass(slots=True)
 class Facts:
-    """Shapes and known numbers of the values of one graph.
+    """Shapes and known numbers of the values of one graph and its bodies.
 
     Attributes:
         shapes: concrete shape of every value whose shape is known, at the sizes of the walk.
@@ -91,36 +94,41 @@ class Facts:
 
 
 def infer_facts(model: onnx_ir.Model) -> Facts:
-    """Derive the facts of a model's main graph.
+    """Derive the facts of a model's main graph and of the bodies in it.
 
     Shapes that inference cannot tell (custom ops, data-dependent sizes) come from running the model once on
     probe inputs, and are missing where that fails too.
     """
     from prunec.ir.dependence import counts, mark_dependent
 
-    graph = model.graph
     facts, (second, odd) = _first_walk(model)
-    second_sizes = symbol_sizes(graph, batch=2, spatial=96, other=second)
-    if second_sizes:
+    second_sizes = SizeChoice(batch=2, spatial=96, other=second)
+    if any(_sizes(model, SizeChoice())):
         _mark_dynamic(facts, _Walk(model, second_sizes).run())
         # Sizes that nothing divides: padding to a multiple of 32 is 0 for both 64 and 96, yet no constant.
-        other = _Walk(model, symbol_sizes(graph, batch=3, spatial=67, other=odd)).run(probe=False)
+        other = _Walk(model, SizeChoice(batch=3, spatial=67, other=odd)).run(probe=False)
         _mark_dynamic(facts, other, complete=False)
-        mark_dependent(graph, facts)
-    if counts(graph):  # what a run counted is no fact
+    if facts.dynamic:
+        mark_dependent(model.graph, facts)
+    if counts(model.graph):  # what a run counted is no fact
         _mark_dynamic(facts, _Walk(model, second_sizes).run(probe=False))
     return facts
+
+
+def _sizes(model: onnx_ir.Model, choice: SizeChoice) -> list[dict[str, int]]:
+    """What a choice of sizes means for every graph of a model whose inputs are open."""
+    return [choice.of(graph) for graph in open_graphs(model.graph, opset_of(model.graph, ""))]
 
 
 def _first_walk(model: onnx_ir.Model) -> tuple[Facts, tuple[int, int]]:
     """The walk that tells most shapes, and the two lengths to compare it with."""
     found: list[tuple[Facts, tuple[int, int]]] = []
-    tried: list[SymbolSizes] = []
+    tried: list[list[dict[str, int]]] = []
     for length, second, odd in LENGTHS:
-        sizes = symbol_sizes(model.graph, other=length)
-        if sizes not in tried:
+        choice = SizeChoice(other=length)
+        if (sizes := _sizes(model, choice)) not in tried:
             tried.append(sizes)
-            found.append((_Walk(model, sizes).run(), (second, odd)))
+            found.append((_Walk(model, choice).run(), (second, odd)))
         if not _missing(model.graph, found[-1][0]):
             break
     return min(found, key=lambda pair: _missing(model.graph, pair[0]))
@@ -151,10 +159,11 @@ def _mark_dynamic(facts: Facts, other: Facts, *, complete: bool = True) -> None:
 class _Walk:
     """One pass over the graph at one choice of sizes."""
 
-    def __init__(self, model: onnx_ir.Model, sizes: SymbolSizes) -> None:
+    def __init__(self, model: onnx_ir.Model, choice: SizeChoice) -> None:
         self.model = model
-        self.sizes = sizes
+        self.sizes = choice.of(model.graph)
         self.facts = Facts()
+        self.bodies = BodyWalk(model, self.facts, self._visit, self._record_initializer, choice)
         imports = {"" if d == "ai.onnx" else d: version for d, version in model.graph.opset_imports.items()}
         self.opsets = tuple(imports.items())
 
@@ -168,6 +177,7 @@ class _Walk:
                 break
             for node in nodes:
                 self._visit(node)
+        self.bodies.mark_moving()
         return self.facts
 
     def _missing(self, nodes: Iterable[onnx_ir.Node]) -> list[onnx_ir.Value]:
@@ -188,13 +198,16 @@ class _Walk:
         graph = self.model.graph
         shapes = input_shapes(graph, self.sizes)
         for value in graph.initializers.values():
-            self._record_constant(value, value.const_value)
+            self._record_initializer(value)
         for value in graph.inputs:
             if value in self.facts.shapes:
                 continue
             if (shape := shapes.get(value.name or "")) is not None:
                 self.facts.shapes[value] = shape
             self.facts.types[value] = int(value.dtype or 1)
+
+    def _record_initializer(self, value: onnx_ir.Value) -> None:
+        self._record_constant(value, value.const_value)
 
     def _record_constant(self, value: onnx_ir.Value, tensor: onnx_ir.TensorProtocol | None) -> None:
         if tensor is None:
@@ -208,6 +221,10 @@ class _Walk:
     def _visit(self, node: onnx_ir.Node) -> None:
         if node.op_type == "Constant" and node.domain in ("", "ai.onnx"):
             self._record_constant(node.outputs[0], constant_tensor(node))
+        elif bodies(node):
+            self.bodies.visit(node)
+            if any(o not in self.facts.shapes or o not in self.facts.types for o in node.outputs):
+                self._infer(node)
         elif not self._evaluate(node):
             self._infer(node)
             if node.inputs and all(v is None or v in self.facts.constant for v in node.inputs):
@@ -223,7 +240,7 @@ class _Walk:
             arrays = self._evaluate_reference(node)
         else:
             return False
-        if arrays is None or not all(_is_shape_arithmetic(a) for a in arrays):
+        if arrays is None or not all(is_shape_arithmetic(a) for a in arrays):
             return False
         for value, array in zip(node.outputs, arrays, strict=False):
             self.facts.shapes[value] = array.shape
@@ -235,7 +252,7 @@ class _Walk:
 
     def _is_shape_number(self, value: onnx_ir.Value) -> bool:
         array = self.facts.numbers.get(value)
-        return array is not None and _is_shape_arithmetic(array)
+        return array is not None and is_shape_arithmetic(array)
 
     def _evaluate_shape(self, node: onnx_ir.Node) -> list[Array] | None:
         shape = self.facts.shape(node.inputs[0])
@@ -282,11 +299,10 @@ class _Walk:
 
     def _is_opaque(self, node: onnx_ir.Node) -> bool:
         """Whether nothing but ONNX Runtime itself can tell what a node makes."""
-        nested = {onnx_ir.AttributeType.GRAPH, onnx_ir.AttributeType.GRAPHS}
         return (
             find_schema(node.op_type, node.domain, opset_of(self.model.graph, node.domain)) is None
             and node.op_identifier() not in self.model.functions
-            and not any(attribute.type in nested for attribute in node.attributes.values())
+            and not bodies(node)
         )
 
     def _stand_in(self, value: onnx_ir.Value) -> Array | None:
@@ -360,7 +376,7 @@ def constant_tensor(node: onnx_ir.Node) -> onnx_ir.TensorProtocol | None:
     return onnx_ir.convenience.get_const_tensor(node.outputs[0])
 
 
-def _is_shape_arithmetic(array: Array) -> bool:
+def is_shape_arithmetic(array: Array) -> bool:
     """Integers, booleans and single numbers; larger arrays of floats or bytes are data that pruning may cut."""
     if array.size > SMALL or array.dtype.kind in "OSU":
         return False

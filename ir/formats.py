@@ -10,6 +10,8 @@ from prunec.ir.external import Bytes
 
 TEXT_SUFFIXES = (".onnxtxt", ".onnx.txt")
 """How the names of files in ONNX's text form end."""
+DUMP_SUFFIX = ".prunec"
+"""How the names of dumps end."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +61,7 @@ def refuse_foreign_format(content: Bytes, path: Path) -> None:
         if head.startswith(foreign.magic, foreign.offset):
             raise _refusal(path, f"this is not an ONNX file but {foreign.what}", foreign.help)
     if _is_text(head):
-        help = f"if it is ONNX's text form, its name must end in {TEXT_SUFFIXES[0]}"
+        help = f"the name of ONNX's text form must end in {TEXT_SUFFIXES[0]}, that of a dump in {DUMP_SUFFIX}"
         raise _refusal(path, "this is a text file, not a binary ONNX file", help)
 
 

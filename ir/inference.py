@@ -10,6 +10,7 @@ import onnx
 import onnx_ir
 
 from prunec.ir.module import opset_of
+from prunec.ir.scopes import bodies
 
 if TYPE_CHECKING:
     from prunec.ir.facts import Facts
@@ -66,6 +67,7 @@ def find_contradiction(model: onnx_ir.Model, facts: Facts) -> tuple[onnx_ir.Node
     for node in model.graph:
         inputs = [v for v in node.inputs if v is not None]
         schema = find_schema(node.op_type, node.domain, opset_of(model.graph, node.domain))
+        schema = None if bodies(node) else schema  # alone, a node lacks what its bodies capture
         made = all(o in facts.shapes for o in node.outputs if o.name)
         if schema is None or made or any(v not in facts.shapes or v not in facts.types for v in inputs):
             continue

@@ -18,11 +18,13 @@ import onnx_ir
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped,unused-ignore]
 
 from prunec.ir.diagnostics import Place, Remark, UserError
+from prunec.ir.dump.model import parse_dump
 from prunec.ir.external import Bytes, DataFiles, all_graphs, buffer_of, map_external, map_file, view_tensor
-from prunec.ir.formats import TEXT_SUFFIXES, refuse_foreign_format
+from prunec.ir.formats import DUMP_SUFFIX, TEXT_SUFFIXES, refuse_foreign_format
 from prunec.ir.module import Module, Source
 from prunec.ir.proto import placeholder, remember_declared, weights_of
 from prunec.ir.repair import may_need_repair, rename_nodes, repair
+from prunec.ir.scopes import walk
 from prunec.ir.structure import check_model
 from prunec.ir.wire import SMALLEST_WEIGHT, Split, WireError, split_weights
 
@@ -42,9 +44,9 @@ def load(source: str | os.PathLike[str] | onnx.ModelProto | onnx_ir.Model | Modu
     it, as ``save`` does, is fine), those of an object are shared with it.
 
     Args:
-        source: path of a ``.onnx`` file (with or without external data) or of ONNX text (``.onnxtxt``,
-            ``.onnx.txt``); a ``ModelProto``; an ``onnx_ir.Model``; an ``onnx_graphsurgeon.Graph``; or a
-            module, returned as it is.
+        source: path of a ``.onnx`` file (with or without external data), of ONNX text (``.onnxtxt``,
+            ``.onnx.txt``) or of a dump with its constants (``.prunec``); a ``ModelProto``; an
+            ``onnx_ir.Model``; an ``onnx_graphsurgeon.Graph``; or a module, returned as it is.
 
     Raises:
         UserError: there is no such file, it is no ONNX model or a damaged one, its external data is missing
@@ -70,6 +72,9 @@ def _load_file(path: Path) -> Module:
     files = DataFiles(file=str(path), model=path)
     if path.name.endswith(TEXT_SUFFIXES):
         module = _from_proto(_parse_text(content, path), files)
+    elif path.name.endswith(DUMP_SUFFIX):
+        module = _from_proto(parse_dump(content.tobytes(), str(path)), files)
+        module.graph.meta.pop(HAD_EXTERNAL_DATA, None)  # the data file belongs to the dump alone
     else:
         refuse_foreign_format(content, path)
         split = _split(content, path)
@@ -99,7 +104,7 @@ def _closest_file(path: Path) -> str:
         there = sorted(
             entry.name
             for entry in path.parent.iterdir()
-            if entry.name.endswith((".onnx", *TEXT_SUFFIXES)) and entry.is_file()
+            if entry.name.endswith((".onnx", *TEXT_SUFFIXES, DUMP_SUFFIX)) and entry.is_file()
         )
     except OSError:
         return f"there is no folder {path.parent} either"
@@ -241,19 +246,8 @@ def _is_sorted(graph: onnx_ir.Graph) -> bool:
 
 
 def _reads(node: onnx_ir.Node) -> Iterable[onnx_ir.Value]:
-    """What a node reads, its subgraphs included."""
-    inner = (value for graph in _subgraphs(node) for part in graph for value in _reads(part))
-    return [*(value for value in node.inputs if value is not None), *inner]
-
-
-def _subgraphs(node: onnx_ir.Node) -> list[onnx_ir.Graph]:
-    found: list[onnx_ir.Graph] = []
-    for attribute in node.attributes.values():
-        if attribute.type == onnx_ir.AttributeType.GRAPH and not attribute.is_ref():
-            found.append(attribute.as_graph())
-        elif attribute.type == onnx_ir.AttributeType.GRAPHS and not attribute.is_ref():
-            found.extend(attribute.as_graphs())
-    return found
+    """What a node reads, its bodies included."""
+    return [value for reader in walk([node]) for value in reader.inputs if value is not None]
 
 
 def _export_graphsurgeon(graph: Any) -> onnx.ModelProto:

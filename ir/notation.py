@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -20,14 +19,6 @@ _SHORT_TYPES = {"b8": "bool", "s": "str"}
 AttributeType = onnx_ir.AttributeType
 
 
-def graphs_in(attribute: onnx_ir.Attr) -> Iterator[onnx_ir.Graph]:
-    """The graphs that an attribute holds."""
-    if attribute.type == AttributeType.GRAPH:
-        yield attribute.as_graph()
-    elif attribute.type == AttributeType.GRAPHS:
-        yield from attribute.as_graphs()
-
-
 def value_name(value: onnx_ir.Value | None) -> str:
     """``%x`` for a computed value, ``@w`` for a constant, ``_`` for one that is absent."""
     if value is None or not value.name:
@@ -38,8 +29,8 @@ def value_name(value: onnx_ir.Value | None) -> str:
 
 
 def sigil_name(sigil: str, name: str | None) -> str:
-    """A name behind its sigil, in quotes where it could be misread."""
-    plain = name is not None and _PLAIN_NAME.fullmatch(name)
+    """A name behind its sigil, in quotes where it could be misread (at its end a colon is punctuation)."""
+    plain = name and _PLAIN_NAME.fullmatch(name) and name.isprintable() and not name.endswith(":")
     return sigil + (name or "" if plain else json.dumps(name or ""))
 
 

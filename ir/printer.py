@@ -13,9 +13,12 @@ from functools import cached_property
 
 import onnx_ir
 
+from prunec.ir.dump.types import type_text
+from prunec.ir.dump.words import word_text
 from prunec.ir.facts import Facts
 from prunec.ir.location import source_of
-from prunec.ir.notation import attribute_text, element_name, graphs_in, literal, sigil_name, value_name
+from prunec.ir.notation import attribute_text, element_name, literal, sigil_name, value_name
+from prunec.ir.scopes import graphs_in
 from prunec.ir.sizes import open_inputs, symbol_of
 
 
@@ -108,7 +111,7 @@ class Printer:
         text = f"{indent}{outputs} = {domain}{node.op_type}({inputs})"
         plain = [f"{n}={attribute_text(a)}" for n, a in sorted(node.attributes.items()) if n not in regions]
         text += f" {{{', '.join(plain)}}}" if plain else ""
-        text += f" : ({self._operands(node)}) -> {self._results(node)}"
+        text += f" : ({self.operands(node)}) -> {self._results(node)}"
         yield text + self._comment(node)
         for name, graphs in sorted(regions.items()):
             for graph in graphs:
@@ -119,7 +122,8 @@ class Printer:
         yield from self._nodes(graph, f"{indent}  ")
         yield f"{indent}}}"
 
-    def _operands(self, node: onnx_ir.Node) -> str:
+    def operands(self, node: onnx_ir.Node) -> str:
+        """The types of all that a node reads."""
         return ", ".join("none" if v is None else self.type(v, (node, i)) for i, v in enumerate(node.inputs))
 
     def _results(self, node: onnx_ir.Node) -> str:
@@ -137,7 +141,7 @@ class Printer:
     def type(self, value: onnx_ir.Value, use: tuple[onnx_ir.Node, int] | None = None) -> str:
         """The type of a value such as ``f32[N, g1:64, 7, 7]``, with the contents of a small constant."""
         if value.type is not None and not isinstance(value.type, onnx_ir.TensorType):
-            return str(value.type)
+            return type_text(onnx_ir.to_proto(value.type))
         sizes = self._sizes(value)
         axes = self.annotator.axes(value, use)
         dims = (
@@ -162,7 +166,7 @@ class Printer:
             return (
                 None
                 if declared is None
-                else [str(d) if isinstance(d, int) else d.value or "?" for d in declared]
+                else [str(d) if isinstance(d, int) else _symbol_text(d.value) for d in declared]
             )
         dynamic = self.facts.dynamic.get(value, frozenset())
         return [self._symbol(value, a, n) if a in dynamic else str(n) for a, n in enumerate(shape)]
@@ -172,10 +176,14 @@ class Printer:
         if value.shape is not None and axis < len(value.shape):
             declared = value.shape[axis]
             if not isinstance(declared, int) and declared.value:
-                return declared.value
+                return word_text(declared.value)
         likely = [name for name, chosen in self.symbols.items() if chosen == size]
-        return likely[0] if len(likely) == 1 else "?"
+        return word_text(likely[0]) if len(likely) == 1 else "?"
 
     def _contents(self, value: onnx_ir.Value) -> str:
         array = self.facts.number(value)
         return "" if array is None else literal(array)
+
+
+def _symbol_text(name: str | None) -> str:
+    return word_text(name) if name else "?"

@@ -19,6 +19,10 @@ KEEPS_VALUES = frozenset(
     | {"Reshape", "Slice", "Squeeze", "Tile", "Transpose", "Unsqueeze"}
 )
 """Ops whose output holds integers that their input held (or fewer)."""
+_GENERATORS = frozenset({"BeamSearch", "GreedySearch", "Sampling", "WhisperBeamSearch"})
+"""Ops that write sequences up to a length, their second input."""
+_LONGEST = 20
+"""Such a length: more than the prompts of most probes have."""
 
 KEEPS_SIZES = frozenset(
     {"Add", "Cast", "DequantizeLinear", "Div", "Identity", "Mul", "QuantizeLinear", "Sub"}
@@ -32,9 +36,9 @@ def probe_feeds(
     """Random arrays for every input that needs one; the same arguments always give the same arrays.
 
     Floats are standard normal. Integers that index something (``Gather``, ``OneHot``, embedding ops) are
-    valid indices of it; a single integer, and a mask by its name, is 1; other bytes take their whole
-    non-negative range; other integers are 0 or 1. Strings are empty. An initializer that is listed as an
-    input keeps its value and gets no array.
+    valid indices of it; the length up to which a decoder writes is 20, and its penalties are 1; a single
+    integer, and a mask by its name, is 1; other bytes take their whole non-negative range; other integers
+    are 0 or 1. Strings are empty. An initializer that is listed as an input keeps its value and gets no array.
 
     Args:
         module: the model.
@@ -69,6 +73,8 @@ def _draw(generator: np.random.Generator, value: onnx_ir.Value, shape: list[int]
         return np.full(shape, "", dtype=object)
     if dtype == DataType.BOOL:
         return generator.integers(0, 2, shape).astype(bool)
+    if _is_float(dtype) and any(use.node.op_type in _GENERATORS for use in value.uses()):
+        return np.ones(shape, dtype.numpy())  # a penalty, which must be positive
     if _is_float(dtype):
         return generator.standard_normal(shape).astype(dtype.numpy())
     low, high = _integer_range(value, dtype, shape)
@@ -88,6 +94,8 @@ def _integer_range(value: onnx_ir.Value, dtype: DataType, shape: list[int]) -> t
     bound = min(_bounds(value), default=None)
     if bound is not None:
         return 0, max(1, min(bound, 2 ** (dtype.bitwidth - dtype.is_signed())))
+    if any(node.op_type in _GENERATORS and index == 1 for node, index in value.uses()):
+        return _LONGEST, _LONGEST + 1
     if int(np.prod(shape)) == 1 or "mask" in (value.name or "").lower():
         return 1, 2
     if dtype in (DataType.UINT8, DataType.INT8):

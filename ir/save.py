@@ -9,23 +9,21 @@ one. A crash at any point leaves a model that loads: the old one or the new one.
 from __future__ import annotations
 
 import os
-import re
-from itertools import count
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import onnx
-import onnx_ir
 
 from prunec.ir.atomic import real_target, replace_file
 from prunec.ir.diagnostics import Place, UserError
+from prunec.ir.dump.file import save_dump
 from prunec.ir.external import buffer_of, map_file
-from prunec.ir.formats import TEXT_SUFFIXES
+from prunec.ir.formats import DUMP_SUFFIX, TEXT_SUFFIXES
 from prunec.ir.load import HAD_EXTERNAL_DATA
 from prunec.ir.module import Module
+from prunec.ir.pairs import Layout, free_data_name, remove_replaced
 from prunec.ir.proto import (
     LARGEST_PROTO,
-    bytes_of,
     graphs_of,
     to_pieces,
     to_proto,
@@ -42,8 +40,6 @@ __all__ = ["save", "to_graphsurgeon", "to_proto"]
 
 LARGEST_TEXT = 16_000_000
 """Bytes of weights that may go into a text file, where a float32 takes about twelve characters."""
-ALIGNMENT = 64
-"""Weights in a data file begin at multiples of this many bytes, so that kernels can use them mapped."""
 
 
 def save(module: Module, path: str | os.PathLike[str], *, external_data: bool | None = None) -> None:
@@ -53,7 +49,7 @@ def save(module: Module, path: str | os.PathLike[str], *, external_data: bool | 
         module: the module; saving does not change it, and it stays usable when it is saved over its own
             source.
         path: the file; a name that ends in ``.onnxtxt`` or ``.onnx.txt`` gives ONNX text with the weights in
-            it, any other binary ONNX.
+            it, one in ``.prunec`` a dump with its large weights in ``NAME.data``, any other binary ONNX.
         external_data: whether weights go to a file of their own, ``NAME.data`` (``NAME.2.data`` and so on
             while the model being replaced still uses that one, or where it belongs to something else). None
             means where the source had them there, or where they are more than one ONNX file can hold.
@@ -74,6 +70,8 @@ def save(module: Module, path: str | os.PathLike[str], *, external_data: bool | 
     try:
         if target.name.endswith(TEXT_SUFFIXES):
             _save_text(module, target, external_data)
+        elif target.name.endswith(DUMP_SUFFIX):
+            save_dump(module, target)
         elif _wants_external(module, external_data):
             _save_external(module, target)
         else:
@@ -122,39 +120,12 @@ def _save_text(module: Module, target: Path, external_data: bool | None) -> None
 def _save_external(module: Module, target: Path) -> None:
     weights = weights_of(module.model, smallest=SMALLEST_WEIGHT)
     before = _data_files_of(target)
-    data = _free_data_name(target, before)
-    offsets, end = {}, 0
-    for name, tensor in weights.items():
-        offsets[name] = -(-end // ALIGNMENT) * ALIGNMENT
-        end = offsets[name] + tensor.nbytes
-    placed = {name: (data.name, offset) for name, offset in offsets.items()}
+    data, layout = free_data_name(target, before), Layout()
+    placed = {name: (data.name, layout.place(tensor)) for name, tensor in weights.items()}
     content = without_weights(module.model, placed).SerializeToString()
-    replace_file(data, lambda stream: _write_weights(stream, weights, offsets))
+    replace_file(data, layout.write)
     replace_file(target, lambda stream: stream.writelines([content]))
-    for name in before - {data.name}:
-        old = target.with_name(name)
-        if re.fullmatch(rf"{re.escape(target.name)}(\.\d+)?\.data", name) and not _reads(module, target, old):
-            old.unlink(missing_ok=True)
-
-
-def _reads(module: Module, target: Path, data: Path) -> bool:
-    """Whether a model that stays as it is has its weights in a file: the source, unless it is replaced."""
-    source = module.source
-    return (
-        source.path is not None
-        and source.path.resolve() != target.resolve()
-        and data.resolve() in source.data
-    )
-
-
-def _data_name(target: Path, number: int) -> str:
-    return f"{target.name}.data" if number == 1 else f"{target.name}.{number}.data"
-
-
-def _free_data_name(target: Path, used: set[str]) -> Path:
-    """``NAME.data``, or the next name that neither the model being replaced uses nor another file has."""
-    names = (target.with_name(_data_name(target, number)) for number in count(1))
-    return next(path for path in names if path.name not in used and not path.exists())
+    remove_replaced(module, target, before - {data.name})
 
 
 def _data_files_of(target: Path) -> set[str]:
@@ -167,14 +138,6 @@ def _data_files_of(target: Path) -> set[str]:
         return set()
     tensors = (tensor for graph in graphs_of(proto.graph) for tensor in graph.initializer)
     return {entry.value for tensor in tensors for entry in tensor.external_data if entry.key == "location"}
-
-
-def _write_weights(
-    stream: IO[bytes], weights: dict[str, onnx_ir.TensorProtocol], offsets: dict[str, int]
-) -> None:
-    for name, tensor in weights.items():
-        stream.write(b"\0" * (offsets[name] - stream.tell()))
-        stream.write(bytes_of(tensor))
 
 
 def _refuse(path: Path, message: str, help: str) -> NoReturn:

@@ -7,6 +7,7 @@ same size everywhere; a symbol that is the first axis of any input is a batch.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import onnx_ir
 
@@ -40,6 +41,19 @@ def symbol_sizes(
             image = len(value.shape or ()) == 4 and axis >= 2 and _is_float(value)
             sizes.setdefault(symbol, batch if axis == 0 else spatial if image else other)
     return sizes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SizeChoice:
+    """One choice of sizes, for any graph; what the numbers mean says :func:`symbol_sizes`."""
+
+    batch: int = 1
+    spatial: int = SPATIAL
+    other: int = 1
+
+    def of(self, graph: onnx_ir.Graph) -> dict[str, int]:
+        """A size for every symbolic dimension of a graph's inputs."""
+        return symbol_sizes(graph, batch=self.batch, spatial=self.spatial, other=self.other)
 
 
 def input_shapes(graph: onnx_ir.Graph, sizes: SymbolSizes) -> dict[str, tuple[int, ...]]:

@@ -97,9 +97,11 @@ class Pass(ABC):
             or on purpose).
         takes_body: whether the pass runs other passes, written in parentheses behind it; the class then has a
             field ``body: Pipeline``, which is no option, and overrides ``expand``.
+        noun: what messages call it.
     """
 
     name: ClassVar[str]
+    noun: ClassVar[str] = "pass"
     contract: ClassVar[Contract] = "same"
     takes_body: ClassVar[bool] = False
 

@@ -8,23 +8,27 @@ from collections.abc import Iterator
 import onnx_ir
 from onnx_ir.passes.common import InlinePass, RemoveUnusedFunctionsPass, RemoveUnusedNodesPass
 
-_GRAPHS = (onnx_ir.AttributeType.GRAPH, onnx_ir.AttributeType.GRAPHS)
+from prunec.ir.control import make_names_unique
+from prunec.ir.module import opset_of
+from prunec.ir.registry import find_op
+from prunec.ir.scopes import bodies, detach, walk
 
 
-def inline_functions(model: onnx_ir.Model) -> int:
+def inline_functions(model: onnx_ir.Model, *, ruled: bool = True) -> int:
     """Put the bodies of local functions in the place of their calls.
 
     A function stays that is written for another version of some domain, that is called with a graph as an
     attribute, or that takes part in a recursion.
 
+    Args:
+        model: changed in place.
+        ruled: also functions that have a rule of their own, which tells more than their nodes.
+
     Returns:
         How many functions are gone.
     """
-    kept = {
-        node.op_identifier()
-        for node in _all_nodes(model)
-        if any(a.type in _GRAPHS for a in node.attributes.values())
-    }
+    nodes = list(_all_nodes(model))
+    kept = {n.op_identifier() for n in nodes if bodies(n) or (not ruled and find_op(n) is not None)}
 
     def fits(function: onnx_ir.Function) -> bool:
         imports = model.graph.opset_imports
@@ -36,6 +40,9 @@ def inline_functions(model: onnx_ir.Model) -> int:
         InlinePass(criteria=fits)(model)
     except onnx_ir.passes.PreconditionError:  # a recursion
         return 0
+    make_names_unique(
+        model.graph, opset_of(model.graph, "")
+    )  # every call brings the names of the function's bodies
     return before - len(model.functions)
 
 
@@ -54,14 +61,31 @@ def drop_overridable_initializers(model: onnx_ir.Model) -> int:
 def remove_dead_code(model: onnx_ir.Model) -> Counter[str]:
     """Remove nodes, outputs, initializers, functions and opset imports that nothing needs; counts by kind."""
     before = _census(model)
-    RemoveUnusedNodesPass()(model)
+    remove_unused_nodes(model)
     RemoveUnusedFunctionsPass()(model)  # type: ignore[no-untyped-call]
     _remove_unused_imports(model)
     return before - _census(model)
 
 
+def remove_unused_nodes(model: onnx_ir.Model) -> None:
+    """Remove nodes and initializers that nothing needs, inside bodies too.
+
+    ``onnx_ir`` takes a node out, but not the nodes in its bodies: those would go on reading what they captured.
+    """
+    holders = [node for node in walk(model.graph) if bodies(node)]
+    while True:
+        RemoveUnusedNodesPass()(model)
+        live = {node for node in walk(model.graph) if bodies(node)}
+        gone = [node for node in holders if node not in live]
+        if not gone:
+            return
+        holders = [node for node in holders if node in live]
+        for node in gone:
+            detach(node)
+
+
 def _census(model: onnx_ir.Model) -> Counter[str]:
-    nodes = list(model.graph)
+    nodes = list(walk(model.graph))
     return Counter(
         {
             "dead nodes removed": len(nodes),

@@ -13,8 +13,8 @@ from math import prod
 import onnx_ir
 
 from prunec.ir.facts import Facts
+from prunec.ir.scopes import bodies, walk
 from prunec.ir.tensors import byte_size
-from prunec.passes.coupling.collect import nested_nodes
 from prunec.passes.coupling.groups import Coupling, is_parameter
 from prunec.passes.literals import COMPUTED
 
@@ -49,8 +49,9 @@ class Cost:
         parameters: elements of all constants that hold data.
         bytes: bytes of the same constants.
         macs: multiply-accumulates of one inference at the sizes of the analysis (batch 1 where the batch is
-            symbolic).
-        layers: per node, in graph order, only nodes that have parameters or multiply.
+            symbolic), each body of an ``If``, ``Loop`` or ``Scan`` counted once.
+        layers: per node that has parameters or multiplies, in graph order, those of bodies behind the node
+            that holds them.
     """
 
     parameters: int
@@ -60,12 +61,12 @@ class Cost:
 
 
 def measure(model: onnx_ir.Model, coupling: Coupling) -> Cost:
-    """Add up the cost of a model's main graph."""
+    """Add up the cost of a model: its main graph, and each body in it as if it ran once."""
     facts = coupling.facts
     seen: set[onnx_ir.Value] = set()
     layers = []
     total_bytes = 0
-    for node in model.graph:
+    for node in walk(model.graph):
         fresh = {v: n for v in weights_of(node, facts) if v not in seen and (n := weight_size(v, facts))}
         seen.update(fresh)
         total_bytes += sum(byte_size(onnx_ir.DataType(facts.types[v]), n) for v, n in fresh.items())
@@ -92,14 +93,14 @@ def measure(model: onnx_ir.Model, coupling: Coupling) -> Cost:
 
 
 def weights_of(node: onnx_ir.Node, facts: Facts) -> Iterator[onnx_ir.Value]:
-    """The constants that a node, or a graph inside it, reads as they are or after some ops (dequantised,
+    """The constants that a node reads, or its bodies return, as they are or after some ops (dequantised,
     transposed).
 
     A node that computes from constants alone has none: they are its readers'.
     """
     if all(v in facts.constant and not v.is_graph_output() for v in node.outputs):
         return
-    read = (v for reader in (node, *nested_nodes(node)) for v in reader.inputs)
+    read = (*node.inputs, *(v for body in bodies(node) for v in body.outputs))
     pending = list(dict.fromkeys(v for v in read if v is not None))
     for value in pending:
         maker = value.producer()

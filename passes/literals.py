@@ -9,6 +9,7 @@ import onnx_ir
 from numpy.typing import NDArray
 
 from prunec.ir.facts import Facts
+from prunec.ir.scopes import fresh_name, values_in
 
 Array = NDArray[Any]
 
@@ -17,15 +18,11 @@ COMPUTED = "prunec.computed"
 
 
 def new_constant(graph: onnx_ir.Graph, name: str, array: Array | onnx_ir.TensorProtocol) -> onnx_ir.Value:
-    """Register a new initializer under ``name``, or ``name_1``, ``name_2``... where that is taken."""
-    unique, number = name, 0
-    while unique in graph.initializers:
-        number += 1
-        unique = f"{name}_{number}"
+    """Register a new initializer under a name that no value has."""
     tensor = (
         array if isinstance(array, onnx_ir.TensorProtocol) else onnx_ir.tensor(np.array(array, order="C"))
     )
-    value = onnx_ir.val(unique, const_value=tensor)
+    value = onnx_ir.val(name, const_value=tensor)
     graph.register_initializer(value)
     return value
 
@@ -40,10 +37,13 @@ def freeze_shape_arithmetic(model: onnx_ir.Model, facts: Facts) -> int:
         How many constants were made.
     """
     made = 0
+    taken = {value.name for value in values_in(model.graph) if value.name}
     for value in [v for v in facts.numbers if v in facts.derived and v not in facts.unstable]:
         readers = [use for use in value.uses() if not facts.is_folded(use.node)]
         if readers:
-            constant = new_constant(model.graph, f"{value.name}_const", facts.numbers[value])
+            constant = new_constant(
+                model.graph, fresh_name(f"{value.name}_const", taken), facts.numbers[value]
+            )
             facts.copy(value, constant)
             made += 1
             for use in readers:

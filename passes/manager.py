@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from prunec.ir.diagnostics import Place, RemarkLog, UserError
 from prunec.passes.base import Context, Outcome, Pass
@@ -16,6 +16,7 @@ from prunec.passes.plan import Plan, Step
 from prunec.passes.plan.positions import Positions
 
 if TYPE_CHECKING:
+    from prunec import Export
     from prunec.ir.module import Module
     from prunec.passes.analyses import Analyses
     from prunec.passes.calibration.data import CalibrationData
@@ -76,6 +77,19 @@ class Result:
         from prunec.ir.save import save
 
         save(self.module, path, external_data=external_data)
+
+    def export(self, target: str, path: str | Path, **options: Any) -> Export:
+        """Write the module for a runtime; see :func:`prunec.export`.
+
+        Args:
+            target: ``onnx``, ``ort``, ``trt``, or another installed target.
+            path: the artefact's file.
+            **options: of the target and of :func:`prunec.export`.
+        """
+        # Passes do not know exporters; the package's public face knows both.
+        import prunec
+
+        return prunec.export(self, target, path, **options)
 
 
 def run(
@@ -153,8 +167,13 @@ class _Run:
     changed: bool = False
 
     def run(self) -> Result:
+        from prunec.ir.control import make_names_unique
         from prunec.passes.analyses import Analyses
 
+        passes = [inner for item in self.pipeline for inner in item.expand()]
+        if self.module.model.functions and any(pass_.contract == "masked" for pass_ in passes):
+            self._inline()
+        make_names_unique(self.module.graph, self.module.opset(""))
         analyses = Analyses(self.module)
         self.progress("analysis")
         self.remarks.remarks.extend(self.module.repairs)
@@ -162,7 +181,6 @@ class _Run:
         cost_before = analyses.cost()
         replayed = deque(self.replay.steps if self.replay else ())
         self._note_other_source()
-        passes = [inner for item in self.pipeline for inner in item.expand()]
         for number, pass_ in enumerate(passes, start=1):
             stage = Stage(number=number, passes=passes, analyses=analyses, seed=self.seed)
             step = self._next_step(passes[number - 1 :], replayed)
@@ -187,6 +205,21 @@ class _Run:
             changed=self.changed,
             statistics=dict(self.statistics),
         )
+
+    def _inline(self) -> None:
+        """Put local functions in the place of their calls: a function's layers can only be cut call by call."""
+        from prunec.passes.cleanup import inline_functions
+        from prunec.passes.verifier.compare import compare_outputs
+
+        before = self.module.clone() if self.verify else None
+        if not (count := inline_functions(self.module.model, ruled=False)):
+            return
+        self.changed = True
+        self.remarks.passed(
+            "inline", f"{count} local functions are inlined, so that what is in them can be pruned"
+        )
+        if before is not None:
+            compare_outputs("inline", before, self.module, seed=self.seed)
 
     def _check_operands(self, analyses: Analyses) -> None:
         """Refuse a graph in which operands contradict an op, which no runtime runs."""

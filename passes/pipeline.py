@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import Literal
 
 from prunec.ir.diagnostics import Place, UserError
+from prunec.ir.source import SourceText
 from prunec.passes.base import Pass
 from prunec.passes.registry import DEFAULT_REGISTRY, Registry
 from prunec.passes.text.options import build, check_options, format_options
-from prunec.passes.text.source import SourceText
 from prunec.passes.text.syntax import NESTING_LIMIT, Element, parse_elements
 
 FILE_LIMIT = 1 << 20
@@ -154,7 +154,7 @@ def _pipeline(elements: tuple[Element, ...], source: SourceText, registry: Regis
 def _pass(element: Element, source: SourceText, registry: Registry) -> Pass:
     name = element.name
     try:
-        pass_class = registry.load(name.text)
+        pass_class: type[Pass] = registry.load(name.text)
     except UserError as error:
         raise source.error_at(error.message, name, notes=error.notes, help=error.help) from error
     if element.body is not None and not pass_class.takes_body:

@@ -16,10 +16,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import onnx_ir
 
+from prunec.ir.atomic import real_target
+from prunec.ir.diagnostics import Place, UserError
+from prunec.ir.dump.file import save_dump
 from prunec.ir.printer import Annotator, Printer
 from prunec.passes.coupling import analyse
 from prunec.passes.coupling.groups import Coupling
@@ -46,13 +50,36 @@ def print_module(
         groups: print the groups in front of the graph.
         all: print shape arithmetic and ``Constant`` nodes too.
     """
-    coupling = coupling or analyse(module.model)
+    view, printer = _view_and_printer(module, coupling or analyse(module.model), all=all)
+    lines = [*(group_lines(view) if groups else ()), *printer.lines()]
+    return "\n".join(lines) + "\n"
+
+
+def save_module_dump(module: Module, path: Path, *, coupling: Coupling, inline: int) -> None:
+    """Write the dump that loads, with the groups; see :func:`prunec.ir.dump.file.save_dump`.
+
+    Args:
+        module: the module.
+        path: the file.
+        coupling: its channel groups.
+        inline: elements up to which a constant is written inline.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    view, printer = _view_and_printer(module, coupling, all=True)
+    try:
+        save_dump(module, real_target(path), printer=printer, above=group_lines(view), inline=inline)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise UserError(f"cannot write the file: {reason}", place=Place(file=str(path))) from error
+
+
+def _view_and_printer(module: Module, coupling: Coupling, *, all: bool) -> tuple[GroupView, Printer]:
     view = GroupView.of(coupling)
     layers = {layer.value: layer for layer in find_layers(module.model, coupling.facts).layers}
     annotator = GroupAnnotator(view, layers)
-    printer = Printer(model=module.model, facts=coupling.facts, annotator=annotator, all=all)
-    lines = [*(group_lines(view) if groups else ()), *printer.lines()]
-    return "\n".join(lines) + "\n"
+    return view, Printer(model=module.model, facts=coupling.facts, annotator=annotator, all=all)
 
 
 def group_lines(view: GroupView) -> Iterator[str]:

@@ -201,4 +201,4 @@ def _why_nothing(coupling: Coupling) -> str:
     if coupling.prunable:
         return "no group passes the filters `ignore` and `only`"
     reasons = Counter(group.frozen.text for group in coupling.groups if group.frozen is not None)
-    return "; ".join(text for text, _ in reasons.most_common(4)) or "the main graph has no weights"
+    return "; ".join(text for text, _ in reasons.most_common(4)) or "the model has no weights"

@@ -1,4 +1,4 @@
-"""Which passes exist, by name, and how they are loaded.
+"""Which passes exist, by name, and how they are loaded; targets of exporters are looked up in the same way.
 
 Built-in passes are the table below; those of other packages are entry points of group ``prunec.passes``::
 
@@ -14,10 +14,11 @@ import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 from prunec.ir.diagnostics import UserError, nearest
+from prunec.ir.source import shown
 from prunec.passes.base import Pass
-from prunec.passes.text.source import shown
 
 ENTRY_POINT_GROUP = "prunec.passes"
 
@@ -33,40 +34,66 @@ BUILT_IN: Mapping[str, str] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Registry:
-    """Passes by name.
+    """Passes, or classes of another base, by name.
 
     Attributes:
         table: name to ``module:Class``, or to the class itself.
         plugins: whether entry points of other packages count too.
+        base: what every class is a subclass of.
+        group: the group of those entry points.
+        listing: what the help of a message calls all of them.
     """
 
-    table: Mapping[str, str | type[Pass]]
+    table: Mapping[str, str | type[Any]]
     plugins: bool = False
+    base: type[Any] = Pass
+    group: str = ENTRY_POINT_GROUP
+    listing: str = "passes"
 
     def names(self) -> tuple[str, ...]:
         """All names in alphabetical order; imports none of the passes."""
-        return tuple(sorted({*self.table, *(_plugin_targets() if self.plugins else ())}))
+        return tuple(sorted({*self.table, *(_plugin_targets(self.group) if self.plugins else ())}))
 
-    def load(self, name: str) -> type[Pass]:
-        """The class of a pass.
+    def load(self, name: str) -> type[Any]:
+        """The class of that name.
 
         Raises:
-            UserError: there is no such pass, two packages offer it, or it cannot be imported.
+            UserError: there is no such class, two packages offer it, or it cannot be imported.
         """
         target = self.table.get(name)
         if target is None:
             target = self._plugin(name)
-        return _loaded(name, target) if isinstance(target, str) else target
+        return self._loaded(name, target) if isinstance(target, str) else target
 
     def _plugin(self, name: str) -> str:
-        targets = _plugin_targets().get(name, ()) if self.plugins else ()
+        targets = _plugin_targets(self.group).get(name, ()) if self.plugins else ()
         if len(targets) > 1:
-            raise UserError(f"pass '{name}' is offered {len(targets)} times: {', '.join(targets)}")
+            raise UserError(
+                f"{self.base.noun} '{name}' is offered {len(targets)} times: {', '.join(targets)}"
+            )
         if not targets:
             likely = nearest(name, self.names())
             meant = f" (did you mean '{likely}'?)" if likely else ""
-            raise UserError(f"unknown pass {shown(name)}{meant}", help=[f"passes: {', '.join(self.names())}"])
+            help = [f"{self.listing}: {', '.join(self.names())}"]
+            raise UserError(f"unknown {self.base.noun} {shown(name)}{meant}", help=help)
         return targets[0]
+
+    def _loaded(self, name: str, target: str) -> type[Any]:
+        """Import ``module:Class`` and see that it is what it claims to be."""
+        module, _, attribute = target.partition(":")
+        failure = f"{self.base.noun} '{name}' cannot be loaded"
+        try:
+            found = getattr(importlib.import_module(module), attribute)
+        except Exception as error:
+            # Another package's module may fail in any way while it is imported; the user has to know whose it is.
+            raise UserError(f"{failure} from {target}: {type(error).__name__}: {error}") from error
+        if not (isinstance(found, type) and issubclass(found, self.base)):
+            base = f"{self.base.__module__.rpartition('.')[0]}.{self.base.__qualname__}"
+            raise UserError(f"{failure}: {target} is not a subclass of {base}")
+        called = getattr(found, "name", None)
+        if called != name:
+            raise UserError(f"{failure}: {target} calls itself {called!r}")
+        return found
 
 
 DEFAULT_REGISTRY = Registry(table=BUILT_IN, plugins=True)
@@ -86,29 +113,12 @@ def load_pass(name: str) -> type[Pass]:
     return DEFAULT_REGISTRY.load(name)
 
 
-def _loaded(name: str, target: str) -> type[Pass]:
-    """Import ``module:Class`` and see that it is what it claims to be."""
-    module, _, attribute = target.partition(":")
-    try:
-        found = getattr(importlib.import_module(module), attribute)
-    except Exception as error:
-        # Another package's module may fail in any way while it is imported; the user has to know whose it is.
-        message = f"pass '{name}' cannot be loaded from {target}: {type(error).__name__}: {error}"
-        raise UserError(message) from error
-    if not (isinstance(found, type) and issubclass(found, Pass)):
-        raise UserError(f"pass '{name}' cannot be loaded: {target} is not a subclass of prunec.passes.Pass")
-    if getattr(found, "name", None) != name:
-        called = getattr(found, "name", None)
-        raise UserError(f"pass '{name}' cannot be loaded: {target} calls itself {called!r}")
-    return found
-
-
 @cache
-def _plugin_targets() -> Mapping[str, tuple[str, ...]]:
+def _plugin_targets(group: str) -> Mapping[str, tuple[str, ...]]:
     """Name to targets of all entry points; read once, since that looks through every installed package."""
     from importlib.metadata import entry_points
 
     targets: dict[str, tuple[str, ...]] = {}
-    for point in entry_points(group=ENTRY_POINT_GROUP):
+    for point in entry_points(group=group):
         targets[point.name] = tuple(dict.fromkeys((*targets.get(point.name, ()), point.value)))
     return targets

@@ -19,6 +19,7 @@ from prunec.ir.facts import SMALL, Facts, constant_tensor
 from prunec.ir.identities import is_identity, permutation_of
 from prunec.ir.module import opset_of
 from prunec.ir.rule import RuleError
+from prunec.ir.scopes import bodies, detach, graph_of
 from prunec.ir.site import Site
 from prunec.ir.tensors import byte_size
 from prunec.passes.cost import is_weight
@@ -42,7 +43,7 @@ _FAST = frozenset(_FAST_OPS.split())
 
 @dataclass(slots=True)
 class Simplifier:
-    """One walk over the main graph of a model.
+    """One walk over the main graph of a model and the bodies in it.
 
     Attributes:
         model: changed in place.
@@ -62,7 +63,15 @@ class Simplifier:
 
     def run(self) -> None:
         """Visit every node in order."""
-        for node in list(self.model.graph):
+        self._visit_all(list(self.model.graph))
+
+    def _visit_all(self, nodes: Sequence[onnx_ir.Node]) -> None:
+        for node in nodes:
+            if (branch := self._decided(node)) is not None:
+                self._visit_all(self._take(node, branch))
+                continue
+            for body in bodies(node):
+                self._visit_all(list(body))
             self._visit(node)
 
     def _visit(self, node: onnx_ir.Node) -> None:
@@ -97,7 +106,7 @@ class Simplifier:
             self.model.graph.register_initializer(constant)
             self.facts.copy(value, constant)
             value.replace_all_uses_with(constant)
-        self.model.graph.remove(node, safe=True)
+        graph_of(node).remove(node, safe=True)
 
     def _fold(self, node: onnx_ir.Node) -> None:
         inputs = [None if v is None else _constant(v) for v in node.inputs]
@@ -159,6 +168,45 @@ class Simplifier:
         operands = {v for v in node.inputs if v is not None and _dies_with(v, node)}
         return made - sum(t.nbytes for v in operands if (t := v.const_value) is not None)
 
+    # -- branches -------------------------------------------------------------------------------------------
+
+    def _decided(self, node: onnx_ir.Node) -> onnx_ir.Graph | None:
+        """The branch that an ``If`` always takes, None where that is not known."""
+        if node.op_type != "If" or node.domain not in ("", "ai.onnx"):
+            return None
+        condition = node.inputs[0]
+        known = None if condition is None else _constant(condition)
+        if known is None or known.size != 1 or not self.fold:
+            return None
+        return node.attributes["then_branch" if known.numpy().any() else "else_branch"].as_graph()
+
+    def _take(self, node: onnx_ir.Node, branch: onnx_ir.Graph) -> list[onnx_ir.Node]:
+        """Put a branch in the place of its ``If``; names of values stay. Returns the nodes that are new there."""
+        graph, moved, results = graph_of(node), list(branch), list(branch.outputs)
+        branch.outputs.clear()
+        branch.remove(moved)
+        for name in list(branch.initializers):
+            self.model.graph.register_initializer(branch.initializers.pop(name))
+        for outer, inner in zip(node.outputs, results, strict=True):
+            if outer.is_graph_output():
+                moved.append(self._hand_on(outer, inner))
+            else:
+                outer.replace_all_uses_with(inner)
+        graph.insert_before(node, moved)
+        graph.remove(node, safe=True)
+        detach(node)
+        self.counts["decided branches taken"] += 1
+        return moved
+
+    def _hand_on(self, outer: onnx_ir.Value, inner: onnx_ir.Value) -> onnx_ir.Node:
+        """An Identity that makes a graph output of what a branch returns."""
+        identity = onnx_ir.node("Identity", [inner], name=f"{outer.name}_taken")
+        result = identity.outputs[0]
+        outer.replace_all_uses_with(result, replace_graph_outputs=True)
+        result.name, result.type, result.shape = outer.name, outer.type, outer.shape
+        self.facts.copy(outer, result)
+        return identity
+
     # -- nodes that do nothing ------------------------------------------------------------------------------
 
     def _bypass(self, node: onnx_ir.Node) -> bool:
@@ -168,10 +216,11 @@ class Simplifier:
         source, result = node.inputs[0], node.outputs[0]
         assert source is not None
         name, is_output = result.name, result.is_graph_output()
-        if is_output and (source.producer() is None or source.is_graph_output()):
+        maker = source.producer()
+        if is_output and (maker is None or maker.graph is not node.graph or source.is_graph_output()):
             return False
         result.replace_all_uses_with(source, replace_graph_outputs=True)
-        self.model.graph.remove(node, safe=True)
+        graph_of(node).remove(node, safe=True)
         if is_output:
             source.name, source.type, source.shape = name, result.type or source.type, result.shape
         self.counts["no-ops removed"] += 1
@@ -181,7 +230,12 @@ class Simplifier:
         """Let the second of two transposes in a row do the work of both, if the first serves nothing else."""
         source = node.inputs[0]
         first = None if source is None else source.producer()
-        if first is None or first.op_type != "Transpose" or first.domain not in ("", "ai.onnx"):
+        if (
+            first is None
+            or first.graph is not node.graph
+            or first.op_type != "Transpose"
+            or first.domain not in ("", "ai.onnx")
+        ):
             return
         try:
             inner, outer = permutation_of(self._site(first)), permutation_of(self._site(node))

@@ -15,6 +15,7 @@ from math import prod
 import onnx_ir
 
 from prunec.ir.registry import find_op
+from prunec.ir.scopes import bodies, walk
 from prunec.passes.cost import Cost, LayerCost, measure, weight_size, weights_of
 from prunec.passes.coupling.axes import Use
 from prunec.passes.coupling.groups import Coupling, Group, Member
@@ -133,6 +134,7 @@ class _Surveyor:
         self.view = GroupView.of(coupling)
         self.sizes = {v: n for v in coupling.facts.shapes if (n := weight_size(v, coupling.facts))}
         self.free = self._free_shares()
+        self.holders = {node for node, _, _ in coupling.relations.crossings}
         layers = find_layers(model, coupling.facts)
         self.eligibility = {row.node: row for row in assess(model, coupling.facts, layers)}
 
@@ -145,13 +147,14 @@ class _Surveyor:
             groups=tuple(map(self._group, self.coupling.prunable)),
             pinned=tuple(sorted(self._pinned(), key=lambda p: (p.alone, -p.locked, -p.axes))),
             layers=layers,
-            unknown_ops=Counter(_op_name(node) for node in self.model.graph if self._is_unknown(node)),
+            unknown_ops=Counter(_op_name(node) for node in walk(self.model.graph) if self._is_unknown(node)),
         )
 
     def _is_unknown(self, node: onnx_ir.Node) -> bool:
-        return (
-            node.op_type != "Constant" and find_op(node) is None and not self.coupling.facts.is_folded(node)
-        )
+        wired = bodies(node) and node in self.holders
+        if node.op_type == "Constant" or wired or self.coupling.facts.is_folded(node):
+            return False
+        return find_op(node) is None
 
     # -- parameters ------------------------------------------------------------
 
@@ -241,7 +244,7 @@ class _Surveyor:
     # -- layers ------------------------------------------------------------
 
     def _layers(self) -> Iterator[LayerFacts]:
-        nodes = {node.outputs[0].name or "": node for node in self.model.graph if node.outputs}
+        nodes = {node.outputs[0].name or "": node for node in walk(self.model.graph) if node.outputs}
         facts, seen = self.coupling.facts, set[onnx_ir.Value]()
         for cost in self.cost.layers:
             node = nodes[cost.output]

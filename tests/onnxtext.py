@@ -1,7 +1,7 @@
-"""Textual tests: a pytest plugin that runs ``tests/**/*.onnxtxt`` and checks what is printed with FileCheck.
+"""Textual tests: a pytest plugin that runs ``tests/**/*.onnxtxt`` and ``*.prunec`` and checks what is printed.
 
-A file holds a model in ONNX text. Its lines that start with ``#`` say what to do; the opset header may be
-left out::
+A file holds a model in ONNX text, or in the form of our dumps. Its lines that start with ``#`` (in a dump with
+``//``) say what to do; in ONNX text the opset header may be left out::
 
     # RUN: print-onnx
     # WEIGHTS: w b
@@ -17,7 +17,7 @@ is expected, and checks its rendered text.
 with random values fixed by their names. The word ``random`` stands for every declared value that no node
 computes. Names other than letters, digits and ``_`` need quotes in the model: ``"conv1.weight"``.
 
-A line ``# -----`` starts another test in the same file."""
+A line ``# -----`` (``// -----``) starts another test in the same file."""
 
 from __future__ import annotations
 
@@ -39,6 +39,7 @@ from filecheck.options import Options
 from filecheck.parser import Parser, pattern_for_opts
 
 from prunec.ir.diagnostics import PrunecError
+from prunec.ir.dump.model import parse_dump
 from prunec.ir.load import load
 from prunec.passes.coupling import analyse
 from prunec.passes.coupling.options import CouplingOptions
@@ -77,8 +78,11 @@ RUNNERS: dict[str, Runner] = {
 }
 """What a RUN line may name: (model, rest of the line) -> the text to check."""
 
+SUFFIXES = (".onnxtxt", ".prunec")
+"""How the names of textual tests end."""
+_DUMP = re.compile(r"^model\b", re.MULTILINE)
 _HEADER = '<ir_version: 8, opset_import: ["" : 17]> '
-_SEPARATOR = re.compile(r"^# -{5,}\s*$", re.MULTILINE)
+_SEPARATOR = re.compile(r"^(?:#|//) -{5,}\s*$", re.MULTILINE)
 
 
 class TextTestError(Exception):
@@ -115,7 +119,7 @@ def run(section: str) -> str:
 
 def directive(section: str, name: str) -> list[str]:
     """What stands behind ``# NAME:``, line by line."""
-    return re.findall(rf"^# *{name}: *(.*?) *$", section, re.MULTILINE)
+    return re.findall(rf"^(?:#|//) *{name}: *(.*?) *$", section, re.MULTILINE)
 
 
 def _runner(command: str) -> tuple[Runner, str]:
@@ -130,15 +134,19 @@ def _runner(command: str) -> tuple[Runner, str]:
 def parse_model(section: str) -> onnx.ModelProto:
     """The model of a test, with its WEIGHTS filled in, checked by ONNX."""
     text = re.sub(r"^ *#.*$", "", section, flags=re.MULTILINE)
-    try:
-        model = onnx.parser.parse_model(text if text.lstrip().startswith("<") else _HEADER + text)
-    except onnx.parser.ParseError as error:
-        raise TextTestError(error.args[0].decode()) from error
+    model = parse_dump(text.encode(), "<test>") if _DUMP.search(text) else _parse_onnx(text)
     for line in directive(section, "WEIGHTS"):
         for pattern in line.split():
             _fill(model.graph, pattern)
     onnx.checker.check_model(model, full_check=True)
     return model
+
+
+def _parse_onnx(text: str) -> onnx.ModelProto:
+    try:
+        return onnx.parser.parse_model(text if text.lstrip().startswith("<") else _HEADER + text)
+    except onnx.parser.ParseError as error:
+        raise TextTestError(error.args[0].decode()) from error
 
 
 def _fill(graph: onnx.GraphProto, pattern: str) -> None:
@@ -183,7 +191,7 @@ def check(section: str, output: str, file: str = "<test>") -> None:
 
 
 class TextFile(pytest.File):
-    """A .onnxtxt file."""
+    """A .onnxtxt or a .prunec file."""
 
     def collect(self) -> Iterator[pytest.Item]:
         """One item for each test in it, named by the file, and by its first line where there are several."""
@@ -217,5 +225,5 @@ class TextItem(pytest.Item):
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> TextFile | None:
-    """Collect .onnxtxt files."""
-    return TextFile.from_parent(parent, path=file_path) if file_path.suffix == ".onnxtxt" else None
+    """Collect .onnxtxt and .prunec files."""
+    return TextFile.from_parent(parent, path=file_path) if file_path.suffix in SUFFIXES else None

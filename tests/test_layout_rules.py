@@ -65,6 +65,17 @@ def test_dependencies_point_one_way() -> None:
     assert wrong == []
 
 
+def test_only_results_ask_the_public_face_which_knows_every_layer() -> None:
+    below_tools = [(name, tree) for name, tree in trees() if not name.startswith("tools/")]
+    asking = [
+        name
+        for name, tree in below_tools
+        for module in imports(tree)
+        if re.fullmatch(r"prunec(\.[a-zA-Z]+)?", module)
+    ]
+    assert {name for name in asking if name != "passes/manager.py"} == set()
+
+
 def test_optional_packages_are_imported_where_they_belong() -> None:
     wrong = [
         f"{name} imports {module}"

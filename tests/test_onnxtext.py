@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import numpy as np
 import onnx
 import onnxtext
@@ -9,6 +12,7 @@ import pytest
 from onnxtext import TextTestError
 
 from prunec.ir.diagnostics import UserError
+from prunec.passes.registry import BUILT_IN
 
 RELU = "net (float[N,4] x) => (float[N,4] y) { y = Relu(x) }"
 DENSE = "net (float[N,4] x) => (float[N,2] y) <float[4,2] w, float[2] b> { m = MatMul(x, w) y = Add(m, b) }"
@@ -133,3 +137,16 @@ def test_files_are_collected_and_fail_for_the_right_reason(pytester: pytest.Pyte
     result.stdout.fnmatch_lines(["*::mixed:1 PASSED*", "*::mixed:5 FAILED*", "*::one PASSED*"])
     result.stdout.fnmatch_lines(["*mixed.onnxtxt:6*", "the line: # CHECK: y = Gelu (x)", "*y = Relu (x)*"])
     result.stdout.no_fnmatch_line("*Traceback*")
+
+
+def test_every_pass_has_a_textual_test() -> None:
+    """Each pass is named by a RUN line of some file under ``tests/textual``."""
+    files = (
+        path for path in (Path(__file__).parent / "textual").rglob("*") if path.suffix in onnxtext.SUFFIXES
+    )
+    texts = [path.read_text(encoding="utf-8") for path in files]
+    lines = [
+        line for text in texts for name in ("RUN", "RUN-ERROR") for line in onnxtext.directive(text, name)
+    ]
+    words = {word for line in lines for word in re.findall(r"[\w-]+", line)}
+    assert set(BUILT_IN) - words == set()

@@ -96,6 +96,17 @@ def test_real_model(name: str) -> None:
         assert remark.reason
 
 
+@pytest.mark.parametrize(
+    ("name", "share", "inner"), [("silero_vad_16k_op15", 0.7, (0, 0)), ("tiny_gpt2_beamsearch", 0.5, (1, 1))]
+)
+def test_models_with_bodies_shrink(name: str, share: float, inner: tuple[int, int]) -> None:
+    assert FOLDER is not None
+    module = prunec.load(Path(FOLDER) / "real" / f"{name}.onnx")
+    result = prunec.run(module, "canonicalize, fold-norm, prune-channels{ratio=0.5 round-to=1}")
+    assert result.cost_after.parameters < share * result.cost_before.parameters
+    assert result.verdicts[-1].bodies == inner
+
+
 def test_the_suite_covers_something() -> None:
     assert len(skeletons()) >= len(QUICK)
     assert len(real_models()) > 15

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 import click
 
 import prunec
+from prunec.exporters.target import Export, ExportContext
 from prunec.ir.diagnostics import Place, UserError
 from prunec.passes.pipeline import Pipeline, parse_pipeline, read_pipeline
 from prunec.passes.plan import Plan
 from prunec.tools.data_files import calibration_data
+from prunec.tools.emit import read_target
 from prunec.tools.instruments.options import Watch, watch_options
 from prunec.tools.outputs import check_outputs, default_output
 from prunec.tools.progress import show_progress
@@ -38,7 +40,23 @@ class CompileCommand(click.Command):
 @click.command("compile", cls=CompileCommand, context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("model")
 @click.option("-p", "--passes", metavar="PASSES", help="Pipeline: a file, or passes as text.")
-@click.option("-o", "--output", metavar="OUT", help="Model to write.  [default: MODEL.pruned.onnx]")
+@click.option(
+    "-o",
+    "--output",
+    metavar="OUT",
+    help="File to write.  [default: MODEL.pruned.onnx, or as the target has it]",
+)
+@click.option(
+    "--emit",
+    default="onnx",
+    metavar="TARGET",
+    help="What to write: onnx, ort or trt, with options in braces; `prunec targets` explains.  [default: onnx]",
+)
+@click.option(
+    "--require-sparse",
+    metavar="SHARE",
+    help="With --emit trt: fail unless this share of the eligible layers uses sparse kernels.",
+)
 @click.option("--plan", metavar="FILE", help="Also write what was removed, as JSON.")
 @click.option("--replay", metavar="PLAN", help="Remove what an earlier plan removed.")
 @click.option(
@@ -66,6 +84,8 @@ def compile_model(
     model: str,
     passes: str | None,
     output: str | None,
+    emit: str,
+    require_sparse: str | None,
     plan: str | None,
     replay: str | None,
     data: str | None,
@@ -85,8 +105,9 @@ def compile_model(
     pipeline = _pipeline(passes, replay, replayed)
     if not model:
         raise UserError("the name of the model is empty", help=["give the path of a model"])
-    target = default_output(Path(model)) if output is None else Path(output)
-    outputs = [target, *(Path(file) for file in (plan, remarks_file) if file)]
+    target = read_target(emit, require_sparse=require_sparse)
+    path = default_output(Path(model), target.suffix) if output is None else Path(output)
+    outputs = [*target.files(path), *(Path(file) for file in (plan, remarks_file) if file)]
     if Path(model).exists():  # if not, loading it says so, and names the closest file
         inputs = [Path(given) for given in (model, passes, replay, data) if given]
         check_outputs(inputs=inputs, outputs=outputs)
@@ -108,17 +129,17 @@ def compile_model(
                 progress=progress,
                 instruments=instruments,
             )
-        progress(f"writing {target}")
-        result.save(target)
+        progress(f"writing {path}")
+        context = ExportContext(remarks=result.remarks, progress=progress, verify=verify, seed=seed)
+        export = target.write(result.module, path, context)
         if plan is not None:
             result.plan.save(plan)
-        size_after = prunec.load(target).source.size
     if remarks_file is not None:
         save_remarks(result.remarks, Path(remarks_file))
     watch.report(result, pipeline, instruments)
     pruning = {p.name for item in pipeline for p in item.expand() if p.contract in ("masked", "sparse")}
     shown = ["*"] if remarks else remarks_from
-    _report(result, target, size_after=size_after, verify=verify, remarks_from=shown, pruning=pruning)
+    _report(result, export, verify=verify, remarks_from=shown, pruning=pruning)
 
 
 @contextlib.contextmanager
@@ -147,9 +168,8 @@ def _pipeline(passes: str | None, replay: str | None, plan: Plan | None) -> Pipe
 
 def _report(
     result: Result,
-    target: Path,
+    export: Export,
     *,
-    size_after: int | None,
     verify: bool,
     remarks_from: Collection[str],
     pruning: Collection[str],
@@ -163,8 +183,7 @@ def _report(
         click.echo(str(remark), err=True)
     summary = Summary.of(
         result,
-        output=str(target),
-        size_after=size_after,
+        export=export,
         verify=verify,
         remarks_shown=bool(remarks_from),
         pruning=pruning,

@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from prunec.ir.atomic import real_target, replace_file
-from prunec.ir.diagnostics import Place, UserError
+from prunec.tools.outputs import write_output
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -18,7 +17,7 @@ _SHAPES = {"parameter": "box", "value": "ellipse", "factor": "diamond"}
 
 def write_dot(graph: nx.Graph[str], path: Path) -> None:
     """Write a group graph for Graphviz: parameters are boxes, frozen axes are grey, edges bear their op."""
-    _write(path, ("\n".join(_dot_lines(graph)) + "\n").encode())
+    write_output(path, ("\n".join(_dot_lines(graph)) + "\n").encode())
 
 
 def _dot_lines(graph: nx.Graph[str]) -> Iterator[str]:
@@ -43,12 +42,4 @@ def write_graphml(graph: nx.Graph[str], path: Path) -> None:
     import networkx as nx
 
     content = "\n".join(nx.generate_graphml(graph))
-    _write(path, f"<?xml version='1.0' encoding='utf-8'?>\n{content}\n".encode())
-
-
-def _write(path: Path, content: bytes) -> None:
-    try:
-        replace_file(real_target(path), lambda stream: stream.write(content))
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise UserError(f"cannot write the file: {reason}", place=Place(file=str(path))) from error
+    write_output(path, f"<?xml version='1.0' encoding='utf-8'?>\n{content}\n".encode())

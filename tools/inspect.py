@@ -35,9 +35,19 @@ PIPE_WIDTH = 100
 @click.option("--why", nargs=2, metavar="A B", help="Show by which ops two layers or tensors are tied.")
 @click.option("--dump", is_flag=True, help="Print the model as text, every axis with its group.")
 @click.option("--all", "everything", is_flag=True, help="With --dump: shape arithmetic too.")
+@click.option("--dump-to", metavar="FILE", help="Write a dump that loads, constants and all (net.prunec).")
+@click.option(
+    "--dump-constants",
+    type=click.IntRange(min=0),
+    default=16,
+    show_default=True,
+    metavar="N",
+    help="With --dump-to: write constants of up to N elements inline.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 @click.option("--dot", metavar="FILE", help="Write the graph of the groups for Graphviz.")
 @click.option("--graphml", metavar="FILE", help="Write the graph of the groups as GraphML.")
+@click.option("--html", metavar="FILE", help="Write an interactive page of the graph, for a browser.")
 @click.option(
     "--unit",
     type=click.Choice(["head", "head-dim"]),
@@ -54,16 +64,21 @@ def inspect_model(
     why: tuple[str, str] | None,
     dump: bool,
     everything: bool,
+    dump_to: str | None,
+    dump_constants: int,
     as_json: bool,
     dot: str | None,
     graphml: str | None,
+    html: str | None,
     unit: str,
 ) -> None:
     """Show what MODEL is, what can be pruned, what is pinned and why, and what each layer costs.
 
     Names for --why are those of nodes or tensors, TENSOR:AXIS, or a part of one node's name.
     """
-    files = [Path(file) for file in (dot, graphml) if file is not None]
+    if dump_to is not None and not dump_to.endswith(".prunec"):
+        raise click.UsageError(f"--dump-to: the name of a dump must end in .prunec, not '{dump_to}'")
+    files = [Path(file) for file in (dot, graphml, dump_to, html) if file is not None]
     if files and Path(model).exists():
         check_outputs(inputs=[Path(model)], outputs=files)
     module = prunec.load(model)
@@ -85,6 +100,10 @@ def inspect_model(
     if dump and not as_json:
         click.echo(view.dump(everything=everything), nl=False)
     view.write_graphs(dot, graphml)
+    if dump_to is not None:
+        view.write_dump(Path(dump_to), inline=dump_constants)
+    if html is not None:
+        view.write_page(Path(html))
 
 
 class _Inspection:
@@ -96,8 +115,10 @@ class _Inspection:
     """
 
     def __init__(self, module: Module, unit: Any) -> None:
+        from prunec.passes.cleanup import inline_functions
         from prunec.passes.coupling import analyse
 
+        inline_functions(module.model, ruled=False)  # as a pipeline that prunes begins
         self.module = module
         from prunec.passes.coupling.options import CouplingOptions
 
@@ -171,6 +192,13 @@ class _Inspection:
 
         return print_module(self.module, coupling=self.coupling, all=everything)
 
+    def write_dump(self, path: Path, *, inline: int) -> None:
+        """Write a dump that loads."""
+        from prunec.passes.printer import save_module_dump
+
+        save_module_dump(self.module, path, coupling=self.coupling, inline=inline)
+        click.echo(f"wrote {path}", err=True)
+
     def json(self, why: tuple[str, str] | None) -> dict[str, Any]:
         """Everything, with the way between two layers where it is asked for."""
         from prunec.tools.inspect_json import as_json
@@ -191,6 +219,14 @@ class _Inspection:
                 graph = group_graph(self.coupling)
                 write(graph, Path(file))
                 click.echo(f"wrote {file}: {len(graph):,} axes, {graph.size():,} ties", err=True)
+
+    def write_page(self, path: Path) -> None:
+        """Write the page of the model."""
+        from prunec.tools.page import write_page
+
+        write_page(self.module, self.survey, path)
+        nodes, groups = len(self.module.graph), len(self.survey.coupling.groups)
+        click.echo(f"wrote {path}: nodes: {nodes:,}, channel groups: {groups:,}", err=True)
 
 
 def _show(*parts: RenderableType) -> None:

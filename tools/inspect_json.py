@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from prunec.ir.scopes import walk
 from prunec.passes.coupling.axes import node_label
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def _model(module: Module) -> dict[str, Any]:
         "opsets": dict(graph.opset_imports),
         "producer": module.model.producer_name,
         "producer_version": module.model.producer_version,
-        "nodes": len(graph),
+        "nodes": sum(1 for _ in walk(graph)),
         "inputs": [_value(v) for v in graph.inputs if not v.is_initializer()],
         "outputs": [_value(v) for v in graph.outputs],
     }

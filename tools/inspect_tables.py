@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from prunec.ir.printer import Annotator, Printer
+from prunec.ir.scopes import walk
 from prunec.ir.sizes import open_inputs
 from prunec.passes.coupling.lookup import short_name
 from prunec.passes.survey import GroupFacts, LayerFacts, PinnedFacts, Survey
@@ -53,7 +54,8 @@ def render_model(module: Module, survey: Survey) -> RenderableType:
     """Name, size, inputs, outputs and cost."""
     graph, facts = module.graph, survey.coupling.facts
     opsets = ", ".join(f"{domain or 'opset'} {v}" for domain, v in sorted(graph.opset_imports.items()))
-    folded = sum(facts.is_folded(n) or n.op_type == "Constant" for n in graph)
+    nodes = list(walk(graph))
+    folded = sum(facts.is_folded(n) or n.op_type == "Constant" for n in nodes)
     maker = " ".join(filter(None, [module.model.producer_name, module.model.producer_version]))
     size = None if module.source.size is None else file_size(module.source.size)
     rest = f" and {folded:,} of constants and shape arithmetic" if folded else ""
@@ -64,7 +66,7 @@ def render_model(module: Module, survey: Survey) -> RenderableType:
     lines = [
         f"{parameters}, {macs}{f' at {sizes}' if sizes else ''}",
         ", ".join(filter(None, [size, opsets, f"made by {maker}" if maker else None])),
-        f"{len(graph) - folded:,} nodes{rest}",
+        f"{len(nodes) - folded:,} nodes{rest}",
     ]
     lines += [*_values(printer, "input ", open_inputs(graph)), *_values(printer, "output", graph.outputs)]
     lines += [f"put right on loading: {remark.message}" for remark in module.repairs]

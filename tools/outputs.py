@@ -7,16 +7,16 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from prunec.ir.atomic import real_target
+from prunec.ir.atomic import real_target, replace_file
 from prunec.ir.diagnostics import Place, UserError
 
-MODEL_SUFFIXES = (".onnx.txt", ".onnxtxt", ".onnx")
+MODEL_SUFFIXES = (".onnx.txt", ".onnxtxt", ".prunec", ".onnx")
 
 
-def default_output(model: Path) -> Path:
-    """``net.pruned.onnx`` beside ``net.onnx``."""
-    suffix = next((s for s in MODEL_SUFFIXES if model.name.endswith(s) and model.name != s), model.suffix)
-    return model.with_name(f"{model.name.removesuffix(suffix)}.pruned.onnx")
+def default_output(model: Path, suffix: str = ".onnx") -> Path:
+    """``net.pruned.onnx`` beside ``net.onnx``, or with the suffix of another target."""
+    old = next((s for s in MODEL_SUFFIXES if model.name.endswith(s) and model.name != s), model.suffix)
+    return model.with_name(f"{model.name.removesuffix(old)}.pruned{suffix}")
 
 
 def check_outputs(*, inputs: Sequence[Path], outputs: Sequence[Path]) -> None:
@@ -31,6 +31,19 @@ def check_outputs(*, inputs: Sequence[Path], outputs: Sequence[Path]) -> None:
         if any(_same_file(output, other) for other in outputs[:position]):
             _refuse(output, "two outputs have this name")
         _check_writable(output)
+
+
+def write_output(path: Path, content: bytes) -> None:
+    """Write a file whole, or leave what was there.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    try:
+        replace_file(real_target(path), lambda stream: stream.write(content))
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise UserError(f"cannot write the file: {reason}", place=Place(file=str(path))) from error
 
 
 def _check_writable(output: Path) -> None:

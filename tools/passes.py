@@ -5,14 +5,13 @@ from __future__ import annotations
 import inspect
 import shutil
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import click
 
 from prunec.ir.diagnostics import UserError
-from prunec.passes.base import Pass
 from prunec.passes.registry import load_pass, pass_names
-from prunec.passes.text.options import OptionField, fields_of
+from prunec.passes.text.options import Configurable, OptionField, fields_of
 
 CONTRACTS = {
     "same": "verified: computes what its input computed",
@@ -26,15 +25,31 @@ CONTRACTS = {
 @click.argument("name", required=False)
 def list_passes(name: str | None) -> None:
     """List all passes with their options, or explain the pass NAME."""
-    width = min(100, shutil.get_terminal_size(fallback=(100, 24)).columns)
-    lines = _overview(width) if name is None else _page(load_pass(name), width)
+    width = terminal_width()
+    if name is None:
+        lines = [*overview(pass_names(), load_pass, width), "`prunec passes NAME` explains one of them."]
+    else:
+        pass_class = load_pass(name)
+        lines = [*page(pass_class, width), CONTRACTS[pass_class.contract]]
     click.echo("\n".join(lines))
 
 
-def _overview(width: int) -> Iterator[str]:
-    for name in pass_names():
+def terminal_width() -> int:
+    """Columns for text: those of the terminal, at most 100."""
+    return min(100, shutil.get_terminal_size(fallback=(100, 24)).columns)
+
+
+def overview(names: Iterable[str], load: Callable[[str], type[Configurable]], width: int) -> Iterator[str]:
+    """Lines on several classes with options: their summaries, and a line for each option.
+
+    Args:
+        names: their names.
+        load: gives the class of a name.
+        width: columns.
+    """
+    for name in names:
         try:
-            pass_class = load_pass(name)
+            pass_class = load(name)
         except UserError as error:
             yield from textwrap.wrap(f"{name}  ({error.message})", width, subsequent_indent="    ")
         else:
@@ -42,10 +57,10 @@ def _overview(width: int) -> Iterator[str]:
             yield from textwrap.wrap(f"{name}  {summary}", width, subsequent_indent="    ")
             yield from _option_lines(pass_class, width)
         yield ""
-    yield "`prunec passes NAME` explains one of them."
 
 
-def _page(pass_class: type[Pass], width: int) -> Iterator[str]:
+def page(pass_class: type[Configurable], width: int) -> Iterator[str]:
+    """Lines on one class with options: its whole description, and a line for each option; then an empty one."""
     yield pass_class.name
     yield ""
     for paragraph in _doc(pass_class).split("\n\n"):
@@ -54,10 +69,9 @@ def _page(pass_class: type[Pass], width: int) -> Iterator[str]:
         yield ""
     yield from ("options:", *_option_lines(pass_class, width)) if fields_of(pass_class) else ("no options",)
     yield ""
-    yield CONTRACTS[pass_class.contract]
 
 
-def _option_lines(pass_class: type[Pass], width: int) -> Iterator[str]:
+def _option_lines(pass_class: type[Configurable], width: int) -> Iterator[str]:
     fields = fields_of(pass_class)
     column = 6 + max((len(_usage(field)) for field in fields), default=0)
     for field in fields:
@@ -80,5 +94,5 @@ def _explained(field: OptionField) -> str:
     return f"{field.help}  [{'; '.join(filter(None, [default, field.bounds]))}]"
 
 
-def _doc(pass_class: type[Pass]) -> str:
+def _doc(pass_class: type[Configurable]) -> str:
     return inspect.cleandoc(pass_class.__doc__ or "no description")

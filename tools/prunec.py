@@ -75,6 +75,9 @@ COMMANDS: Mapping[str, LazyCommand] = {
     "passes": LazyCommand(
         target="prunec.tools.passes:list_passes", summary="List the passes, or explain one."
     ),
+    "targets": LazyCommand(
+        target="prunec.tools.targets:list_targets", summary="List what --emit can write, or explain one."
+    ),
 }
 
 EXAMPLES = """\
@@ -82,6 +85,7 @@ EXAMPLES = """\
 Examples:
   prunec net.onnx -p 'fold-norm, prune-channels{ratio=40%}' -o small.onnx
   prunec net.onnx -p passes.txt --plan plan.json
+  prunec net.onnx -p passes.txt --emit 'trt{precision=fp16}' -o net.engine
   prunec passes prune-channels
 """
 

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
+    from prunec.exporters.target import Export
     from prunec.passes.manager import Result
 
 
@@ -30,6 +31,8 @@ class Summary:
         remarks: number of remarks of each kind that have not been shown.
         pruned: whether anything was removed, or nothing was meant to be.
         why_not: the first reasons that pruning passes gave.
+        exported: what the target says of the artefact, a line each.
+        beside: files that were written beside the output.
     """
 
     output: str
@@ -42,14 +45,15 @@ class Summary:
     remarks: Mapping[str, int]
     pruned: bool = True
     why_not: tuple[str, ...] = ()
+    exported: tuple[str, ...] = ()
+    beside: tuple[str, ...] = ()
 
     @classmethod
     def of(
         cls,
         result: Result,
         *,
-        output: str,
-        size_after: int | None,
+        export: Export,
         verify: bool,
         remarks_shown: bool,
         pruning: Collection[str] = (),
@@ -58,8 +62,7 @@ class Summary:
 
         Args:
             result: what ``prunec.run`` returned.
-            output: the model that was written.
-            size_after: bytes of its files.
+            export: what was written.
             verify: whether verification was on.
             remarks_shown: whether the user has seen the remarks already.
             pruning: names of the passes of the pipeline that are to remove something.
@@ -67,16 +70,18 @@ class Summary:
         missed = [r for r in result.remarks if r.kind == "missed" and r.origin in pruning]
         hidden = [] if remarks_shown else [remark.kind for remark in result.remarks]
         return cls(
-            output=output,
+            output=str(export.files[0]),
             parameters=(result.cost_before.parameters, result.cost_after.parameters),
             macs=(result.cost_before.macs, result.cost_after.macs),
-            size=(result.module.source.size, size_after),
+            size=(result.module.source.size, export.size),
             verify=verify,
             checked=tuple(map(str, result.verdicts)),
             worst_error=max((v.error for v in result.verdicts if v.masks is None), default=None),
             remarks={kind: hidden.count(kind) for kind in sorted(set(hidden))},
             pruned=not pruning or bool(result.plan.steps),
             why_not=tuple(dict.fromkeys(f"{r.message} ({r.reason})" for r in missed)),
+            exported=export.lines,
+            beside=tuple(map(str, export.files[1:])),
         )
 
 
@@ -107,7 +112,8 @@ def _lines(summary: Summary) -> list[str]:
     if summary.remarks:
         counts = ", ".join(f"{count} {kind}" for kind, count in summary.remarks.items())
         lines.append(f"remarks: {counts} (show them with -R)")
-    return [*lines, f"wrote {summary.output}"]
+    beside = f" (beside it: {', '.join(summary.beside)})" if summary.beside else ""
+    return [*lines, *summary.exported, f"wrote {summary.output}{beside}"]
 
 
 def _cells(before: int | None, after: int | None, form: Callable[[int], str]) -> tuple[str, str, str]:

@@ -7,12 +7,12 @@ all of the earlier stages. The *depth* of a value is the first stage at which it
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 import onnx_ir
 
-from prunec.passes.coupling.collect import nested_nodes
+from prunec.ir.scopes import walk
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,8 +115,7 @@ def _last_use(depths: _Depths, needed: Collection[onnx_ir.Node]) -> dict[onnx_ir
 
 def _reads(node: onnx_ir.Node) -> Iterator[onnx_ir.Value]:
     """Values that a node, or a graph inside it, reads."""
-    readers: Iterable[onnx_ir.Node] = (node, *nested_nodes(node))
-    return (value for reader in readers for value in reader.inputs if value is not None)
+    return (value for reader in walk([node]) for value in reader.inputs if value is not None)
 
 
 def _name(value: onnx_ir.Value | None) -> str:

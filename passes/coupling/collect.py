@@ -9,16 +9,19 @@ from typing import NamedTuple
 import numpy as np
 import onnx_ir
 
+from prunec.ir.bodies import taken_branch
+from prunec.ir.control import Wire, why_apart, wirings
 from prunec.ir.facts import Facts
-from prunec.ir.layout import Layout
 from prunec.ir.module import opset_of
 from prunec.ir.op import Op
 from prunec.ir.ops.refused import Refused
 from prunec.ir.ops.relayout import Relayout
 from prunec.ir.registry import find_op
 from prunec.ir.rule import Index, Rule, RuleError
+from prunec.ir.scopes import bodies, walk
 from prunec.ir.site import Site
 from prunec.passes.coupling.axes import AxisTable, Operand, Reason
+from prunec.passes.coupling.chains import Chain, find_chain
 from prunec.passes.coupling.options import CouplingOptions
 from prunec.passes.coupling.products import Product, permutation
 
@@ -40,40 +43,12 @@ class IndexTie(NamedTuple):
     cause: onnx_ir.Node
 
 
-@dataclass(frozen=True, slots=True)
-class Chain:
-    """Reshapes and transposes in a row that together only permute the slots of axes, such as a channel
-    shuffle.
-
-    Attributes:
-        nodes: the nodes in order; only the last one's output is used elsewhere.
-        rule: their common rule, from the first input to the last output.
-    """
-
-    nodes: tuple[onnx_ir.Node, ...]
-    rule: Rule
-
-    def permuted(self, axis: int) -> bool:
-        """Whether the slots of an axis change their order."""
-        source, result = self._terms(axis)
-        return source != result
-
-    def permutation(self, axis: int) -> Index:
-        """For every slot of the last output's axis the slot of the first input's axis that it holds."""
-        source, result = self._terms(axis)
-        return permutation(source, result, self.rule.sizes)
-
-    def _terms(self, axis: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        source, result = self.rule.inputs[0], self.rule.outputs[0]
-        assert source is not None and result is not None
-        return source[axis], result[axis]
-
-
 @dataclass(slots=True)
 class Relations:
     """What the collector found.
 
     Attributes:
+        graph: the main graph.
         table: all axes, with whole-axis ties already merged and pins noted.
         ties: relations between slots.
         products: axes that are products of factors, of which one at a time may carry a cut.
@@ -84,8 +59,10 @@ class Relations:
         statistic: axes over which an op takes a statistic, so that a cut changes it.
         factors: axis number of every factor of a node's rule, by (node, factor).
         numbers: number of axis 0 of every operand of a node's rule, by (node, "in" or "out", position).
+        crossings: whole axes that are one where control enters or leaves a body, by the node that holds it.
     """
 
+    graph: onnx_ir.Graph
     table: AxisTable = field(default_factory=AxisTable)
     ties: list[IndexTie] = field(default_factory=list)
     products: list[Product] = field(default_factory=list)
@@ -96,10 +73,11 @@ class Relations:
     statistic: list[int] = field(default_factory=list)
     factors: dict[tuple[onnx_ir.Node, str], int] = field(default_factory=dict)
     numbers: dict[tuple[onnx_ir.Node, str, int], int] = field(default_factory=dict)
+    crossings: list[tuple[onnx_ir.Node, int, int]] = field(default_factory=list)
 
 
 def collect(model: onnx_ir.Model, facts: Facts, options: CouplingOptions | None = None) -> Relations:
-    """Write down the relations of a model's main graph."""
+    """Write down the relations of a model's main graph and of the bodies in it."""
     return _Collector(model, facts, options or CouplingOptions()).run()
 
 
@@ -108,11 +86,11 @@ class _Collector:
         self.options = options
         self.graph = model.graph
         self.facts = facts
-        self.out = Relations()
+        self.out = Relations(model.graph)
         self.fused: set[onnx_ir.Node] = set()
 
     def run(self) -> Relations:
-        for node in self.graph:
+        for node in walk(self.graph):
             if node not in self.fused and not self.facts.is_folded(node) and node.op_type != "Constant":
                 self._visit(node)
         heads = {self.out.table.find(axis) for axis in self.out.parallel}
@@ -138,7 +116,9 @@ class _Collector:
                 self.out.table.pin(first + axis, replace(reason, help=_HEADS_OF_CACHES))
 
     def _visit(self, node: onnx_ir.Node) -> None:
-        self._pin_captures(node)
+        if bodies(node):
+            self._add_bodies(node)
+            return
         op = find_op(node)
         if op is None:
             domain = f"{node.domain}::" if node.domain not in ("", "ai.onnx") else ""
@@ -147,11 +127,11 @@ class _Collector:
         if not isinstance(op, Refused) and (unknown := self._unknown(node)) is not None:
             self._pin_node(node, f"the shape of `{unknown.name}` is unknown", _NO_SHAPE)
             return
-        if isinstance(op, Relayout) and (chain := self._chain(node)) is not None:
+        if isinstance(op, Relayout) and (chain := find_chain(node, self.facts, self._site)) is not None:
             self._add_chain(chain)
             return
         try:
-            rule = op.rule(Site(node, self.facts, opset_of(self.graph, node.domain)))
+            rule = op.rule(self._site(node))
         except RuleError as error:
             self._pin_node(
                 node, f"`{node.op_type}`: {error}", _AT_RUN_TIME if "run time" in str(error) else None
@@ -164,6 +144,9 @@ class _Collector:
         self._add_rule(node, rule, numbers)
         self._pin_bystanders(node, rule)
         self._note_contraction(node, op, rule)
+
+    def _site(self, node: onnx_ir.Node) -> Site:
+        return Site(node, self.facts, opset_of(self.graph, node.domain))
 
     def _unknown(self, node: onnx_ir.Node) -> onnx_ir.Value | None:
         """An operand of unknown shape, which a rule could only take for one that is absent."""
@@ -207,15 +190,56 @@ class _Collector:
             if not is_stored(value, self.facts) or (len(shape) > 1 and len(value.uses()) > 1):
                 self._pin_value(value, Reason(text=text, rank=3, node=node.name))
 
-    def _pin_captures(self, node: onnx_ir.Node) -> None:
-        """Values of this graph that a nested graph reads keep their shape."""
-        for inner in nested_nodes(node):
-            for value in inner.inputs:
-                if value is not None and value in self.facts.shapes:
-                    self._pin_value(
-                        value,
-                        Reason(text=f"read inside the body of `{node.op_type}`", rank=2, node=node.name),
-                    )
+    # -- bodies ------------------------------------------------------------
+
+    def _add_bodies(self, node: onnx_ir.Node) -> None:
+        """Tie what goes into and comes out of the bodies of a node; their nodes are visited by themselves."""
+        wired = wirings(node, opset_of(self.graph, ""))
+        if wired is None:
+            self._pin_node(node, f"op `{node.op_type}` runs its body as it sees fit")
+            for value in (v for body in bodies(node) for v in (*body.inputs, *body.outputs)):
+                text = f"`{value.name}` passes between `{node.op_type}` and its body"
+                self._pin_value(value, Reason(text=text, rank=2, node=node.name))
+            return
+        known = bool(node.inputs) and self.facts.number(node.inputs[0]) is not None
+        taken = taken_branch(node, self.facts) if known else None
+        for wiring in wired:
+            for wire in wiring.wires:
+                self._add_wire(node, wire, dead=taken is not None and taken is not wiring.body)
+
+    def _add_wire(self, node: onnx_ir.Node, wire: Wire, *, dead: bool) -> None:
+        """Tie two values, or pin them where they differ; what a branch makes that is never taken cannot pin."""
+        outer = wire.outer(node)
+        shape, inner = self.facts.shape(outer), self.facts.shape(wire.inner)
+        if outer is None:
+            return
+        if is_stored(wire.inner, self.facts) or outer in self.facts.derived:
+            text = f"`{wire.inner.name}` is a constant that passes between `{node.op_type}` and its body"
+            self._part(None if dead else outer, wire.inner, Reason(text=text, rank=3, node=node.name))
+            return
+        stacked = None if shape is None else wire.axis(len(shape))
+        axes = [axis for axis in range(len(shape or ())) if axis != stacked]
+        if shape is None or inner != tuple(shape[axis] for axis in axes):
+            reason = Reason(text=why_apart(node, wire, outer), rank=2, node=node.name)
+            self._part(None if dead else outer, wire.inner, reason)
+            return
+        first, start = self._operand(node, wire.side, wire.position), self._start(wire.inner)
+        for at, axis in enumerate(axes):
+            self.out.table.union(first + axis, start + at)
+            self.out.crossings.append((node, first + axis, start + at))
+        if stacked is not None:
+            text = f"the iterations of `{node.op_type}`"
+            self.out.table.pin(first + stacked, Reason(text=text, rank=3, node=node.name))
+
+    def _part(self, outer: onnx_ir.Value | None, inner: onnx_ir.Value, reason: Reason) -> None:
+        """Neither of two values that cannot be tied may change its shape."""
+        for value in (outer, inner):
+            if value is not None:
+                self._pin_value(value, reason)
+
+    def _start(self, value: onnx_ir.Value) -> int:
+        """Number of axis 0 of a value as a whole."""
+        return self.out.table.of(Operand(value), self.facts.shapes[value])
 
     # -- rules ------------------------------------------------------------
 
@@ -290,33 +314,6 @@ class _Collector:
     def _note_parallel(self, node: onnx_ir.Node, factors: set[str]) -> None:
         self.out.parallel += [self.out.factors[node, f] for f in factors if (node, f) in self.out.factors]
 
-    # -- chains ------------------------------------------------------------
-
-    def _chain(self, node: onnx_ir.Node) -> Chain | None:
-        """The shortest chain of relayouts from ``node`` on that only permutes slots within axes, or None."""
-        shape = self.facts.shape(node.inputs[0])
-        if shape is None or 0 in shape:
-            return None
-        layout, nodes = Layout.of(shape), [node]
-        while self._follow(nodes[-1], layout):
-            if layout.rejoined():
-                return Chain(tuple(nodes), layout.rule())
-            output = nodes[-1].outputs[0]
-            uses = list(output.uses())
-            if len(uses) != 1 or output.is_graph_output() or uses[0].idx != 0:
-                return None
-            nodes.append(uses[0].node)
-        return None
-
-    def _follow(self, node: onnx_ir.Node, layout: Layout) -> bool:
-        op = find_op(node)
-        if not isinstance(op, Relayout) or self.facts.shape(node.outputs[0]) is None:
-            return False
-        try:
-            return op.apply(Site(node, self.facts, opset_of(self.graph, node.domain)), layout)
-        except RuleError:
-            return False
-
     def _add_chain(self, chain: Chain) -> None:
         first, last = chain.nodes[0], chain.nodes[-1]
         self.fused.update(chain.nodes)
@@ -344,18 +341,3 @@ def is_stored(value: onnx_ir.Value, facts: Facts) -> bool:
         or value in facts.derived
         or (producer is not None and producer.op_type == "Constant")
     )
-
-
-def nested_nodes(node: onnx_ir.Node) -> list[onnx_ir.Node]:
-    """All nodes of the graphs that a node holds as attributes, at any depth."""
-    nested: list[onnx_ir.Node] = []
-    for attribute in node.attributes.values():
-        graphs: list[onnx_ir.Graph] = []
-        if attribute.type == onnx_ir.AttributeType.GRAPH:
-            graphs = [attribute.as_graph()]
-        elif attribute.type == onnx_ir.AttributeType.GRAPHS:
-            graphs = list(attribute.as_graphs())
-        for graph in graphs:
-            for inner in graph:
-                nested += [inner, *nested_nodes(inner)]
-    return nested

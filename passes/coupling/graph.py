@@ -141,6 +141,8 @@ def edges(coupling: Coupling) -> Iterator[Edge]:
         yield from _plain_ties(last, chain.rule, numbers)
     for tie in relations.ties:
         yield Edge(tie.a, tie.b, tie.cause, tie.a_index)
+    for holder, outer, inner in relations.crossings:
+        yield Edge(outer, inner, holder)
 
 
 def _plain_ties(node: onnx_ir.Node, rule: Rule, starts: dict[tuple[str, int], int]) -> Iterator[Edge]:

@@ -9,8 +9,10 @@ import numpy as np
 import onnx_ir
 
 from prunec.ir.facts import Facts
+from prunec.ir.module import opset_of
 from prunec.ir.registry import find_op
 from prunec.ir.rule import Index
+from prunec.ir.site import Site
 from prunec.passes.coupling.axes import Operand, Reason, Use, node_label
 from prunec.passes.coupling.collect import Relations, is_stored
 from prunec.passes.coupling.solve import Bools, Components
@@ -124,6 +126,10 @@ class Coupling:
     def prunable(self) -> tuple[Group, ...]:
         """The groups of which units may be removed."""
         return tuple(g for g in self.groups if g.frozen is None)
+
+    def site(self, node: onnx_ir.Node) -> Site:
+        """A node of the graph, or of a body in it, with the facts."""
+        return Site(node, self.facts, opset_of(self.relations.graph, node.domain))
 
     def labels(self, axis: int) -> Index | None:
         """Component of every slot of an axis (by number), None for an axis that is pinned as a whole."""

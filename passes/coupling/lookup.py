@@ -113,6 +113,8 @@ class Axes:
             names.setdefault(operand.value.name or "", []).append(number)
         for node in self.coupling.relations.rules:
             names.setdefault(node_label(node), []).extend(self._of_node(node))
+        for holder in dict.fromkeys(node for node, _, _ in self.coupling.relations.crossings):
+            names.setdefault(node_label(holder), []).extend(self._of_values(holder.outputs))
         for last, chain in self.coupling.relations.chains.items():
             for node in chain.nodes:
                 names.setdefault(node_label(node), []).extend(self._of_values(last.outputs))

@@ -10,9 +10,9 @@ from math import prod
 from typing import Any, cast, get_args
 
 from prunec.ir.diagnostics import Place, UserError, nearest
+from prunec.ir.source import shown
 from prunec.passes.plan.masks import WeightMask, decode
 from prunec.passes.plan.schema import SCHEMA, Equivalence, GroupCut, Plan, Step, TensorCut
-from prunec.passes.text.source import shown
 
 
 def read_plan(text: str, file: str) -> Plan:

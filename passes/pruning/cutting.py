@@ -14,14 +14,15 @@ from typing import Any
 import numpy as np
 import onnx_ir
 from numpy.typing import NDArray
-from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from prunec.ir.facts import constant_tensor
 from prunec.ir.module import opset_of
 from prunec.ir.rule import Index
-from prunec.ir.site import Site
+from prunec.ir.scopes import fresh_name, graph_of, named, values_in, walk
+from prunec.passes.cleanup import remove_unused_nodes
 from prunec.passes.coupling.axes import Operand
-from prunec.passes.coupling.collect import Chain, Relations
+from prunec.passes.coupling.chains import Chain
+from prunec.passes.coupling.collect import Relations
 from prunec.passes.coupling.groups import Coupling, is_parameter
 from prunec.passes.coupling.solve import Bools
 from prunec.passes.literals import freeze_shape_arithmetic, new_constant
@@ -31,7 +32,7 @@ Array = NDArray[Any]
 
 @dataclass(slots=True)
 class Cutter:
-    """One cut of one graph.
+    """One cut of one graph and its bodies.
 
     Attributes:
         model: the graph, changed in place.
@@ -55,11 +56,13 @@ class Cutter:
             facts.
         """
         predicted = self._predict_shapes()
-        for node in reversed(list(self.model.graph)):  # consumers first: every node still sees its own inputs
+        for node in reversed(
+            list(walk(self.model.graph))
+        ):  # consumers first: every node still sees its own inputs
             self._rewrite_node(node)
         freeze_shape_arithmetic(self.model, self.coupling.facts)
         self._cut_constants()
-        RemoveUnusedNodesPass()(self.model)
+        remove_unused_nodes(self.model)
         return predicted
 
     def _rewrite_node(self, node: onnx_ir.Node) -> None:
@@ -67,8 +70,7 @@ class Cutter:
         if node in relations.chains:
             self._rewrite_chain(node, relations.chains[node])
         elif node in relations.ops:
-            site = Site(node, self.coupling.facts, opset_of(self.model.graph, node.domain))
-            relations.ops[node].rewrite(site, NodeCut(self, node))
+            relations.ops[node].rewrite(self.coupling.site(node), NodeCut(self, node))
 
     # -- what stays ------------------------------------------------------------
 
@@ -95,21 +97,20 @@ class Cutter:
 
     def _predict_shapes(self) -> dict[str, tuple[int, ...]]:
         """New concrete shapes of all values; declared shapes of cut values are updated on the way."""
-        facts, predicted = self.coupling.facts, {}
+        facts, sizes_of = self.coupling.facts, dict[onnx_ir.Value, tuple[int, ...]]()
         for value, shape in facts.shapes.items():
             if is_parameter(value, facts) and Operand(value) not in self.coupling.relations.table.operands:
                 continue  # shared: every use has its own cut
             axes = self.cut_axes(Operand(value))
             sizes = [len(axes[a]) if a in axes else n for a, n in enumerate(shape)]
-            if value.name:
-                predicted[value.name] = tuple(sizes)
+            sizes_of[value] = tuple(sizes)
             if axes and value.shape is not None and not value.is_initializer():
                 dims = [sizes[a] if a in axes else value.shape[a] for a in range(len(sizes))]
                 value.shape = onnx_ir.Shape(dims)
         for chain in self.coupling.relations.chains.values():
             for node in chain.nodes[:-1]:
-                predicted.pop(node.outputs[0].name or "", None)
-        return predicted
+                sizes_of.pop(node.outputs[0], None)
+        return named(sizes_of.items())
 
     # -- constants ------------------------------------------------------------
 
@@ -120,18 +121,9 @@ class Cutter:
     def fresh(self, name: str) -> str:
         """The name, or with a number behind it where a value or node has it already."""
         if not self._taken:
-            nodes = list(self.model.graph.all_nodes())
-            self._taken.update(n.name for n in nodes if n.name)
-            self._taken.update(o.name for n in nodes for o in n.outputs if o.name)
-            self._taken.update(
-                self.model.graph.initializers, (v.name for v in self.model.graph.inputs if v.name)
-            )
-        unique, number = name, 0
-        while unique in self._taken:
-            number += 1
-            unique = f"{name}_{number}"
-        self._taken.add(unique)
-        return unique
+            self._taken.update(node.name for node in walk(self.model.graph) if node.name)
+            self._taken.update(value.name for value in values_in(self.model.graph) if value.name)
+        return fresh_name(name, self._taken)
 
     def _cut_constants(self) -> None:
         by_value: dict[onnx_ir.Value, list[Operand]] = defaultdict(list)
@@ -225,7 +217,7 @@ class Cutter:
             index = self.new_constant(f"{result.name}_index", vector.astype(np.int64))
             name = self.fresh(f"{node.name}_gather")
             gather = onnx_ir.node("Gather", [current, index], {"axis": axis}, name=name)
-            self.model.graph.insert_before(node, [gather])
+            graph_of(node).insert_before(node, [gather])
             current = gather.outputs[0]
             current.name, current.type = self.fresh(f"{result.name}_gathered"), result.type
         return current
@@ -322,7 +314,7 @@ class NodeCut:
         """Insert a small node before this one."""
         new = onnx_ir.node(op_type, inputs, name=self.cutter.fresh(name))
         new.outputs[0].name = new.name
-        self.cutter.model.graph.insert_before(self.node, [new])
+        graph_of(self.node).insert_before(self.node, [new])
         return new.outputs[0]
 
     def set_attributes(self, values: Mapping[str, list[int] | None]) -> None:

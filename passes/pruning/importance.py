@@ -17,8 +17,6 @@ import onnx_ir
 from numpy.typing import NDArray
 
 from prunec.ir.diagnostics import UserError
-from prunec.ir.module import opset_of
-from prunec.ir.site import Site
 from prunec.passes.coupling.groups import Coupling, Group, Member
 
 Criterion = Literal["l1", "l2", "bn-scale", "fpgm", "random"]
@@ -91,12 +89,10 @@ class Importance:
 
     def _array(self, member: Member) -> NDArray[Any]:
         """The numbers that a constant holds, or those that it stands for."""
-        ops, facts = self.coupling.relations.ops, self.coupling.facts
+        ops = self.coupling.relations.ops
         for node, index in member.uses():
-            if node in ops and node.graph is not None:
-                site = Site(node, facts, opset_of(node.graph, node.domain))
-                if (array := ops[node].real(site, index)) is not None:
-                    return array
+            if node in ops and (array := ops[node].real(self.coupling.site(node), index)) is not None:
+                return array
         return _float_array(member.operand.value)
 
     def _norm(self, member: Member, power: int) -> Floats:

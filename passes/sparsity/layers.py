@@ -30,8 +30,9 @@ from prunec.ir.op import Op
 from prunec.ir.ops.quantised import QuantisedEinsum
 from prunec.ir.registry import find_op
 from prunec.ir.rule import Operand, Rule, RuleError
+from prunec.ir.scopes import bodies, walk
 from prunec.ir.site import Site
-from prunec.passes.coupling.collect import is_stored, nested_nodes
+from prunec.passes.coupling.collect import is_stored
 from prunec.passes.sparsity.layer import SkippedWeight, SparseLayer, SparseLayers, Use
 from prunec.passes.sparsity.layout import Kind, WeightLayout
 
@@ -82,7 +83,7 @@ class _Finder:
     # -- one contraction -------------------------------------------------------
 
     def _visit(self, node: onnx_ir.Node) -> None:
-        for inner in nested_nodes(node):
+        for inner in (inner for body in bodies(node) for inner in walk(body)):
             self._visit_nested(inner, node)
         op = find_op(node)
         if op is None or not op.linear or all(v in self.facts.constant for v in node.outputs):

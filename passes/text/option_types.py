@@ -25,8 +25,9 @@ from dataclasses import dataclass, replace
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
+from prunec.ir.source import Token
 from prunec.passes.checks import Check, within
-from prunec.passes.text.source import Token, quoted_if_needed
+from prunec.passes.text.words import quoted_if_needed
 
 _INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")

@@ -1,7 +1,8 @@
 """The options of a pass: the fields of its dataclass as help, as parser, and as printer.
 
 The one source is the dataclass (``prunec.passes.base.option``). An underscore in a field's name is a dash in
-text. A value that Python code gives is held to the same rules as one in text.
+text. A value that Python code gives is held to the same rules as one in text. Whatever else has options written
+in this way (``Configurable``) has them read, printed and checked here too.
 """
 
 from __future__ import annotations
@@ -9,17 +10,17 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from functools import cache
-from typing import Any, get_type_hints
+from typing import Any, ClassVar, Protocol, TypeVar, get_type_hints
 
 from prunec.ir.diagnostics import UserError, nearest
-from prunec.passes.base import Pass
+from prunec.ir.source import SourceText, Token, shown
 from prunec.passes.checks import Check, at_least, within
 from prunec.passes.text.option_types import OptionType, Ratio, option_type
-from prunec.passes.text.source import SourceText, Token, shown
 from prunec.passes.text.syntax import RawOption
 
 __all__ = [
     "Check",
+    "Configurable",
     "OptionField",
     "Ratio",
     "at_least",
@@ -29,6 +30,24 @@ __all__ = [
     "format_options",
     "within",
 ]
+
+
+class Configurable(Protocol):
+    """A dataclass whose fields are options, such as a pass.
+
+    Class attributes:
+        name: the name in text.
+        noun: what messages call its kind, such as ``pass``.
+        takes_body: whether its field ``body`` is no option but what stands in parentheses behind it.
+    """
+
+    name: ClassVar[str]
+    noun: ClassVar[str]
+    takes_body: ClassVar[bool]
+    __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
+
+
+C = TypeVar("C", bound=Configurable)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +93,7 @@ class OptionField:
 
 
 @cache
-def fields_of(pass_class: type[Pass]) -> tuple[OptionField, ...]:
+def fields_of(pass_class: type[Configurable]) -> tuple[OptionField, ...]:
     """The options of a pass class, in the order of its fields.
 
     Raises:
@@ -89,7 +108,7 @@ def fields_of(pass_class: type[Pass]) -> tuple[OptionField, ...]:
     try:
         return tuple(_option_field(field, option_type(hints[field.name])) for field in fields)
     except TypeError as error:
-        raise TypeError(f"pass {pass_class.__name__}: {error}") from error
+        raise TypeError(f"{pass_class.noun} {pass_class.__name__}: {error}") from error
 
 
 def _option_field(field: dataclasses.Field[Any], kind: OptionType) -> OptionField:
@@ -108,13 +127,13 @@ def _option_field(field: dataclasses.Field[Any], kind: OptionType) -> OptionFiel
 
 
 def build(
-    pass_class: type[Pass],
+    pass_class: type[C],
     raw_options: Sequence[RawOption],
     *,
     source: SourceText,
     name: Token,
     body: object = None,
-) -> Pass:
+) -> C:
     """Make a pass from its options as written.
 
     Args:
@@ -141,7 +160,7 @@ def build(
         values[field.attribute] = _convert(field, raw, source)
     missing = [f for f in fields.values() if f.default_text is None and f.name not in first]
     if missing:
-        message = f"pass '{pass_class.name}' needs option '{missing[0].name}'"
+        message = f"{pass_class.noun} '{pass_class.name}' needs option '{missing[0].name}'"
         raise source.error_at(message, name, help=[f"add {missing[0].name}=<{missing[0].type_text}>"])
     try:
         return pass_class(**values)
@@ -150,7 +169,7 @@ def build(
         raise source.error_at(error.message, name, notes=error.notes, help=error.help) from error
 
 
-def format_options(instance: Pass, *, every: bool = False) -> str:
+def format_options(instance: Configurable, *, every: bool = False) -> str:
     """The options of a pass that differ from their defaults (or every one), as pipeline text without the braces."""
     return " ".join(
         _format(field, getattr(instance, field.attribute))
@@ -161,7 +180,7 @@ def format_options(instance: Pass, *, every: bool = False) -> str:
     )
 
 
-def check_options(instance: Pass) -> None:
+def check_options(instance: Configurable) -> None:
     """Hold the options of a pass, however it was made, to their types and checks.
 
     Raises:
@@ -171,7 +190,7 @@ def check_options(instance: Pass) -> None:
         value = getattr(instance, field.attribute)
         problem = field.problem(value, shown(value) if isinstance(value, str) else repr(value))
         if problem is not None:
-            raise UserError(f"pass '{instance.name}': {problem}")
+            raise UserError(f"{instance.noun} '{instance.name}': {problem}")
 
 
 def _format(field: OptionField, value: Any) -> str:
@@ -204,7 +223,7 @@ def _convert(field: OptionField, raw: RawOption, source: SourceText) -> Any:
     return value
 
 
-def _unknown_option(pass_class: type[Pass], name: Token, source: SourceText) -> UserError:
+def _unknown_option(pass_class: type[Configurable], name: Token, source: SourceText) -> UserError:
     names = [field.name for field in fields_of(pass_class)]
     likely = nearest(name.text, names)
     meant = f" (did you mean '{likely}'?)" if likely else ""

@@ -20,7 +20,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from prunec.ir.diagnostics import UserError
-from prunec.passes.text.source import SourceText, Token, quoted_if_needed, shown
+from prunec.ir.source import SourceText, Token, shown
+from prunec.passes.text.words import quoted_if_needed
 
 NESTING_LIMIT = 32
 

@@ -38,6 +38,10 @@ class Verdict:
         rounded: both models were run as they are; False where they agree with the rounding of activations to
             integers left out (a last digit of a float decides there about a whole step).
         borderline: they differ by a rounding on the first inputs, and agree on two others.
+        ways: branches of ``If`` nodes on which the outputs were compared as well, whatever the conditions say, as
+            (compared, tried): on the others the model before the pass does not run.
+        bodies: likewise bodies that their op feeds as it sees fit (the decoder of a ``BeamSearch``), run by
+            themselves.
         masks: what was found about masked weights (``sparse`` only).
     """
 
@@ -50,6 +54,8 @@ class Verdict:
     witnesses: int = 0
     rounded: bool = True
     borderline: bool = False
+    ways: tuple[int, int] = (0, 0)
+    bodies: tuple[int, int] = (0, 0)
     masks: MaskEvidence | None = None
 
     def __str__(self) -> str:
@@ -65,9 +71,11 @@ class Verdict:
         without = "" if self.rounded else ", rounding to integers left out"
         without += ", on inputs where no value lies between two integers" if self.borderline else ""
         also = f" and {self.witnesses} intermediate values" if self.witnesses else ""
+        parts = ((self.ways, "branches of `If` by force"), (self.bodies, "bodies by themselves"))
+        inner = "".join(f", {run} of {tried} {what}" for (run, tried), what in parts if tried)
         return (
             f"{self.pass_name}: {self.values} shapes and {self.broadcasts} broadcasts hold; outputs{also} "
-            f"equal {against} (relative error {self.error:.1e}, batch {self.batch}{without})"
+            f"equal {against} (relative error {self.error:.1e}, batch {self.batch}{without}{inner})"
         )
 
     def _sparse_text(self, masks: MaskEvidence) -> str:
@@ -144,4 +152,6 @@ def verify(
         witnesses=comparison.witnesses,
         rounded=comparison.rounded,
         borderline=comparison.borderline,
+        ways=comparison.ways,
+        bodies=comparison.bodies,
     )

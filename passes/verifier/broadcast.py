@@ -13,6 +13,7 @@ from prunec.ir.facts import Facts
 from prunec.ir.module import Module
 from prunec.ir.ops.elementwise import Elementwise
 from prunec.ir.registry import find_op
+from prunec.ir.scopes import walk
 
 
 def check_broadcasts(pass_name: str, before: Module, after: Module, facts: Facts, old_facts: Facts) -> int:
@@ -31,9 +32,9 @@ def check_broadcasts(pass_name: str, before: Module, after: Module, facts: Facts
     Raises:
         VerificationError: an op broadcasts on an axis on which it did not.
     """
-    old = {n.outputs[0].name: broadcast_axes(n, old_facts) for n in before.graph if _is_elementwise(n)}
+    old = {n.outputs[0].name: broadcast_axes(n, old_facts) for n in walk(before.graph) if _is_elementwise(n)}
     compared = 0
-    for node in after.graph:
+    for node in walk(after.graph):
         known = old.get(node.outputs[0].name) if _is_elementwise(node) else None
         if known is None:
             continue

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-import onnx_ir
 from numpy.typing import NDArray
 
-from prunec.ir.diagnostics import PassFailure, PrunecError, VerificationError
+from prunec.ir.diagnostics import PassFailure, PrunecError, UserError, VerificationError
 from prunec.ir.execute import Blame, Runner
-from prunec.ir.facts import infer_facts
 from prunec.ir.module import Module
+from prunec.ir.open_bodies import size_choices
 from prunec.ir.probes import probe_feeds
 from prunec.ir.rule import Index
 from prunec.ir.sizes import symbol_sizes
+from prunec.passes.verifier.branches import open_bodies, ways
 from prunec.passes.verifier.rounding import rounds, without_rounding
+from prunec.passes.verifier.witnesses import Kept, witnesses
 
 Array = NDArray[Any]
 
@@ -30,14 +31,11 @@ FLOOR = 1e-3
 #: Errors up to this many times the tolerance are as likely rounding as a mistake.
 NEAR = 3
 
-#: How many intermediate values are compared where the outputs say too little.
-WITNESSES = 24
-
 #: Batch, height and width, and length of sequences of the probe inputs, in the order in which they are tried.
 PROBE_SIZES = ((2, 67, 7), (2, 64, 7), (2, 64, 1), (1, 64, 7), (1, 64, 1), (1, 64, 16), (1, 64, 512))
 
-Kept = Mapping[str, Mapping[int, Index]]
-"""Per value that a cut shrank the slots of its axes that stay."""
+Share = tuple[int, int]
+"""How many, of how many."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +48,9 @@ class Comparison:
         witnesses: intermediate values that were compared because the outputs say too little.
         rounded: the models are as they are; False where rounding to integers had to be left out.
         borderline: they differ by a rounding on the first inputs, and agree on two others.
+        ways: branches of ``If`` nodes on which outputs were compared too, whatever the conditions say, as (compared,
+            tried): on the others the reference does not run.
+        bodies: likewise bodies that their op feeds as it sees fit, run by themselves.
     """
 
     error: float
@@ -57,6 +58,8 @@ class Comparison:
     witnesses: int
     rounded: bool = True
     borderline: bool = False
+    ways: Share = (0, 0)
+    bodies: Share = (0, 0)
 
 
 def compare_outputs(
@@ -137,16 +140,82 @@ def _compare(pass_name: str, reference: Module, module: Module, kept: Kept, seed
     smaller = {name: _take(array, kept.get(name, {})) for name, array in feeds.items()}
     actual = _run(pass_name, module, smaller)
     error = _check(pass_name, _restrict(expected, actual, kept), actual, module, "output")
+    plain = _compare_witnesses(pass_name, reference, module, kept, _Run(feeds, smaller, expected, error))
+    errors = list(_compare_ways(pass_name, reference, module, kept, feeds, smaller))
+    run = [e for e in errors if e is not None]
+    inside = list(_compare_bodies(pass_name, reference, module, seed))
+    worst = max([error, plain[0], *run, *(e for e in inside if e is not None)])
+    return Comparison(
+        error=worst,
+        batch=batch,
+        witnesses=plain[1],
+        ways=(len(run), len(errors)),
+        bodies=(sum(e is not None for e in inside), len(inside)),
+    )
+
+
+class _Run(NamedTuple):
+    """Inputs of the reference and of the module, outputs of the reference, and their largest error."""
+
+    feeds: Mapping[str, Array]
+    smaller: Mapping[str, Array]
+    expected: Mapping[str, Array]
+    error: float
+
+
+def _compare_ways(
+    pass_name: str,
+    reference: Module,
+    module: Module,
+    kept: Kept,
+    feeds: Mapping[str, Array],
+    smaller: Mapping[str, Array],
+) -> Iterator[float | None]:
+    """The error on every way through the branches; None where the reference does not run."""
+    for forced, forced_module in ways(reference, module, kept):
+        try:
+            expected = Runner(forced, blame="user").run(feeds)
+        except UserError:  # a branch for other inputs, say
+            yield None
+            continue
+        actual = _run(pass_name, forced_module, smaller)
+        yield _check(pass_name, _restrict(expected, actual, kept), actual, module, "output")
+
+
+def _compare_bodies(pass_name: str, reference: Module, module: Module, seed: int) -> Iterator[float | None]:
+    """The error of every body that its op feeds as it sees fit (a decoder), run by itself; None where it does not
+    run.
+    """
+    for alone, alone_module in open_bodies(reference, module):
+        sizes = symbol_sizes(alone.graph, batch=2, other=PROBE_SIZES[0][2])
+        for chosen in size_choices(sizes, 2):
+            feeds = probe_feeds(alone, seed=seed, sizes=chosen)
+            try:
+                expected = Runner(alone, blame="user").run(feeds)
+            except UserError:  # other sizes may fit
+                continue
+            actual = _run(pass_name, alone_module, feeds)
+            yield _check(pass_name, expected, actual, module, "output")
+            break
+        else:
+            yield None
+
+
+def _compare_witnesses(
+    pass_name: str, reference: Module, module: Module, kept: Kept, run: _Run
+) -> tuple[float, int]:
+    """The error of intermediate values, and how many were compared, where the outputs say too little."""
+    feeds, smaller, expected, error = run
     suspicious = bool(kept) and error == 0  # bit for bit equal after a cut: did anything reach the output?
     if not suspicious and not any(_is_weak(array) for array in expected.values()):
-        return Comparison(error=error, batch=batch, witnesses=0)
-    names = list(_witnesses(reference, module, kept))
+        return error, 0
+    names = list(witnesses(reference, module, kept))
     if not names:
-        return Comparison(error=error, batch=batch, witnesses=0)
+        return error, 0
     inner = _well_conditioned(Runner(reference, outputs=names), feeds, TOLERANCE[coarsest_type(module)])
     actual = Runner(module, outputs=names).run(smaller)
     worst = _check(pass_name, _restrict(inner, actual, kept), actual, module, "intermediate value")
-    return Comparison(error=max(error, worst), batch=batch, witnesses=len(inner))
+    return max(error, worst), len(inner)
 
 
 def _run(pass_name: str, module: Module, feeds: Mapping[str, Array]) -> dict[str, Array]:
@@ -216,32 +285,6 @@ def _whose_fault(error: float, tolerance: float) -> str:
     return "this is a bug in prunec: please report it with the model and the pipeline"
 
 
-def _witnesses(reference: Module, module: Module, kept: Kept) -> Iterator[str]:
-    """Intermediate values that both graphs compute by the same op, spread evenly over the graph.
-
-    Shape arithmetic does not count: it tells the sizes of axes, which a cut changes on purpose. Nor does what
-    no input reaches: a weight that a Constant node holds is the pass's to change. Nor does an axis that is
-    cut and follows the batch as well: which of its slots stay depends on the inputs.
-    """
-    facts = infer_facts(reference.model)
-    reached = _reached(reference)
-    made = {
-        o.name: n.op_type
-        for n in reference.graph
-        if n in reached and not facts.is_folded(n)
-        for o in n.outputs
-        if o.name and o in facts.shapes and facts.dynamic.get(o, frozenset()).isdisjoint(kept.get(o.name, {}))
-    }
-    common = [
-        o.name
-        for node in module.graph
-        for o in node.outputs
-        if o.name and made.get(o.name) == node.op_type and not o.is_graph_output()
-    ]
-    step = max(1, -(-len(common) // WITNESSES))
-    yield from reversed(common[::-1][::step])
-
-
 def _well_conditioned(runner: Runner, feeds: Mapping[str, Array], tolerance: float) -> dict[str, Array]:
     """Data values (no shapes) that inputs changed by rounding hardly change.
 
@@ -261,19 +304,6 @@ def _well_conditioned(runner: Runner, feeds: Mapping[str, Array], tolerance: flo
         for name, array in values.items()
         if array.dtype.kind == "f" and array.ndim > 1 and relative_error(noisy[name], array) < tolerance / 4
     }
-
-
-def _reached(module: Module) -> set[onnx_ir.Node]:
-    """The nodes whose results depend on what the model is fed."""
-    fed: set[onnx_ir.Value | None] = {
-        value for value in module.graph.inputs if value.name not in module.graph.initializers
-    }
-    nodes: set[onnx_ir.Node] = set()
-    for node in module.graph:
-        if any(value in fed for value in node.inputs):
-            nodes.add(node)
-            fed.update(node.outputs)
-    return nodes
 
 
 def _restrict(expected: Mapping[str, Array], actual: Mapping[str, Array], kept: Kept) -> dict[str, Array]:

@@ -16,10 +16,10 @@ import numpy as np
 import onnx_ir
 
 from prunec.ir.facts import Facts
-from prunec.ir.module import Module, opset_of
+from prunec.ir.module import Module
 from prunec.ir.op import Op
 from prunec.ir.rule import Index, Rule
-from prunec.ir.site import Site
+from prunec.ir.scopes import graph_of
 from prunec.passes.coupling import analyse
 from prunec.passes.coupling.axes import Operand
 from prunec.passes.coupling.groups import Coupling, is_parameter
@@ -117,8 +117,7 @@ class _Builder:
         assert tensor is not None
         array = tensor.numpy().copy()
         node, position = zeroed[0]
-        site = Site(node, self.coupling.facts, opset_of(self.model.graph, node.domain))
-        zero = ops[node].zero(site, position) if node in ops else np.zeros(())
+        zero = ops[node].zero(self.coupling.site(node), position) if node in ops else np.zeros(())
         for axis, mask in masks.items():
             np.moveaxis(array, axis, 0)[~mask] = np.moveaxis(np.broadcast_to(zero, array.shape), axis, 0)[
                 ~mask
@@ -215,6 +214,10 @@ class _Builder:
         masked = self._masked(spread, result, axis, kept)
         for use in users:
             use.node.replace_input_with(use.idx, masked)
+        outputs = graph_of(node).outputs
+        for place in [i for i, value in enumerate(outputs) if value is result]:  # of a body
+            masked.type = result.type
+            outputs[place] = masked
 
     def _indices(self, indices: Index) -> onnx_ir.Value:
         return self._constant(onnx_ir.Tensor(indices.astype(np.int64)))
@@ -232,6 +235,6 @@ class _Builder:
         self.count += 1
         new = onnx_ir.node(op_type, inputs, attributes, name=f"prunec_reference_{self.count}")
         new.outputs[0].name = f"prunec_reference_value_{self.count}"
-        insert = self.model.graph.insert_before if before else self.model.graph.insert_after
+        insert = graph_of(node).insert_before if before else graph_of(node).insert_after
         insert(node, [new])
         return new.outputs[0]

@@ -10,7 +10,8 @@ from prunec.ir.dependence import behind_counts
 from prunec.ir.diagnostics import VerificationError
 from prunec.ir.facts import Facts
 from prunec.ir.module import Module
-from prunec.ir.proto import weights_of, without_weights
+from prunec.ir.proto import graphs_of, weights_of, without_weights
+from prunec.ir.scopes import named
 from prunec.ir.wire import SMALLEST_WEIGHT
 
 ENDS_THE_PROCESS = ("EyeLike",)
@@ -45,7 +46,7 @@ def check_shapes(
 
 def unchanged_shapes(before: Facts) -> dict[str, tuple[int, ...]]:
     """What a pass that removes nothing promises: every computed value that is left has the shape it had."""
-    return {v.name: shape for v, shape in before.shapes.items() if v.name and not v.is_initializer()}
+    return named((v, shape) for v, shape in before.shapes.items() if not v.is_initializer())
 
 
 def _compare(pass_name: str, facts: Facts, predicted: Mapping[str, tuple[int, ...]]) -> int:
@@ -76,7 +77,8 @@ def strict_inference_error(module: Module) -> str | None:
     """
     large = weights_of(module.model, smallest=SMALLEST_WEIGHT)
     proto = without_weights(module.model, dict.fromkeys(large, ("-", 0)))
-    del proto.graph.value_info[:]
+    for graph in graphs_of(proto.graph):
+        del graph.value_info[:]
     listed = {value.name for value in proto.graph.input}
     small = []
     for tensor in proto.graph.initializer:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from prunec.ir.diagnostics import VerificationError
 from prunec.ir.module import Module
-from prunec.ir.notation import graphs_in
+from prunec.ir.scopes import graphs_in
 from prunec.passes.plan import WeightMask
 from prunec.passes.verifier.weight_axes import Reading, WeightAxes, readings
 

@@ -17,6 +17,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from prunec.exporters.export import export as export
+    from prunec.exporters.target import Export as Export
     from prunec.ir.diagnostics import PassFailure as PassFailure
     from prunec.ir.diagnostics import PrunecError as PrunecError
     from prunec.ir.diagnostics import Remark as Remark
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Export": "prunec.exporters.target",
     "Module": "prunec.ir.module",
     "Pass": "prunec.passes.base",
     "PassFailure": "prunec.ir.diagnostics",
@@ -45,6 +48,7 @@ _HOMES = {
     "UserError": "prunec.ir.diagnostics",
     "VerificationError": "prunec.ir.diagnostics",
     "analyse": "prunec.passes.coupling",
+    "export": "prunec.exporters.export",
     "load": "prunec.ir.load",
     "parse_pipeline": "prunec.passes.pipeline",
     "run": "prunec.passes.manager",

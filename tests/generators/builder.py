@@ -100,6 +100,7 @@ class Builder:
         self.plain_weights: list[Value] = []
         self.zeros: dict[int, Value] = {}
         self._data: dict[str, TensorProto] = {}
+        self.depth = 0
         self._count = 0
 
     def chance(self, probability: float) -> bool:

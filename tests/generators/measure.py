@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -38,12 +38,20 @@ def measure(
 
 def make_model(graph: onnx.GraphProto, opset: int) -> onnx.ModelProto:
     """A model of this graph that imports the domains that its nodes need."""
-    used = sorted({node.domain for node in graph.node if node.domain})
+    used = sorted({domain for domain in _domains(graph) if domain})
     imports = [helper.make_opsetid("", opset), *(helper.make_opsetid(name, DOMAINS[name]) for name in used)]
     version = helper.find_min_ir_version_for(imports[:1])
     return helper.make_model(
         graph, opset_imports=imports, ir_version=max(version, 4), producer_name="generators"
     )
+
+
+def _domains(graph: onnx.GraphProto) -> Iterator[str]:
+    for node in graph.node:
+        yield node.domain
+        for attribute in node.attribute:
+            for body in (attribute.g, *attribute.graphs):
+                yield from _domains(body)
 
 
 def execute(model: onnx.ModelProto, feeds: Mapping[str, Any]) -> dict[str, Any]:

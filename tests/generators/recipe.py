@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 from generators import (
     attention,
+    control,
     convolution,
     dense,
     elementwise,
@@ -29,7 +30,7 @@ from generators.registry import BLOCKS, STYLES, TOUCHES, WEIGHTS
 from onnx import TensorProto, helper
 
 MODULES = (
-    *(convolution, dense, recurrent, elementwise, movement, attention, fused, quantised, precision),
+    *(convolution, dense, recurrent, elementwise, movement, attention, control, fused, quantised, precision),
     *(sequence, spectral, fragments, weights, touches),
 )
 """What fills the registry; a new module of blocks is added here."""

@@ -256,7 +256,6 @@ def test_inputs_without_a_shape_are_the_users_to_give() -> None:
 
 NEEDS_MORE = {
     "silero_vad_16k_op15": "an audio window: its STFT pads by reflection, so one sample is too short",
-    "tiny_gpt2_beamsearch": "a maximum length above the length of the prompt",
 }
 """Models of the zoo whose inputs must fit each other in ways that the graph does not say."""
 

@@ -119,5 +119,6 @@ def test_weights_that_only_a_nested_graph_reads_count() -> None:
     text += "then_branch = yes () => (float[N,5] t) { t = Gemm(x, w, b) }, "
     text += "else_branch = no () => (float[N,5] e) { e = MatMul(x, w) } > }"
     cost = cost_of(graph(text))
-    assert (cost.parameters, cost.macs) == (25, 0)
-    assert [(layer.op_type, layer.weight) for layer in cost.layers] == [("If", ("w", (4, 5)))]
+    assert (cost.parameters, cost.macs) == (25, 40)
+    layers = [(layer.op_type, layer.weight, layer.parameters) for layer in cost.layers]
+    assert layers == [("Gemm", ("w", (4, 5)), 25), ("MatMul", None, 0)]

@@ -8,14 +8,15 @@ from pathlib import Path
 import numpy as np
 import onnx_ir
 import pytest
-from core_graphs import coupling_of, graph, prunable, reasons, units
+from core_graphs import coupling_of, graph, prunable, prune, reasons, units
 from coupling_graphs import GRAPHS, coupled
 
 import prunec
 from prunec.ir.facts import infer_facts
 from prunec.ir.module import Module
 from prunec.passes.coupling.axes import AxisTable, Operand, Reason
-from prunec.passes.coupling.collect import Chain, collect
+from prunec.passes.coupling.chains import Chain
+from prunec.passes.coupling.collect import collect
 from prunec.passes.coupling.options import Unit
 from prunec.passes.coupling.products import Product, permutation
 
@@ -117,24 +118,21 @@ BRANCH = """net (float[N,3,8] x, bool go) => (float[N,5,8] y) <float[4,3,1] w1, 
 }"""
 
 
-def test_what_a_nested_graph_reads_keeps_its_shape() -> None:
-    module = graph(BRANCH)
-    assert "read inside the body of `If`" in reasons(module)
-    assert prunable(module) == ["g1 size=6 {@w2:0, @w3:1}"]
-
-
-def test_a_deeper_graph_counts_too() -> None:
+def test_what_a_nested_graph_reads_is_tied_to_what_it_returns() -> None:
+    expected = ["g1 size=4 {@w1:0, @w2:1}", "g2 size=6 {@w2:0, @w3:1}"]
+    assert prunable(graph(BRANCH)) == expected
     inner = "If (go) < then_branch = yes2 () => (float[N,4,8] t2) { t2 = Relu(a) }, "
     inner += "else_branch = no2 () => (float[N,4,8] e2) { e2 = Identity(a) } >"
-    module = graph(BRANCH.replace("t = Relu(a)", f"t = {inner}"))
-    assert "read inside the body of `If`" in reasons(module)
+    assert prunable(graph(BRANCH.replace("t = Relu(a)", f"t = {inner}"))) == expected
 
 
-def test_a_weight_that_is_only_read_inside_keeps_its_shape() -> None:
+def test_a_weight_that_is_read_inside_too_is_tied() -> None:
     text = "net (float[N,4] x, bool go) => (float[N,5] y) <float[4,6] w, float[6,5] u> { a = MatMul(x, w) "
     text += "b = If (go) < then_branch = yes () => (float[6,5] t) { t = Identity(u) }, "
     text += "else_branch = no () => (float[6,5] e) { e = Neg(u) } > c = MatMul(a, u) d = MatMul(a, b) y = Add(c, d) }"
-    assert prunable(graph(text)) == []
+    module = graph(text)
+    assert prunable(module) == ["g1 size=6 statistic {@w:1, @u:0}"]
+    assert prune(module).verdicts[0].ways == (2, 2)
 
 
 def test_a_batch_of_a_fixed_size_is_not_pruned() -> None:

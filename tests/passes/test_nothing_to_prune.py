@@ -29,7 +29,7 @@ def reason(body: str, options: str) -> str | None:
         (TWO_LAYERS, "", None),
         (TWO_LAYERS, "ignore=*", "no group passes the filters `ignore` and `only`"),
         (CUSTOM, "", "op `com.acme::Dense` has no rule"),
-        (NO_WEIGHTS, "", "the main graph has no weights"),
+        (NO_WEIGHTS, "", "the model has no weights"),
     ],
 )
 def test_reason(body: str, options: str, expected: str | None) -> None:

@@ -60,13 +60,10 @@ class FakeResult:
         Remark(kind="passed", origin="prune", message="group g1 loses 2 of 8 units"),
     )
 
-    def save(self, path: Path) -> None:
-        path.write_bytes(b"pruned")
-
 
 @dataclass
 class Library:
-    """Stands in for ``prunec.load`` and ``prunec.run``, and records how they are called."""
+    """Stands in for loading, running and saving, and records how they are called."""
 
     result: FakeResult = field(default_factory=FakeResult)
     error: BaseException | None = None
@@ -88,6 +85,9 @@ class Library:
             raise self.error
         return self.result
 
+    def save(self, module: FakeModule, path: Path, *, external_data: bool | None) -> None:
+        path.write_bytes(b"pruned")
+
 
 @pytest.fixture
 def library(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Library]:
@@ -95,6 +95,8 @@ def library(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Library
     library = Library()
     monkeypatch.setattr(prunec, "load", library.load, raising=False)
     monkeypatch.setattr(prunec, "run", library.run, raising=False)
+    monkeypatch.setattr("prunec.ir.load.load", library.load)
+    monkeypatch.setattr("prunec.ir.save.save", library.save)
     monkeypatch.setattr(registry, "BUILT_IN", SAMPLES.table)
     for function in (pipeline.read_pipeline, pipeline.parse_pipeline, pipeline.read_pipeline_file):
         monkeypatch.setitem(function.__kwdefaults__, "registry", SAMPLES)
@@ -198,6 +200,7 @@ def test_replay_brings_its_own_pipeline(library: Library) -> None:
     [
         ("net.onnx", "net.pruned.onnx"),
         ("a/net.onnxtxt", "a/net.pruned.onnx"),
+        ("a/net.prunec", "a/net.pruned.onnx"),
         ("net.v2.onnx.txt", "net.v2.pruned.onnx"),
         ("net", "net.pruned.onnx"),
         (".onnx", ".onnx.pruned.onnx"),

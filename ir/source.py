@@ -1,33 +1,27 @@
-"""The text of a pipeline, and how a mistake at a place in it is shown."""
+"""A text that a person wrote, a pipeline or a dump, and how a mistake at a place in it is shown."""
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
 
 from prunec.ir.diagnostics import Place, UserError
 
-TokenKind = Literal["word", "quoted", "mark", "newline", "end"]
-
 _EXCERPT_WIDTH = 100
-_BARE_WORD = re.compile(r'[^\s{}()=,"#]+')
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Token:
-    """A piece of pipeline text.
+    """A piece of a text.
 
     Attributes:
-        kind: ``word`` and ``quoted`` carry a value, ``mark`` is one of ``{}()=,``.
+        kind: what it is: ``word`` and ``quoted`` carry a value, ``mark`` is punctuation; grammars have more.
         text: the value; for a quoted word without quotes and escapes.
         start: offset of its first character.
         end: offset behind its last character.
     """
 
-    kind: TokenKind
+    kind: str
     text: str
     start: int
     end: int
@@ -90,13 +84,6 @@ def shown(text: str) -> str:
     """``text`` as messages quote it: in single quotes, on one line, cut after 60 characters."""
     text = text if len(text) <= 60 else text[:57] + "..."
     return f"'{text}'" if text.isprintable() else ascii(text)
-
-
-def quoted_if_needed(text: str) -> str:
-    """A word as pipeline text: bare where its characters allow it, else quoted and escaped as in JSON."""
-    if text.isprintable() and _BARE_WORD.fullmatch(text):
-        return text
-    return json.dumps(text, ensure_ascii=not text.isprintable())
 
 
 def _printable(line: str) -> str:
