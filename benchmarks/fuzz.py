@@ -32,7 +32,8 @@ import machine
 import processes
 from report import Column, Report, add_output_options, new_parser, publish
 
-GOOD = ("ok", "nothing to prune", "not finite")
+GOOD = ("ok", "nothing to prune", "not finite", "vacuous")
+"""Verdicts with which no check failed."""
 GIBIBYTES = 4.0
 SIGALRM = 14
 WITHOUT_KERNEL = (
