@@ -76,7 +76,7 @@ def _proofs(before: Module, result: Result) -> dict[str, Any]:
 def _change(before: Module, after: Module) -> float:
     """Largest relative difference of an output that the cut makes."""
     from prunec.ir.execute import Runner
-    from prunec.passes.verifier.compare import relative_error
+    from prunec.passes.verifier.tolerance import relative_error
 
     feeds, expected = _first_run(before)
     actual = Runner(after).run(feeds)

@@ -72,6 +72,7 @@ class Op(ABC):
         transparent: output 0 holds the elements of input 0 one for one, perhaps of another type or with axes
             in another order, and a zero stays a zero.
         attributes: integer attributes that hold the size of a factor, such as ``group``.
+        uniform: an axis of the output that no input has holds the same in every slot.
         shape_input: position of an input that holds the shape of output 0, or None.
     """
 
@@ -83,6 +84,7 @@ class Op(ABC):
     parallel: str = ""
     transparent: bool = False
     attributes: Mapping[str, str] = field(default_factory=dict)
+    uniform: bool = False
     shape_input: int | None = None
 
     @abstractmethod

@@ -95,6 +95,7 @@ class Pass(ABC):
             ``masked`` (equals its input with the removed slices set to zero), ``sparse`` (differs from its
             input in the masked weights alone, which have the claimed pattern) or ``none`` (changes nothing,
             or on purpose).
+        planned: whether what the pass decides is a step of the plan, which a replay repeats.
         takes_body: whether the pass runs other passes, written in parentheses behind it; the class then has a
             field ``body: Pipeline``, which is no option, and overrides ``expand``.
         noun: what messages call it.
@@ -103,6 +104,7 @@ class Pass(ABC):
     name: ClassVar[str]
     noun: ClassVar[str] = "pass"
     contract: ClassVar[Contract] = "same"
+    planned: ClassVar[bool] = False
     takes_body: ClassVar[bool] = False
 
     @abstractmethod

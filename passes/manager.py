@@ -241,10 +241,10 @@ class _Run:
 
     def _next_step(self, passes: Sequence[Pass], replayed: deque[Step]) -> Step | None:
         """The step of the plan that the first of ``passes`` repeats; an empty one where it is a later pass's,
-        or the plan has no more: then the pass removed nothing.
+        or the plan has no more: then the pass decided nothing.
         """
         pass_ = passes[0]
-        if self.replay is None or pass_.contract not in ("masked", "sparse"):
+        if self.replay is None or not pass_.planned:
             return None
         if replayed and replayed[0].pass_name == pass_.name:
             return self.positions.to_current(replayed.popleft())

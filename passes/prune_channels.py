@@ -38,6 +38,7 @@ class PruneChannels(Pass):
 
     name: ClassVar[str] = "prune-channels"
     contract: ClassVar[Contract] = "masked"
+    planned: ClassVar[bool] = True
 
     ratio: Ratio = option(Ratio(0.5), help="share of the units to remove", check=within(0, 1, closed="left"))
     scope: Literal["local", "global"] = option(
@@ -102,7 +103,7 @@ class PruneChannels(Pass):
             changed=True,
             step=step,
             predicted=predicted,
-            copies=cutter.copies,
+            copies=cutter.constants.copies,
             options=self._options(),
             statistics={"groups": len(step.groups), "units": sum(len(g.removed) for g in step.groups)},
         )

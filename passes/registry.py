@@ -25,6 +25,7 @@ ENTRY_POINT_GROUP = "prunec.passes"
 BUILT_IN: Mapping[str, str] = {
     "canonicalize": "prunec.passes.canonicalize:Canonicalize",
     "fold-norm": "prunec.passes.fold_norm:FoldNorm",
+    "permute-channels": "prunec.passes.permute_channels:PermuteChannels",
     "prune-channels": "prunec.passes.prune_channels:PruneChannels",
     "repeat": "prunec.passes.repeat:Repeat",
     "sparsify": "prunec.passes.sparsify:Sparsify",

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from prunec.ir.diagnostics import UserError
 from prunec.passes.base import Context, Contract, Outcome, Pass, option
 from prunec.passes.checks import within
+from prunec.passes.permute_channels import PermuteChannels
 from prunec.passes.sparsity.patterns import NM, PatternOption
 from prunec.passes.text.option_types import Ratio
 
@@ -33,6 +34,7 @@ class Sparsify(Pass):
 
     name: ClassVar[str] = "sparsify"
     contract: ClassVar[Contract] = "sparse"
+    planned: ClassVar[bool] = True
 
     pattern: PatternOption = option(NM(2, 4), help="where zeros stand; N:M keeps N of every M input channels")
     criterion: Literal["magnitude", "wanda", "sparsegpt"] = option(
@@ -54,6 +56,9 @@ class Sparsify(Pass):
         help="with 2:4 take the layers that gain from sparse tensor cores, those that can run on them, or all; "
         "a pattern that they do not read takes all",
     )
+    permute: bool = option(
+        False, help="first put the input channels into an order in which N:M keeps more (`permute-channels`)"
+    )
     ignore: tuple[str, ...] = option(
         (), help="leave layers alone whose node or weight has such a name (globs)"
     )
@@ -68,6 +73,11 @@ class Sparsify(Pass):
                 help=["leave `scope` out, or take `criterion=magnitude`"],
             )
         if self.pattern.takes_ratio:
+            if self.permute:
+                raise UserError(
+                    f"option 'permute' is for N:M patterns, and pattern is {self.pattern}",
+                    help=["leave `permute` out, or take an N:M pattern"],
+                )
             return
         for name, given in (("ratio", self.ratio is not None), ("scope=global", self.scope == "global")):
             if given:
@@ -75,6 +85,13 @@ class Sparsify(Pass):
                     f"pattern {self.pattern} leaves no room for option '{name}'",
                     help=[f"leave `{name}` out, or take `pattern=unstructured` or `pattern=block:RxC`"],
                 )
+
+    def expand(self) -> tuple[Pass, ...]:
+        """With ``permute`` a ``permute-channels`` of the same pattern and names, and this pass without."""
+        if not isinstance(self.pattern, NM) or not self.permute:
+            return (self,)
+        order = PermuteChannels(for_=self.pattern, ignore=self.ignore, only=self.only)
+        return (order, replace(self, permute=False))
 
     @property
     def needs_data(self) -> bool:

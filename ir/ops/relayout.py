@@ -136,8 +136,8 @@ class Resize(Op):
 def register_ops() -> None:
     """Register the family's ops."""
     everywhere = frozenset({0})
-    register("Expand", Expand(zeroed=everywhere, shape_input=1))
-    register("ConstantOfShape", ConstantOfShape(shape_input=0))
+    register("Expand", Expand(zeroed=everywhere, uniform=True, shape_input=1))
+    register("ConstantOfShape", ConstantOfShape(uniform=True, shape_input=0))
     register("Reshape", Relayout(zeroed=everywhere, shape_input=1))
     register("Flatten Unsqueeze", Relayout(zeroed=everywhere))
     register("ExpandDims", Relayout(zeroed=everywhere), domain="com.microsoft")

@@ -3,6 +3,25 @@
 from __future__ import annotations
 
 from prunec.passes.plan.masks import WeightMask
-from prunec.passes.plan.schema import SCHEMA, Equivalence, GroupCut, Plan, Step, TensorCut
+from prunec.passes.plan.schema import (
+    SCHEMA,
+    Equivalence,
+    GroupCut,
+    GroupOrder,
+    Plan,
+    Step,
+    TensorCut,
+    TensorOrder,
+)
 
-__all__ = ["SCHEMA", "Equivalence", "GroupCut", "Plan", "Step", "TensorCut", "WeightMask"]
+__all__ = [
+    "SCHEMA",
+    "Equivalence",
+    "GroupCut",
+    "GroupOrder",
+    "Plan",
+    "Step",
+    "TensorCut",
+    "TensorOrder",
+    "WeightMask",
+]

@@ -1,4 +1,4 @@
-"""Positions in the tensors of the input file, kept while tensors shrink from pass to pass."""
+"""Positions in the tensors of the input file, kept while tensors shrink and slots move from pass to pass."""
 
 from __future__ import annotations
 
@@ -9,10 +9,41 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prunec.ir.diagnostics import UserError
-from prunec.passes.plan.schema import GroupCut, Step, TensorCut
+from prunec.passes.plan.schema import GroupCut, GroupOrder, Step, TensorCut, TensorOrder
 
 Index = NDArray[np.int64]
 Key = tuple[str, int, tuple[str, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Axis:
+    """The slots of one axis as they stand now.
+
+    Attributes:
+        standing: original position of every slot up to some place; behind it they follow each other as before.
+        seen: the original positions below this number stand in ``standing`` or are gone.
+    """
+
+    standing: Index
+    seen: int
+
+    def with_places(self, places: Index) -> _Axis:
+        """The same, with all of these places in ``standing``."""
+        return self._longer(int(places.max(initial=-1)) + 1 - len(self.standing))
+
+    def with_originals(self, originals: Index) -> _Axis:
+        """The same, with all of these original positions seen."""
+        return self._longer(int(originals.max(initial=-1)) + 1 - self.seen)
+
+    def _longer(self, count: int) -> _Axis:
+        if count <= 0:
+            return self
+        return _Axis(
+            np.concatenate([self.standing, np.arange(self.seen, self.seen + count)]), self.seen + count
+        )
+
+
+_NEW = _Axis(np.zeros(0, np.int64), 0)
 
 
 @dataclass(slots=True)
@@ -20,53 +51,73 @@ class Positions:
     """Translates between positions in tensors as they are now and as they were in the input file.
 
     Attributes:
-        gone: per tensor axis the original positions that have been removed so far, ascending.
+        axes: per tensor axis that a step changed what stands where.
     """
 
-    gone: dict[Key, Index] = field(default_factory=dict)
+    axes: dict[Key, _Axis] = field(default_factory=dict)
 
     def to_original(self, step: Step) -> Step:
         """A step in terms of the tensors as they are now, rewritten in terms of the input file."""
-        return _map_cuts(step, self._original)
+        return _map_slots(step, self._original)
 
     def to_current(self, step: Step) -> Step:
         """The reverse of :meth:`to_original`.
 
         Raises:
-            UserError: the step removes a position that an earlier step removed.
+            UserError: the step names a position that an earlier step removed.
         """
-        return _map_cuts(step, self._current)
+        return _map_slots(step, self._current)
 
     def record(self, step: Step) -> None:
         """Note that a step (in terms of the input file) has been made."""
         for cut in (cut for group in step.groups for cut in group.tensors):
-            known = self.gone.get(_key(cut), np.zeros(0, np.int64))
-            self.gone[_key(cut)] = np.union1d(known, np.array(cut.removed, np.int64))
+            gone = np.array(cut.removed, np.int64)
+            axis = self._axis(cut).with_originals(gone)
+            self.axes[_key(cut)] = replace(axis, standing=axis.standing[~np.isin(axis.standing, gone)])
+        for order in (order for group in step.orders for order in group.tensors):
+            slots = np.array(order.order, np.int64)
+            axis = self._axis(order).with_originals(slots)
+            standing = axis.standing.copy()
+            standing[np.isin(standing, slots)] = slots
+            self.axes[_key(order)] = replace(axis, standing=standing)
 
-    def _original(self, cut: TensorCut) -> tuple[int, ...]:
-        gone = self.gone.get(_key(cut))
-        if gone is None:
-            return cut.removed
-        current = np.array(cut.removed, np.int64)
-        # An original position is the current one plus the removed positions before it.
-        return tuple((current + np.searchsorted(gone - np.arange(len(gone)), current, side="right")).tolist())
+    def _axis(self, tensor: TensorCut | TensorOrder) -> _Axis:
+        return self.axes.get(_key(tensor), _NEW)
 
-    def _current(self, cut: TensorCut) -> tuple[int, ...]:
-        gone = self.gone.get(_key(cut))
-        if gone is None:
-            return cut.removed
-        original = np.array(cut.removed, np.int64)
-        if (twice := np.intersect1d(original, gone)).size:
-            raise UserError(f"the plan removes index {twice[0]} of axis {cut.axis} of '{cut.name}' twice")
-        return tuple((original - np.searchsorted(gone, original)).tolist())
+    def _original(self, tensor: TensorCut | TensorOrder) -> Index:
+        places = _slots(tensor)
+        return self._axis(tensor).with_places(places).standing[places]
+
+    def _current(self, tensor: TensorCut | TensorOrder) -> Index:
+        originals = _slots(tensor)
+        standing = self._axis(tensor).with_originals(originals).standing
+        order = np.argsort(standing)
+        found = np.searchsorted(standing[order], originals)
+        known = np.append(standing[order], -1)[found] == originals
+        if not known.all():
+            what = "removes" if isinstance(tensor, TensorCut) else "moves"
+            twice = "twice" if isinstance(tensor, TensorCut) else "after it is removed"
+            gone = originals[~known][0]
+            raise UserError(f"the plan {what} index {gone} of axis {tensor.axis} of '{tensor.name}' {twice}")
+        return order[found]
 
 
-def _key(cut: TensorCut) -> Key:
-    return cut.name, cut.axis, cut.uses
+def _key(tensor: TensorCut | TensorOrder) -> Key:
+    return tensor.name, tensor.axis, tensor.uses
 
 
-def _map_cuts(step: Step, convert: Callable[[TensorCut], tuple[int, ...]]) -> Step:
-    def group(cut: GroupCut) -> GroupCut:
-        return replace(cut, tensors=tuple(replace(t, removed=convert(t)) for t in cut.tensors))
+def _slots(tensor: TensorCut | TensorOrder) -> Index:
+    return np.array(tensor.removed if isinstance(tensor, TensorCut) else tensor.order, np.int64)
 
-    return replace(step, groups=tuple(group(g) for g in step.groups))
+
+def _map_slots(step: Step, convert: Callable[[TensorCut | TensorOrder], Index]) -> Step:
+    def cut(group: GroupCut) -> GroupCut:
+        tensors = tuple(replace(t, removed=tuple(np.sort(convert(t)).tolist())) for t in group.tensors)
+        return replace(group, tensors=tensors)
+
+    def order(group: GroupOrder) -> GroupOrder:
+        return replace(
+            group, tensors=tuple(replace(t, order=tuple(convert(t).tolist())) for t in group.tensors)
+        )
+
+    return replace(step, groups=tuple(map(cut, step.groups)), orders=tuple(map(order, step.orders)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -12,7 +13,16 @@ from typing import Any, cast, get_args
 from prunec.ir.diagnostics import Place, UserError, nearest
 from prunec.ir.source import shown
 from prunec.passes.plan.masks import WeightMask, decode
-from prunec.passes.plan.schema import SCHEMA, Equivalence, GroupCut, Plan, Step, TensorCut
+from prunec.passes.plan.schema import (
+    SCHEMA,
+    Equivalence,
+    GroupCut,
+    GroupOrder,
+    Plan,
+    Step,
+    TensorCut,
+    TensorOrder,
+)
 
 
 def read_plan(text: str, file: str) -> Plan:
@@ -34,12 +44,13 @@ def read_plan(text: str, file: str) -> Plan:
 
 
 def _step(node: _Node) -> Step:
-    node.only("pass", "groups", "masks")
-    masks = node.field("masks").items() if "masks" in node.value else ()
+    node.only("pass", "groups", "orders", "masks")
+    groups = () if "orders" in node.value and "groups" not in node.value else node.field("groups").items()
     return Step(
         pass_name=node.field("pass").text(),
-        groups=tuple(_group(group) for group in node.field("groups").items()),
-        masks=tuple(_mask(mask) for mask in masks),
+        groups=tuple(_group(group) for group in groups),
+        orders=tuple(_group_order(group) for group in node.optional_items("orders")),
+        masks=tuple(_mask(mask) for mask in node.optional_items("masks")),
     )
 
 
@@ -88,13 +99,42 @@ def _group(node: _Node) -> GroupCut:
 
 def _tensor(node: _Node) -> TensorCut:
     node.only("name", "axis", "removed", "uses")
-    uses = node.field("uses").items() if "uses" in node.value else ()
     return TensorCut(
         name=node.field("name").text(),
         axis=node.field("axis").integer(0),
         removed=node.field("removed").indices(),
-        uses=tuple(_use(use) for use in uses),
+        uses=_uses(node),
     )
+
+
+def _group_order(node: _Node) -> GroupOrder:
+    node.only("id", "units", "order", "tensors")
+    units = node.field("units").integer(1)
+    order = node.field("order").order()
+    if order and max(order) >= units:
+        raise node.field("order").error(
+            f"expected indices below {units}, the group's units, got {max(order)}"
+        )
+    return GroupOrder(
+        id=node.field("id").text(),
+        units=units,
+        order=order,
+        tensors=tuple(_tensor_order(tensor) for tensor in node.field("tensors").items()),
+    )
+
+
+def _tensor_order(node: _Node) -> TensorOrder:
+    node.only("name", "axis", "order", "uses")
+    return TensorOrder(
+        name=node.field("name").text(),
+        axis=node.field("axis").integer(0),
+        order=node.field("order").order(),
+        uses=_uses(node),
+    )
+
+
+def _uses(node: _Node) -> tuple[str, ...]:
+    return tuple(_use(use) for use in node.optional_items("uses"))
 
 
 def _use(node: _Node) -> str:
@@ -146,6 +186,9 @@ class _Node:
             for index, value in enumerate(self.value)
         ]
 
+    def optional_items(self, key: str) -> Sequence[_Node]:
+        return self.field(key).items() if key in self.object() else ()
+
     def text(self) -> str:
         if not isinstance(self.value, str):
             raise self.expected("a string")
@@ -169,19 +212,31 @@ class _Node:
             raise self.expected(f"a whole number of at least {low}")
         return self.value
 
-    def indices(self) -> tuple[int, ...]:
-        """An ascending list of distinct indices of at least 0."""
+    def order(self) -> tuple[int, ...]:
+        """A list of distinct indices of at least 0."""
+        indices = self._whole_numbers()
+        if len(set(indices)) < len(indices):
+            twice = Counter(indices).most_common(1)[0][0]
+            raise self.error(f"expected indices without duplicates, got {twice} twice")
+        return indices
+
+    def _whole_numbers(self) -> tuple[int, ...]:
         if not isinstance(self.value, list):
             raise self.expected("a list of indices")
         # One pass for the good case: plans hold millions of indices; the path is made for the bad one alone.
         if any(type(index) is not int or index < 0 for index in self.value):
             for item in self.items():
                 item.integer(0)
-        for position, (before, after) in enumerate(pairwise(self.value), start=1):
+        return tuple(self.value)
+
+    def indices(self) -> tuple[int, ...]:
+        """An ascending list of distinct indices of at least 0."""
+        indices = self._whole_numbers()
+        for position, (before, after) in enumerate(pairwise(indices), start=1):
             if before >= after:
                 what = f"expected ascending indices without duplicates, got {after} after {before}"
                 raise UserError(f"{self.path}[{position}]: {what}", place=Place(file=self.file))
-        return tuple(self.value)
+        return indices
 
 
 def _decode(text: str, file: str) -> Any:

@@ -1,5 +1,7 @@
 """What pruning passes decided, as data: written to a file, compared, replayed, and checked by the verifier.
 
+A step removes slots (``groups``) or puts slots in another order (``orders``).
+
 Indices are positions in the tensors of the input file, wherever a tensor still exists as it was. In JSON
 every group has a line of its own, so that plans compare line by line::
 
@@ -74,34 +76,73 @@ class GroupCut:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TensorOrder:
+    """Slots of one axis of a tensor that exchange places.
+
+    Attributes:
+        name: of the tensor in the input file.
+        axis: counted from 0.
+        order: the slots, as they stand after the step, at the places that the same slots held before it.
+        uses: as in :class:`TensorCut`.
+    """
+
+    name: str
+    axis: int
+    order: tuple[int, ...]
+    uses: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupOrder:
+    """Units of one group of coupled channels that exchange places; the model computes what it did.
+
+    Attributes:
+        id: of the group, such as ``g3``.
+        units: how many units the group has.
+        order: the units that move, as they stand after the step, at the places that the same units held before.
+        tensors: the same exchange on every tensor that belongs to the group.
+    """
+
+    id: str
+    units: int
+    order: tuple[int, ...]
+    tensors: tuple[TensorOrder, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """What one pass of the pipeline removed.
+    """What one pass of the pipeline removed, or put in another order.
 
     Attributes:
         pass_name: the pass.
         groups: channel groups that were cut.
+        orders: channel groups whose units have exchanged places.
         masks: weights in which zeros were made.
     """
 
     pass_name: str
     groups: tuple[GroupCut, ...] = ()
+    orders: tuple[GroupOrder, ...] = ()
     masks: tuple[WeightMask, ...] = ()
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing was removed."""
-        return not self.groups and not self.masks
+        """Whether nothing was changed."""
+        return not (self.groups or self.orders or self.masks)
 
     @property
     def parts(self) -> tuple[str, ...]:
         """What the step is made of, each in words."""
         cut = [f"group {g.id} loses {len(g.removed)} of {g.units} units: {_names(g)}" for g in self.groups]
-        return (*cut, *(f"{mask.zeros:,} zeros in {mask.name}" for mask in self.masks))
+        moved = [f"group {g.id} puts {len(g.order)} of {g.units} units in another order" for g in self.orders]
+        return (*cut, *moved, *(f"{mask.zeros:,} zeros in {mask.name}" for mask in self.masks))
 
     def first(self, count: int) -> Step:
         """The step with only the first ``count`` of its parts."""
         groups = self.groups[:count]
-        return replace(self, groups=groups, masks=self.masks[: count - len(groups)])
+        orders = self.orders[: count - len(groups)]
+        masks = self.masks[: count - len(groups) - len(orders)]
+        return replace(self, groups=groups, orders=orders, masks=masks)
 
 
 def _names(group: GroupCut) -> str:
@@ -116,7 +157,7 @@ class Plan:
         source_name: the input as the user named it.
         source_sha256: hash of the input file, or None for a model made in memory.
         pipeline: canonical text of the pipeline.
-        steps: one for each pruning pass that removed something, in order.
+        steps: one for each pass that removed something or put it in another order, in the order of the pipeline.
     """
 
     source_name: str
@@ -182,10 +223,15 @@ class Plan:
 
 
 def _step_text(step: Step) -> str:
-    groups = _block([_dump(_group_data(group)) for group in step.groups], indent="      ")
-    masks = _block([_dump(_mask_data(mask)) for mask in step.masks], indent="      ")
-    rest = f', "masks": {masks}' if step.masks else ""
-    return f'{{"pass": {_dump(step.pass_name)}, "groups": {groups}{rest}}}'
+    fields = [f'"pass": {_dump(step.pass_name)}']
+    for key, items in (
+        ("groups", [_group_data(group) for group in step.groups]),
+        ("orders", [_order_data(group) for group in step.orders]),
+        ("masks", [_mask_data(mask) for mask in step.masks]),
+    ):
+        if items or (key == "groups" and not step.orders):
+            fields.append(f'"{key}": {_block([_dump(item) for item in items], indent="      ")}')
+    return f"{{{', '.join(fields)}}}"
 
 
 def _block(items: Sequence[str], *, indent: str) -> str:
@@ -208,8 +254,14 @@ def _group_data(group: GroupCut) -> dict[str, Any]:
     return data | {"tensors": [_tensor_data(tensor) for tensor in group.tensors]}
 
 
-def _tensor_data(tensor: TensorCut) -> dict[str, Any]:
-    data: dict[str, Any] = {"name": tensor.name, "axis": tensor.axis, "removed": tensor.removed}
+def _order_data(group: GroupOrder) -> dict[str, Any]:
+    tensors = [_tensor_data(tensor) for tensor in group.tensors]
+    return {"id": group.id, "units": group.units, "order": group.order, "tensors": tensors}
+
+
+def _tensor_data(tensor: TensorCut | TensorOrder) -> dict[str, Any]:
+    slots = {"removed": tensor.removed} if isinstance(tensor, TensorCut) else {"order": tensor.order}
+    data: dict[str, Any] = {"name": tensor.name, "axis": tensor.axis} | slots
     return data | ({"uses": tensor.uses} if tensor.uses else {})
 
 

@@ -6,7 +6,7 @@ that made it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ from prunec.ir.diagnostics import UserError, nearest
 from prunec.passes.coupling.axes import Operand
 from prunec.passes.coupling.groups import Coupling, Group, Member
 from prunec.passes.coupling.solve import Bools
-from prunec.passes.plan.schema import GroupCut, Step, TensorCut
+from prunec.passes.plan.schema import GroupCut, Step, TensorCut, TensorOrder
 
 Units = NDArray[np.int64]
 
@@ -39,11 +39,15 @@ def _group_cut(group: Group, units: Units) -> GroupCut:
 def _tensor_cut(member: Member, units: Units) -> TensorCut:
     removed = np.flatnonzero(np.isin(member.units, units))
     return TensorCut(
-        name=member.name, axis=member.axis, removed=tuple(int(i) for i in removed), uses=_uses(member.operand)
+        name=member.name,
+        axis=member.axis,
+        removed=tuple(int(i) for i in removed),
+        uses=uses_of(member.operand),
     )
 
 
-def _uses(operand: Operand) -> tuple[str, ...]:
+def uses_of(operand: Operand) -> tuple[str, ...]:
+    """The use that an operand stands for, as plans write it; empty where it stands for all of them."""
     if operand.use is None:
         return ()
     node, index = operand.use
@@ -57,13 +61,13 @@ def components_of(step: Step, coupling: Coupling) -> Bools:
         UserError: the graph has no such tensor, axis or index, nothing would stay of an axis, or a removal
             would take slots along that the step does not name.
     """
-    operands = _operands_by_name(coupling)
+    operands = operands_by_name(coupling)
     removed = np.zeros(len(coupling.components.free), bool)
     for cut in (cut for group in step.groups for cut in group.tensors):
-        labels = _labels(cut, operands, coupling)
+        labels = axis_labels(cut, operands, coupling)
         removed[labels[list(cut.removed)]] = True
     for cut, named in _named(step).items():
-        _check_complete(cut, named, removed[_labels(cut, operands, coupling)])
+        _check_complete(cut, named, removed[axis_labels(cut, operands, coupling)])
     if (removed & ~coupling.components.free).any():
         component = int(np.flatnonzero(removed & ~coupling.components.free)[0])
         reason = coupling.components.reasons[component]
@@ -82,31 +86,46 @@ def _check_not_empty(coupling: Coupling, removed: Bools) -> None:
             )
 
 
-def _operands_by_name(coupling: Coupling) -> dict[tuple[str, tuple[str, ...]], Operand]:
-    return {(o.value.name or "", _uses(o)): o for o in coupling.relations.table.operands}
+def operands_by_name(coupling: Coupling) -> dict[tuple[str, tuple[str, ...]], Operand]:
+    """The operands of a coupling by what plans call them: tensor and uses."""
+    return {(o.value.name or "", uses_of(o)): o for o in coupling.relations.table.operands}
 
 
-def _labels(
-    cut: TensorCut, operands: dict[tuple[str, tuple[str, ...]], Operand], coupling: Coupling
+def axis_labels(
+    tensor: TensorCut | TensorOrder,
+    operands: Mapping[tuple[str, tuple[str, ...]], Operand],
+    coupling: Coupling,
 ) -> NDArray[np.int64]:
-    operand = operands.get((cut.name, cut.uses))
+    """Component of every slot of the axis that a plan names.
+
+    Raises:
+        UserError: the graph has no such tensor, axis or slot, or the axis is pinned.
+    """
+    cut = isinstance(tensor, TensorCut)
+    slots = tensor.removed if isinstance(tensor, TensorCut) else tensor.order
+    operand = operands.get((tensor.name, tensor.uses))
     if operand is None:
-        hint = nearest(cut.name, (name for name, _ in operands))
+        hint = nearest(tensor.name, (name for name, _ in operands))
         suffix = f" (did you mean '{hint}'?)" if hint else ""
-        raise UserError(f"the plan names tensor '{cut.name}', which this graph does not have{suffix}")
+        raise UserError(f"the plan names tensor '{tensor.name}', which this graph does not have{suffix}")
     numbers = coupling.relations.table.operands[operand]
-    if cut.axis >= len(numbers):
-        raise UserError(f"the plan cuts axis {cut.axis} of '{cut.name}', which has {len(numbers)} axes")
-    size = coupling.relations.table.sizes[numbers[cut.axis]]
-    if cut.removed and cut.removed[-1] >= size:
+    if tensor.axis >= len(numbers):
         raise UserError(
-            f"the plan removes index {cut.removed[-1]} of axis {cut.axis} of '{cut.name}', "
-            f"which has size {size}"
+            f"the plan {'cuts' if cut else 'reorders'} axis {tensor.axis} of '{tensor.name}', "
+            f"which has {len(numbers)} axes"
         )
-    labels = coupling.labels(numbers[cut.axis])
+    size = coupling.relations.table.sizes[numbers[tensor.axis]]
+    if max(slots, default=-1) >= size:
+        raise UserError(
+            f"the plan {'removes' if cut else 'moves'} index {max(slots)} of axis {tensor.axis} of "
+            f"'{tensor.name}', which has size {size}"
+        )
+    labels = coupling.labels(numbers[tensor.axis])
     if labels is None:
-        reason = coupling.relations.table.pinned[coupling.relations.table.find(numbers[cut.axis])]
-        raise UserError(f"axis {cut.axis} of '{cut.name}' cannot be cut: {reason.text}")
+        reason = coupling.relations.table.pinned[coupling.relations.table.find(numbers[tensor.axis])]
+        raise UserError(
+            f"axis {tensor.axis} of '{tensor.name}' cannot be {'cut' if cut else 'reordered'}: {reason.text}"
+        )
     return labels
 
 

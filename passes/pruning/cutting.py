@@ -6,7 +6,6 @@ sees its own part of the cut as a :class:`NodeCut`.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,17 +14,17 @@ import numpy as np
 import onnx_ir
 from numpy.typing import NDArray
 
-from prunec.ir.facts import constant_tensor
 from prunec.ir.module import opset_of
 from prunec.ir.rule import Index
-from prunec.ir.scopes import fresh_name, graph_of, named, values_in, walk
+from prunec.ir.scopes import graph_of, named, walk
 from prunec.passes.cleanup import remove_unused_nodes
 from prunec.passes.coupling.axes import Operand
 from prunec.passes.coupling.chains import Chain
 from prunec.passes.coupling.collect import Relations
 from prunec.passes.coupling.groups import Coupling, is_parameter
 from prunec.passes.coupling.solve import Bools
-from prunec.passes.literals import freeze_shape_arithmetic, new_constant
+from prunec.passes.literals import freeze_shape_arithmetic
+from prunec.passes.slicing import Constants
 
 Array = NDArray[Any]
 
@@ -38,15 +37,17 @@ class Cutter:
         model: the graph, changed in place.
         coupling: its analysis, made before any change.
         removed: per component whether it goes.
-        copies: name of every tensor that had to be un-shared, and the tensor that it is a copy of.
+        constants: the constants of the graph, old and new.
     """
 
     model: onnx_ir.Model
     coupling: Coupling
     removed: Bools
-    copies: dict[str, str] = field(default_factory=dict)
+    constants: Constants = field(init=False)
     _kept: dict[int, Index | None] = field(default_factory=dict)
-    _taken: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.constants = Constants(self.model, self.coupling, self.cut_axes)
 
     def run(self) -> dict[str, tuple[int, ...]]:
         """Make the cut.
@@ -61,7 +62,7 @@ class Cutter:
         ):  # consumers first: every node still sees its own inputs
             self._rewrite_node(node)
         freeze_shape_arithmetic(self.model, self.coupling.facts)
-        self._cut_constants()
+        self.constants.take()
         remove_unused_nodes(self.model)
         return predicted
 
@@ -112,75 +113,6 @@ class Cutter:
                 sizes_of.pop(node.outputs[0], None)
         return named(sizes_of.items())
 
-    # -- constants ------------------------------------------------------------
-
-    def new_constant(self, name: str, array: Array | onnx_ir.TensorProtocol) -> onnx_ir.Value:
-        """Register a new initializer under a name that is not taken yet."""
-        return new_constant(self.model.graph, self.fresh(name), array)
-
-    def fresh(self, name: str) -> str:
-        """The name, or with a number behind it where a value or node has it already."""
-        if not self._taken:
-            self._taken.update(node.name for node in walk(self.model.graph) if node.name)
-            self._taken.update(value.name for value in values_in(self.model.graph) if value.name)
-        return fresh_name(name, self._taken)
-
-    def _cut_constants(self) -> None:
-        by_value: dict[onnx_ir.Value, list[Operand]] = defaultdict(list)
-        for operand in self.coupling.relations.table.operands:
-            if is_parameter(operand.value, self.coupling.facts) and self.cut_axes(operand):
-                by_value[operand.value].append(operand)
-        for value, operands in by_value.items():
-            self._cut_constant(self._as_initializer(value), operands)
-
-    def _as_initializer(self, value: onnx_ir.Value) -> onnx_ir.Value:
-        """The value itself, or an initializer in place of a ``Constant`` node that is no graph output."""
-        producer = value.producer()
-        if producer is None or value.is_graph_output():
-            return value
-        tensor = constant_tensor(producer)
-        assert tensor is not None
-        name = value.name or "constant"
-        value.name = self.fresh(f"{name}_lifted")
-        self._taken.discard(name)
-        # a tensor of its own: registering one names it, and the module before the cut holds this one too
-        lifted = self.new_constant(name, onnx_ir.Tensor(tensor.numpy(), dtype=tensor.dtype))
-        value.replace_all_uses_with(lifted)
-        return lifted
-
-    def _cut_constant(self, value: onnx_ir.Value, operands: list[Operand]) -> None:
-        """Cut a constant in place where all its uses agree, else give differing uses copies of their own."""
-        cuts: dict[tuple[tuple[int, bytes], ...], list[Operand]] = defaultdict(list)
-        for operand in operands:
-            cuts[tuple((a, kept.tobytes()) for a, kept in self.cut_axes(operand).items())].append(operand)
-        uses = sum(len(value.uses()) if operand.use is None else 1 for operand in operands)
-        in_place = len(cuts) == 1 and uses == len(value.uses()) and not value.is_graph_output()
-        made: dict[bytes, onnx_ir.Value] = {}  # zero biases stay one tensor wherever they have one size
-        for alike in cuts.values():
-            tensor = self._cut_tensor(value, self.cut_axes(alike[0]))
-            if in_place:
-                value.const_value = tensor
-                value.shape = onnx_ir.Shape(tensor.shape.numpy())
-                continue
-            content = tensor.tobytes()
-            if content not in made:
-                made[content] = self.new_constant(f"{value.name}_cut", tensor)
-                self.copies[made[content].name or ""] = value.name or ""
-            for operand in alike:
-                assert operand.use is not None
-                operand.use[0].replace_input_with(operand.use[1], made[content])
-
-    def _cut_tensor(self, value: onnx_ir.Value, axes: Mapping[int, Index]) -> onnx_ir.TensorProtocol:
-        tensor = onnx_ir.convenience.get_const_tensor(value)
-        assert tensor is not None
-        array = tensor.numpy()
-        for axis, kept in axes.items():
-            array = np.take(array, kept, axis)
-        about = dict(tensor.metadata_props) or None
-        return onnx_ir.Tensor(
-            np.array(array, order="C"), dtype=tensor.dtype, name=value.name, metadata_props=about
-        )
-
     # -- chains ------------------------------------------------------------
 
     def _rewrite_chain(self, last: onnx_ir.Node, chain: Chain) -> None:
@@ -205,7 +137,7 @@ class Cutter:
         current = self.gathered(node, source, vectors)
         name = result.name
         onnx_ir.convenience.replace_all_uses_with(result, current, replace_graph_outputs=True)
-        result.name = self.fresh(f"{name}_replaced")
+        result.name = self.constants.fresh(f"{name}_replaced")
         current.name, current.shape = name, result.shape
 
     def gathered(
@@ -214,12 +146,12 @@ class Cutter:
         """What gathers from ``source``, one an axis, make; they are inserted before ``node``."""
         result, current = node.outputs[0], source
         for axis, vector in vectors.items():
-            index = self.new_constant(f"{result.name}_index", vector.astype(np.int64))
-            name = self.fresh(f"{node.name}_gather")
+            index = self.constants.new(f"{result.name}_index", vector.astype(np.int64))
+            name = self.constants.fresh(f"{node.name}_gather")
             gather = onnx_ir.node("Gather", [current, index], {"axis": axis}, name=name)
             graph_of(node).insert_before(node, [gather])
             current = gather.outputs[0]
-            current.name, current.type = self.fresh(f"{result.name}_gathered"), result.type
+            current.name, current.type = self.constants.fresh(f"{result.name}_gathered"), result.type
         return current
 
 
@@ -260,7 +192,7 @@ class NodeCut:
         self.node.resize_inputs(max(position + 1, len(self.node.inputs)))
         old = self.node.inputs[position]
         name = f"{self.node.outputs[0].name}_{'operand' if old is None else old.name}"
-        self.node.replace_input_with(position, self.cutter.new_constant(name, array))
+        self.node.replace_input_with(position, self.cutter.constants.new(name, array))
 
     def follows_cut(self, position: int) -> bool:
         """Whether an input is computed from the size of an axis that is being cut, here or elsewhere."""
@@ -290,7 +222,7 @@ class NodeCut:
         shrinks = dynamic & (sizes != old) & ~np.asarray(follows)
         if shrinks.any():  # a product of a dynamic and a static size: scale by the share that stays
             up, down = (
-                self.cutter.new_constant(f"{name}_{k}", np.where(shrinks, v, 1))
+                self.cutter.constants.new(f"{name}_{k}", np.where(shrinks, v, 1))
                 for k, v in (("new", sizes), ("old", old))
             )
             source = self._compute(
@@ -303,16 +235,16 @@ class NodeCut:
     ) -> onnx_ir.Value:
         """``source`` where dynamic, else ``sizes``; before opset 9, which has no Where, as a sum of products."""
         if opset_of(self.cutter.model.graph, "") >= 9:
-            mask = self.cutter.new_constant(f"{name}_dynamic", dynamic)
-            literal = self.cutter.new_constant(f"{name}_static", sizes)
+            mask = self.cutter.constants.new(f"{name}_dynamic", dynamic)
+            literal = self.cutter.constants.new(f"{name}_static", sizes)
             return self._compute("Where", [mask, source, literal], name)
-        ones = self.cutter.new_constant(f"{name}_dynamic", dynamic.astype(np.int64))
-        literal = self.cutter.new_constant(f"{name}_static", np.where(dynamic, 0, sizes))
+        ones = self.cutter.constants.new(f"{name}_dynamic", dynamic.astype(np.int64))
+        literal = self.cutter.constants.new(f"{name}_static", np.where(dynamic, 0, sizes))
         return self._compute("Add", [self._compute("Mul", [source, ones], f"{name}_part"), literal], name)
 
     def _compute(self, op_type: str, inputs: list[onnx_ir.Value], name: str) -> onnx_ir.Value:
         """Insert a small node before this one."""
-        new = onnx_ir.node(op_type, inputs, name=self.cutter.fresh(name))
+        new = onnx_ir.node(op_type, inputs, name=self.cutter.constants.fresh(name))
         new.outputs[0].name = new.name
         graph_of(self.node).insert_before(self.node, [new])
         return new.outputs[0]

@@ -232,6 +232,13 @@ def is_sound(value: object) -> bool:
     return isinstance(value, Pattern)
 
 
+def _parse_nm(word: str) -> Pattern:
+    pattern = parse_pattern(word)
+    if not isinstance(pattern, NM):
+        raise ValueError(word)
+    return pattern
+
+
 PatternOption = Annotated[
     Pattern,
     OptionType(
@@ -239,3 +246,15 @@ PatternOption = Annotated[
     ),
 ]
 """A pass option that is a pattern."""
+
+NMOption = Annotated[
+    NM,
+    OptionType(
+        text="N:M",
+        takes="a pattern N:M with 0 < N < M, such as 2:4",
+        accepts=lambda value: isinstance(value, NM) and is_sound(value),
+        parse=_parse_nm,
+        show=str,
+    ),
+]
+"""A pass option that is an N:M pattern."""

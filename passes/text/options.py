@@ -1,8 +1,9 @@
 """The options of a pass: the fields of its dataclass as help, as parser, and as printer.
 
 The one source is the dataclass (``prunec.passes.base.option``). An underscore in a field's name is a dash in
-text. A value that Python code gives is held to the same rules as one in text. Whatever else has options written
-in this way (``Configurable``) has them read, printed and checked here too.
+text, and one at its end is left out: field ``for_`` is option ``for``, a word that Python keeps for itself. A
+value that Python code gives is held to the same rules as one in text. Whatever else has options written in
+this way (``Configurable``) has them read, printed and checked here too.
 """
 
 from __future__ import annotations
@@ -115,7 +116,7 @@ def _option_field(field: dataclasses.Field[Any], kind: OptionType) -> OptionFiel
     check = field.metadata.get("check") or kind.check
     required = field.default is dataclasses.MISSING
     return OptionField(
-        name=field.name.replace("_", "-"),
+        name=field.name.rstrip("_").replace("_", "-"),
         attribute=field.name,
         type_text=field.metadata.get("metavar") or kind.text,
         default_text=None if required else kind.write(field.default),

@@ -105,7 +105,7 @@ def verify(
         before: the module as the pass found it; it is consumed (turned into the masked reference).
         after: the module as the pass left it.
         analyses: analyses of ``after``.
-        step: what the pass removed, None for a pass that must not change what the model computes.
+        step: what the pass removed or put in another order, None for a pass that did neither.
         predicted: concrete shape that every value must have now, by name.
         options: of the dependency analysis that the pass used.
         seed: of the probe inputs.
@@ -118,13 +118,14 @@ def verify(
     from prunec.passes.verifier.broadcast import check_broadcasts
     from prunec.passes.verifier.compare import compare_outputs, measure_change
     from prunec.passes.verifier.masked import make_reference
+    from prunec.passes.verifier.moved import moved_slots
     from prunec.passes.verifier.shapes import check_shapes, unchanged_shapes
     from prunec.passes.verifier.sparse import check_masks
 
     facts = infer_facts(before.model)
     sparse = step is not None and bool(step.masks)
     if predicted is None:
-        predicted = unchanged_shapes(facts) if step is None or sparse else {}
+        predicted = {} if step is not None and step.groups else unchanged_shapes(facts)
     values = check_shapes(pass_name, before, after, analyses.facts(), predicted)
     broadcasts = check_broadcasts(pass_name, before, after, analyses.facts(), facts)
     if step is not None and sparse:
@@ -139,9 +140,10 @@ def verify(
             batch=change.batch,
             masks=masks,
         )
-    reference = None if step is None else make_reference(before, step, options, facts)
+    moved = moved_slots(before, step, options, facts) if step is not None and step.orders else None
+    reference = make_reference(before, step, options, facts) if step is not None and step.groups else None
     kept = None if reference is None else reference.kept
-    comparison = compare_outputs(pass_name, before, after, kept=kept, seed=seed)
+    comparison = compare_outputs(pass_name, before, after, kept=kept, moved=moved, seed=seed)
     return Verdict(
         pass_name=pass_name,
         values=values,

@@ -68,7 +68,8 @@ def test_sparsity(models: Path, tmp_path: Path) -> None:
         onnx.parser.parse_model(wide.replace("{4, 3, 2, 1}", "{4" + ", 3" * 15 + "}")),
         models / "resnet50.onnx",
     )
-    found = rows("sparsity.py", models, "--runs", 1, "--check", out=tmp_path / "out.json")
+    measured = [f"--measure={name}" for name in ("valid-masks", "magnitude", "data-aware")]
+    found = rows("sparsity.py", models, "--runs", 1, "--check", *measured, out=tmp_path / "out.json")
     assert [(r["measurement"], r["subject"], r["verdict"]) for r in found] == [
         ("valid masks", "MatMul", "ok"),
         ("magnitude 2:4", "resnet50", "ok"),
@@ -79,6 +80,25 @@ def test_sparsity(models: Path, tmp_path: Path) -> None:
     assert found[0]["value"] == 100
     assert found[0]["of"] == "2 masks in 1 models"
     assert 0 < found[1]["value"] < 0.5
+
+
+def test_permutation(models: Path, tmp_path: Path) -> None:
+    """The first half of eight channels is large: 2:4 keeps all of it once it is dealt out to both stripes."""
+    numbers = {"w": range(1, 17), "v": [9, 9, 8, 8, 7, 7, 6, 6, 1, 1, 1, 1, 1, 1, 1, 1]}
+    net = NET.replace("float[2, 2] w", "float[2, 8] w").replace("float[2, 2] v", "float[8, 2] v")
+    for name, old in {"w": "1, 2, 3, 4", "v": "4, 3, 2, 1"}.items():
+        net = net.replace(f"{{{old}}}", f"{{{', '.join(map(str, numbers[name]))}}}")
+    onnx.save(onnx.parser.parse_model(net), models / "resnet50.onnx")
+    found = rows("sparsity.py", models, "--measure", "permutation", out=tmp_path / "out.json")
+    assert [(r["subject"], r["unit"]) for r in found] == [
+        ("random 64 x 128", "% efficacy"),
+        ("random 64 x 128", "CPU s"),
+        ("resnet50", "CPU s"),
+        ("resnet50", "% efficacy"),
+        ("resnet50", "relative error"),
+    ]
+    assert found[0]["value"] > 45
+    assert (found[3]["value"], found[3]["of"]) == (100, "1 groups")
 
 
 def test_analysis_sets_the_peer_beside_it(models: Path, tmp_path: Path) -> None:

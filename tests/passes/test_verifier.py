@@ -19,14 +19,9 @@ from prunec.ir.module import Module
 from prunec.ir.registry import OPS, find_op
 from prunec.ir.rule import Rule
 from prunec.passes.verifier.broadcast import broadcast_axes
-from prunec.passes.verifier.compare import (
-    Comparison,
-    _check,
-    coarsest_type,
-    compare_outputs,
-    relative_error,
-)
+from prunec.passes.verifier.compare import Comparison, _check, compare_outputs
 from prunec.passes.verifier.shapes import strict_inference_error
+from prunec.passes.verifier.tolerance import TOLERANCE, coarsest_type, relative_error
 
 
 def refusal(
@@ -432,9 +427,8 @@ def test_a_weight_that_a_constant_node_holds_is_no_result() -> None:
 @pytest.mark.parametrize(("error", "help"), [(1.2e-4, "can be rounding"), (1e-3, "this is a bug in prunec")])
 def test_an_error_just_above_the_tolerance_may_be_rounding(error: float, help: str) -> None:
     values = {"y": np.float32([1, 0.5])}
-    module = graph("net (float[2] x) => (float[2] y) { y = Relu (x) }")
     with pytest.raises(VerificationError) as caught:
-        _check("p", values, {"y": values["y"] * np.float32(1 + error)}, module, "output")
+        _check("p", values, {"y": values["y"] * np.float32(1 + error)}, "output", TOLERANCE["float32"])
     assert help in caught.value.render()
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import prunec
 from prunec.ir.diagnostics import UserError
-from prunec.passes.plan import SCHEMA, GroupCut, Plan, Step, TensorCut
+from prunec.passes.plan import SCHEMA, GroupCut, GroupOrder, Plan, Step, TensorCut, TensorOrder
 
 PLAN = Plan(
     source_name="net.onnx",
@@ -44,6 +44,20 @@ PLAN = Plan(
             ),
         ),
         Step(pass_name="prune-channels", groups=()),
+        Step(
+            pass_name="permute-channels",
+            orders=(
+                GroupOrder(
+                    id="g5",
+                    units=8,
+                    order=(4, 0),
+                    tensors=(
+                        TensorOrder(name="conv2.weight", axis=1, order=(4, 0)),
+                        TensorOrder(name="zeros", axis=0, order=(4, 0), uses=("conv2:2",)),
+                    ),
+                ),
+            ),
+        ),
     ),
 )
 
@@ -58,7 +72,11 @@ TEXT = """\
 "removed":[0,5]},{"name":"zeros","axis":0,"removed":[0,5],"uses":["conv1:2","a:b:0"]}]},
       {"id":"g4","units":2,"removed":[1],"equivalence":"none","reason":"a pooled statistic","tensors":[]}
     ]},
-    {"pass": "prune-channels", "groups": []}
+    {"pass": "prune-channels", "groups": []},
+    {"pass": "permute-channels", "orders": [
+      {"id":"g5","units":8,"order":[4,0],"tensors":[{"name":"conv2.weight","axis":1,"order":[4,0]},\
+{"name":"zeros","axis":0,"order":[4,0],"uses":["conv2:2"]}]}
+    ]}
   ]
 }
 """
@@ -127,7 +145,12 @@ def group(data: Any) -> Any:
     return data["steps"][0]["groups"][0]
 
 
+def order(data: Any) -> Any:
+    return data["steps"][2]["orders"][0]
+
+
 GROUP = "$.steps[0].groups[0]"
+ORDER = "$.steps[2].orders[0]"
 
 
 @pytest.mark.parametrize(
@@ -145,7 +168,7 @@ GROUP = "$.steps[0].groups[0]"
         (lambda d: d.update(pipeline=None), "$.pipeline: expected a string, got null"),
         (lambda d: d.update(source="net.onnx"), "$.source: expected an object, got 'net.onnx'"),
         (lambda d: d["source"].update(sha256=[]), "$.source.sha256: expected a string, got a list"),
-        (lambda d: d["steps"].append(7), "$.steps[2]: expected an object, got 7"),
+        (lambda d: d["steps"].append(7), "$.steps[3]: expected an object, got 7"),
         (lambda d: d["steps"][0].pop("pass"), "$.steps[0]: expected key 'pass'"),
         (lambda d: group(d).update(units=0), f"{GROUP}.units: expected a whole number of at least 1, got 0"),
         (
@@ -198,6 +221,26 @@ GROUP = "$.steps[0].groups[0]"
             lambda d: group(d)["tensors"][1].update(remove=[]),
             f"{GROUP}.tensors[1]: unknown key 'remove' (did you mean 'removed'?); "
             "known are name, axis, removed, uses",
+        ),
+        (
+            lambda d: order(d).update(order=[4, 0, 4]),
+            f"{ORDER}.order: expected indices without duplicates, got 4 twice",
+        ),
+        (
+            lambda d: order(d).update(order=[8, 0]),
+            f"{ORDER}.order: expected indices below 8, the group's units, got 8",
+        ),
+        (
+            lambda d: order(d)["tensors"][0].update(order=[1, "2"]),
+            f"{ORDER}.tensors[0].order[1]: expected a whole number of at least 0, got '2'",
+        ),
+        (
+            lambda d: order(d).update(removed=[]),
+            f"{ORDER}: unknown key 'removed'; known are id, units, order, tensors",
+        ),
+        (
+            lambda d: d["steps"][2].update(orders={}),
+            "$.steps[2].orders: expected a list, got an object",
         ),
     ],
 )

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prunec.ir.diagnostics import UserError
-from prunec.passes.plan import GroupCut, Step, TensorCut
+from prunec.passes.plan import GroupCut, GroupOrder, Step, TensorCut, TensorOrder
 from prunec.passes.plan.positions import Positions
 
 
@@ -15,6 +15,11 @@ def step(*removed: int, name: str = "w", uses: tuple[str, ...] = ()) -> Step:
     cut = TensorCut(name=name, axis=0, removed=removed, uses=uses)
     group = GroupCut(id="g1", units=9, removed=(0,), equivalence="masked", tensors=(cut,))
     return Step(pass_name="p", groups=(group,))
+
+
+def order_step(*order: int) -> Step:
+    tensor = TensorOrder(name="w", axis=0, order=order)
+    return Step(pass_name="p", orders=(GroupOrder(id="g1", units=9, order=(1, 0), tensors=(tensor,)),))
 
 
 def removed(of: Step) -> tuple[int, ...]:
@@ -61,3 +66,31 @@ def test_a_sequence_of_removals(rounds: list[set[int]]) -> None:
         assert removed(positions.to_current(step(*original))) == tuple(now)
         positions.record(step(*original))
         alive = [n for n in alive if n not in original]
+
+
+def test_what_is_gone_cannot_move() -> None:
+    positions = Positions()
+    positions.record(step(1))
+    with pytest.raises(UserError, match="the plan moves index 1 of axis 0 of 'w' after it is removed"):
+        positions.to_current(order_step(1, 0))
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(st.lists(st.tuples(st.booleans(), st.permutations(range(12))), max_size=6), st.integers(2, 5))
+def test_removals_and_orders_in_any_sequence(rounds: list[tuple[bool, list[int]]], count: int) -> None:
+    """Both directions agree with a list that shrinks and is put in order."""
+    positions, alive = Positions(), list(range(20))
+    for is_order, picks in rounds:
+        now = [i for i in picks if i < len(alive)][:count]
+        current = order_step(*now) if is_order else step(*sorted(now))
+        original = positions.to_original(current)
+        assert positions.to_current(original) == current
+        positions.record(original)
+        if is_order:
+            assert original.orders[0].tensors[0].order == tuple(alive[i] for i in now)
+            content = [alive[i] for i in now]
+            for place, slot in zip(sorted(now), content, strict=True):
+                alive[place] = slot
+        else:
+            assert set(removed(original)) == {alive[i] for i in now}
+            alive = [slot for i, slot in enumerate(alive) if i not in now]

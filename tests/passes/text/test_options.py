@@ -7,8 +7,10 @@ import pytest
 from sample_passes import SAMPLES, Idle, Needy, Odd, Prune, Repeat
 
 from prunec.ir.diagnostics import UserError
+from prunec.passes.base import option
 from prunec.passes.pipeline import Pipeline, parse_pipeline
-from prunec.passes.sparsity.patterns import NM, TAKES
+from prunec.passes.registry import Registry
+from prunec.passes.sparsity.patterns import NM, TAKES, NMOption
 from prunec.passes.text.options import Check, at_least, check_options, fields_of, format_options, within
 
 
@@ -206,3 +208,22 @@ def test_checks_say_what_they_accept() -> None:
     both = at_least(4) & Check("that is even", lambda value: value % 2 == 0)
     assert [both(3), both(4)] == ["must be a value of at least 4 and that is even, got 3", None]
     assert both(5) is not None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reserved(Idle):
+    """Has options whose names Python keeps for itself."""
+
+    name: ClassVar[str] = "reserved"
+    for_: NMOption = option(NM(2, 4), help="what for")
+    not_in_: tuple[str, ...] = option((), help="where not")
+
+
+def test_an_underscore_at_the_end_of_a_field_is_not_in_the_option() -> None:
+    registry = Registry(table={"reserved": Reserved})
+    assert [(f.name, f.attribute) for f in fields_of(Reserved)] == [("for", "for_"), ("not-in", "not_in_")]
+    [item] = parse_pipeline("reserved{for=1:4 not-in=a,b}", registry=registry)
+    assert item == Reserved(for_=NM(1, 4), not_in_=("a", "b"))
+    assert str(item) == "reserved{for=1:4 not-in=a,b}"
+    with pytest.raises(UserError, match=r"unknown option 'for-' \(did you mean 'for'\?\)"):
+        parse_pipeline("reserved{for-=1:4}", registry=registry)
