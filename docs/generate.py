@@ -97,9 +97,11 @@ def _cell(text: str) -> str:
 
 
 def _families() -> dict[str, dict[type[Op], list[str]]]:
-    from prunec.ir.ops import register_all
+    import prunec.ir.fx.ops
+    import prunec.ir.ops
 
-    register_all()
+    prunec.ir.ops.register_all()
+    prunec.ir.fx.ops.register_all()
     found: dict[str, dict[type[Op], list[str]]] = defaultdict(lambda: defaultdict(list))
     for (domain, name), op in registry.OPS.items():
         if not isinstance(op, Refused):

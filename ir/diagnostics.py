@@ -114,6 +114,7 @@ class Remark:
         reason: why, for ``missed``.
         help: what would unlock it.
         node: name of the node or tensor it is about.
+        urgent: it is shown unasked: most likely a mistake of the user.
     """
 
     kind: Literal["passed", "missed", "analysis"]
@@ -122,6 +123,7 @@ class Remark:
     reason: str | None = None
     help: str | None = None
     node: str | None = None
+    urgent: bool = False
 
     def __str__(self) -> str:
         lines = [f"remark[{self.kind}]: {self.origin}: {self.message}"]
@@ -141,11 +143,26 @@ class RemarkLog:
         self.remarks.append(Remark(kind="passed", origin=origin, message=message, node=node))
 
     def missed(
-        self, origin: str, message: str, *, reason: str, help: str | None = None, node: str | None = None
+        self,
+        origin: str,
+        message: str,
+        *,
+        reason: str,
+        help: str | None = None,
+        node: str | None = None,
+        urgent: bool = False,
     ) -> None:
         """Record something that could not be done, with the reason."""
         self.remarks.append(
-            Remark(kind="missed", origin=origin, message=message, reason=reason, help=help, node=node)
+            Remark(
+                kind="missed",
+                origin=origin,
+                message=message,
+                reason=reason,
+                help=help,
+                node=node,
+                urgent=urgent,
+            )
         )
 
     def analysis(self, origin: str, message: str, *, node: str | None = None) -> None:

@@ -19,6 +19,7 @@ import onnx
 import onnx_ir
 
 from prunec.ir.diagnostics import PassFailure, Place, PrunecError, UserError, nearest
+from prunec.ir.dialect import ATEN
 from prunec.ir.module import Module, Source
 from prunec.ir.probes import probe_feeds
 from prunec.ir.proto import LARGEST_PROTO, weights_of, without_weights
@@ -76,6 +77,11 @@ class Runner:
 
         model, source = (module.model, module.source) if isinstance(module, Module) else (module, Source())
         self._file = source.name
+        if ATEN in model.graph.opset_imports:
+            help = ["export it first: torch.onnx.export(prunec.run(module, ...).to_torch(), inputs)"]
+            raise UserError(
+                "a program of torch does not run in ONNX Runtime", place=Place(file=self._file), help=help
+            )
         self._blame = blame
         self._weights = _ort_values(model)
         proto = without_weights(model, dict.fromkeys(self._weights, ("-", 0)))

@@ -14,6 +14,15 @@ DUMP_SUFFIX = ".prunec"
 """How the names of dumps end."""
 
 
+PROGRAM_SUFFIX = ".pt2"
+"""How the names of files end that ``torch.export.save`` writes."""
+
+
+def is_program(path: Path) -> bool:
+    """Whether a path is, by its name, a program of ``torch.export``."""
+    return path.name.endswith(PROGRAM_SUFFIX)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Foreign:
     """A format that is not ONNX: the bytes at an offset that give it away, what it is, and what to do."""
@@ -33,7 +42,9 @@ FOREIGN = (
         help="git lfs pull",
     ),
     Foreign(
-        magic=b"PK\x03\x04", what="a zip archive, as torch.save and torch.export.save write them", help=EXPORT
+        magic=b"PK\x03\x04",
+        what="a zip archive, as torch.save writes them (its pickles are never run)",
+        help=f"{EXPORT}; a program of torch.export.save must be named .pt2",
     ),
     Foreign(magic=b"\x80\x02", what="a Python pickle, as older torch.save writes them", help=EXPORT),
     Foreign(magic=b"\x89HDF", what="an HDF5 file, as Keras writes them", help=EXPORT),

@@ -20,7 +20,7 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped,u
 from prunec.ir.diagnostics import Place, Remark, UserError
 from prunec.ir.dump.model import parse_dump
 from prunec.ir.external import Bytes, DataFiles, all_graphs, buffer_of, map_external, map_file, view_tensor
-from prunec.ir.formats import DUMP_SUFFIX, TEXT_SUFFIXES, refuse_foreign_format
+from prunec.ir.formats import DUMP_SUFFIX, TEXT_SUFFIXES, is_program, refuse_foreign_format
 from prunec.ir.module import Module, Source
 from prunec.ir.proto import placeholder, remember_declared, weights_of
 from prunec.ir.repair import may_need_repair, rename_nodes, repair
@@ -45,7 +45,8 @@ def load(source: str | os.PathLike[str] | onnx.ModelProto | onnx_ir.Model | Modu
 
     Args:
         source: path of a ``.onnx`` file (with or without external data), of ONNX text (``.onnxtxt``,
-            ``.onnx.txt``) or of a dump with its constants (``.prunec``); a ``ModelProto``; an
+            ``.onnx.txt``), of a dump with its constants (``.prunec``) or of a program of ``torch.export.save``
+            (``.pt2``); a ``ModelProto``; an
             ``onnx_ir.Model``; an ``onnx_graphsurgeon.Graph``; or a module, returned as it is.
 
     Raises:
@@ -55,7 +56,7 @@ def load(source: str | os.PathLike[str] | onnx.ModelProto | onnx_ir.Model | Modu
     if isinstance(source, Module):
         return source
     if isinstance(source, str | os.PathLike):
-        return _load_file(Path(source))
+        return _load_program(Path(source)) if is_program(Path(source)) else _load_file(Path(source))
     if isinstance(source, onnx.ModelProto):
         return _from_proto(source, DataFiles(file=Source().name, model=None))
     if isinstance(source, onnx_ir.Model):
@@ -64,6 +65,13 @@ def load(source: str | os.PathLike[str] | onnx.ModelProto | onnx_ir.Model | Modu
         return _from_proto(_export_graphsurgeon(source), DataFiles(file=Source().name, model=None))
     kinds = "a path, onnx.ModelProto, onnx_ir.Model or onnx_graphsurgeon.Graph"
     raise UserError(f"cannot load an object of type `{type(source).__qualname__}`", help=[f"give {kinds}"])
+
+
+def _load_program(path: Path) -> Module:
+    from prunec.ir.fx.entry import load_program
+
+    _open(path)
+    return load_program(path)
 
 
 def _load_file(path: Path) -> Module:
@@ -104,7 +112,7 @@ def _closest_file(path: Path) -> str:
         there = sorted(
             entry.name
             for entry in path.parent.iterdir()
-            if entry.name.endswith((".onnx", *TEXT_SUFFIXES, DUMP_SUFFIX)) and entry.is_file()
+            if entry.name.endswith((".onnx", ".pt2", *TEXT_SUFFIXES, DUMP_SUFFIX)) and entry.is_file()
         )
     except OSError:
         return f"there is no folder {path.parent} either"

@@ -133,9 +133,9 @@ class Op(ABC):
 
     def rewrite(self, site: Site, cut: Cut) -> None:
         """Adapt attributes and shape operands of a node whose axes are being cut."""
-        numbers = {a: cut.factor(f) for a, f in self.attributes.items() if a in site.node.attributes}
+        numbers = {a: cut.factor(f) for a, f in self.attributes.items() if a in site.attributes}
         cut.set_numbers(numbers)
-        if self.shape_input is not None and site.input(self.shape_input) is not None:
+        if self.shape_input is not None and site.has(self.shape_input):
             self._rewrite_shape(site, cut, self.shape_input)
 
     def _rewrite_shape(self, site: Site, cut: Cut, position: int) -> None:

@@ -12,13 +12,24 @@ from importlib.metadata import entry_points
 
 import onnx_ir
 
+from prunec.ir.facts import Facts
+from prunec.ir.form import PLAIN, Form
+from prunec.ir.module import opset_of
 from prunec.ir.op import Op
+from prunec.ir.site import Site
 
 OPS: dict[tuple[str, str], Op] = {}
+FORMS: dict[tuple[str, str], Form] = {}
 
 
-def register(names: str, op: Op, *, domain: str = "") -> None:
+def register(names: str, op: Op, *, domain: str = "", form: Form = PLAIN) -> None:
     """Give one or more ops (names separated by spaces) of a domain their semantics.
+
+    Args:
+        names: the ops.
+        op: what they mean.
+        domain: of the ops.
+        form: how their nodes read as ops of the family, where they are written in another way.
 
     Example:
         >>> from prunec.ir.ops.elementwise import Elementwise
@@ -26,18 +37,36 @@ def register(names: str, op: Op, *, domain: str = "") -> None:
     """
     for name in names.split():
         OPS[domain, name] = op
+        if form is not PLAIN:
+            FORMS[domain, name] = form
 
 
 def find_op(node: onnx_ir.Node) -> Op | None:
     """The semantics of a node's op, or None for an op that nobody registered."""
     _load()
-    return OPS.get(("" if node.domain == "ai.onnx" else node.domain, node.op_type))
+    return OPS.get(_key(node))
+
+
+def form_of(node: onnx_ir.Node) -> Form:
+    """How a node reads as an op of its family."""
+    return FORMS.get(_key(node), PLAIN)
+
+
+def site_of(node: onnx_ir.Node, facts: Facts, graph: onnx_ir.Graph) -> Site:
+    """A node of a graph as its op's semantics see it."""
+    return Site(node, facts, opset_of(graph, node.domain), form_of(node))
+
+
+def _key(node: onnx_ir.Node) -> tuple[str, str]:
+    return "" if node.domain == "ai.onnx" else node.domain, node.op_type
 
 
 @lru_cache(maxsize=1)
 def _load() -> None:
+    import prunec.ir.fx.ops
     import prunec.ir.ops
 
     prunec.ir.ops.register_all()
+    prunec.ir.fx.ops.register_all()
     for entry in entry_points(group="prunec.ops"):
         entry.load()()

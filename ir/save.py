@@ -16,9 +16,11 @@ import onnx
 
 from prunec.ir.atomic import real_target, replace_file
 from prunec.ir.diagnostics import Place, UserError
+from prunec.ir.dialect import ATEN
 from prunec.ir.dump.file import save_dump
 from prunec.ir.external import buffer_of, map_file
-from prunec.ir.formats import DUMP_SUFFIX, TEXT_SUFFIXES
+from prunec.ir.formats import DUMP_SUFFIX, TEXT_SUFFIXES, is_program
+from prunec.ir.fx.entry import save_program
 from prunec.ir.load import HAD_EXTERNAL_DATA
 from prunec.ir.module import Module
 from prunec.ir.pairs import Layout, free_data_name, remove_replaced
@@ -49,7 +51,8 @@ def save(module: Module, path: str | os.PathLike[str], *, external_data: bool | 
         module: the module; saving does not change it, and it stays usable when it is saved over its own
             source.
         path: the file; a name that ends in ``.onnxtxt`` or ``.onnx.txt`` gives ONNX text with the weights in
-            it, one in ``.prunec`` a dump with its large weights in ``NAME.data``, any other binary ONNX.
+            it, one in ``.prunec`` a dump with its large weights in ``NAME.data``, one in ``.pt2`` a program of
+            ``torch.export`` (which only a captured module can be), any other binary ONNX.
         external_data: whether weights go to a file of their own, ``NAME.data`` (``NAME.2.data`` and so on
             while the model being replaced still uses that one, or where it belongs to something else). None
             means where the source had them there, or where they are more than one ONNX file can hold.
@@ -67,6 +70,12 @@ def save(module: Module, path: str | os.PathLike[str], *, external_data: bool | 
         )
     if not target.parent.is_dir():
         _refuse(target, "its folder does not exist", f"mkdir -p {target.parent}")
+    if is_program(target):
+        save_program(module, target)
+        return
+    if ATEN in module.graph.opset_imports:
+        help = "give a name that ends in .pt2, or export: torch.onnx.export(result.to_torch(), inputs)"
+        _refuse(target, "a program of torch cannot be written as ONNX", help)
     try:
         if target.name.endswith(TEXT_SUFFIXES):
             _save_text(module, target, external_data)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ import onnx_ir
 from numpy.typing import NDArray
 
 from prunec.ir.facts import Facts
+from prunec.ir.form import PLAIN, Form
 from prunec.ir.rule import RuleError
 
 
@@ -22,11 +23,18 @@ class Site:
         node: the node.
         facts: facts of the graph that the node is in.
         opset: version of the node's domain that the model imports.
+        form: how the node reads as an op of its family.
     """
 
     node: onnx_ir.Node
     facts: Facts
     opset: int
+    form: Form = PLAIN
+
+    @property
+    def attributes(self) -> Mapping[str, onnx_ir.Attr]:
+        """The node's attributes, by the names that its family knows."""
+        return self.form.read(self.node)
 
     @property
     def input_shapes(self) -> list[tuple[int, ...] | None]:
@@ -44,6 +52,8 @@ class Site:
         Raises:
             RuleError: it is unknown.
         """
+        if (operand := self.form.operand(self.node, position)) is not None:
+            return operand.numbers.shape
         return self._known(self.facts.shape(self.input(position)), f"input {position}")
 
     def output_shape(self, position: int = 0) -> tuple[int, ...]:
@@ -61,10 +71,18 @@ class Site:
 
     def input(self, position: int) -> onnx_ir.Value | None:
         """An input, None where it is absent."""
+        if position in self.form.operands:
+            return None
         return self.node.inputs[position] if position < len(self.node.inputs) else None
 
+    def has(self, position: int) -> bool:
+        """Whether the node has an operand, as an input or, where its form says so, as an attribute."""
+        return self.form.operand(self.node, position) is not None or self.input(position) is not None
+
     def number(self, position: int) -> NDArray[Any] | None:
-        """Contents of an input that is a small constant, None where it is absent or not known."""
+        """Contents of an operand that is a small constant, None where it is absent or not known."""
+        if (operand := self.form.operand(self.node, position)) is not None:
+            return None if operand.computed else operand.numbers
         return self.facts.number(self.input(position))
 
     def entries(self, position: int) -> tuple[NDArray[Any], NDArray[np.bool_]] | None:
@@ -91,9 +109,9 @@ class Site:
         Raises:
             RuleError: it is an input whose contents are not known.
         """
-        if attribute is not None and attribute in self.node.attributes:
-            return [int(i) for i in self.node.attributes[attribute].as_ints()]
-        if self.input(position) is None:
+        if attribute is not None and attribute in self.attributes:
+            return [int(i) for i in self.attributes[attribute].as_ints()]
+        if not self.has(position):
             return None
         number = self.number(position)
         if number is None:
@@ -102,13 +120,13 @@ class Site:
 
     def int_attribute(self, name: str, default: int) -> int:
         """An integer attribute or its default."""
-        return int(self.node.attributes[name].as_int()) if name in self.node.attributes else default
+        return int(self.attributes[name].as_int()) if name in self.attributes else default
 
     def integer_list(self, name: str, default: Iterable[int]) -> list[int]:
         """An attribute that is a list of integers, or its default."""
-        attribute = self.node.attributes.get(name)
+        attribute = self.attributes.get(name)
         return [int(i) for i in (default if attribute is None else attribute.as_ints())]
 
     def text_attribute(self, name: str, default: str) -> str:
         """A string attribute or its default."""
-        return self.node.attributes[name].as_string() if name in self.node.attributes else default
+        return self.attributes[name].as_string() if name in self.attributes else default

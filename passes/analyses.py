@@ -34,9 +34,9 @@ class Analyses:
 
     def facts(self) -> Facts:
         """Shapes and known numbers."""
-        from prunec.ir.facts import infer_facts
+        from prunec.ir.dialect import dialect_of
 
-        return self._cached(("facts", None), lambda: infer_facts(self.module.model))
+        return self._cached(("facts", None), lambda: dialect_of(self.module.model).facts(self.module.model))
 
     def coupling(self, options: CouplingOptions | None = None) -> Coupling:
         """Channel groups."""

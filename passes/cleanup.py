@@ -6,12 +6,13 @@ from collections import Counter
 from collections.abc import Iterator
 
 import onnx_ir
-from onnx_ir.passes.common import InlinePass, RemoveUnusedFunctionsPass, RemoveUnusedNodesPass
+from onnx_ir.passes.common import InlinePass, RemoveUnusedFunctionsPass
 
 from prunec.ir.control import make_names_unique
+from prunec.ir.dialect import dialect_of
 from prunec.ir.module import opset_of
 from prunec.ir.registry import find_op
-from prunec.ir.scopes import bodies, detach, walk
+from prunec.ir.scopes import bodies, walk
 
 
 def inline_functions(model: onnx_ir.Model, *, ruled: bool = True) -> int:
@@ -68,20 +69,8 @@ def remove_dead_code(model: onnx_ir.Model) -> Counter[str]:
 
 
 def remove_unused_nodes(model: onnx_ir.Model) -> None:
-    """Remove nodes and initializers that nothing needs, inside bodies too.
-
-    ``onnx_ir`` takes a node out, but not the nodes in its bodies: those would go on reading what they captured.
-    """
-    holders = [node for node in walk(model.graph) if bodies(node)]
-    while True:
-        RemoveUnusedNodesPass()(model)
-        live = {node for node in walk(model.graph) if bodies(node)}
-        gone = [node for node in holders if node not in live]
-        if not gone:
-            return
-        holders = [node for node in holders if node in live]
-        for node in gone:
-            detach(node)
+    """Remove nodes and initializers that nothing needs, inside bodies too."""
+    dialect_of(model).remove_unused_nodes(model)
 
 
 def _census(model: onnx_ir.Model) -> Counter[str]:

@@ -17,6 +17,7 @@ from prunec.passes.plan.positions import Positions
 
 if TYPE_CHECKING:
     from prunec import Export
+    from prunec.ir.fx.entry import GraphModule, NnModule, Optimizer
     from prunec.ir.module import Module
     from prunec.passes.analyses import Analyses
     from prunec.passes.calibration.data import CalibrationData
@@ -77,6 +78,56 @@ class Result:
         from prunec.ir.save import save
 
         save(self.module, path, external_data=external_data)
+
+    def to_torch(self) -> GraphModule:
+        """The result as a ``torch.fx.GraphModule`` to train, compile and export.
+
+        Its parameters are copies, under the names of the captured module. ``train()`` and ``eval()`` switch
+        dropout, batch norms and recurrent layers.
+
+        Raises:
+            UserError: the input was no program of torch.
+        """
+        from prunec.ir.fx.entry import to_torch
+
+        return to_torch(self.module)
+
+    def apply_to(self, module: NnModule) -> None:
+        """Cut the module that was captured, in place: parameters, buffers, and the sizes among its attributes.
+
+        That it then computes what :meth:`to_torch` computes is proven by running both.
+
+        Args:
+            module: the module, which gets the values of the result.
+
+        Raises:
+            UserError: the module is another one, or its code holds sizes that no attribute changes; the message
+                names the line, and nothing is changed.
+        """
+        from prunec.ir.fx.entry import write_back
+
+        write_back(self.module, module)
+
+    def apply_to_optimizer(self, optimizer: Optimizer, module: NnModule) -> None:
+        """Cut the state of an optimizer along with the module that :meth:`apply_to` has cut.
+
+        Args:
+            optimizer: holds the parameters of the module; every state tensor of a parameter's old shape (or
+                of a single number) goes along.
+            module: the module.
+
+        Raises:
+            UserError: a state tensor has another shape, or channels were reordered; nothing is changed.
+        """
+        from prunec.ir.fx.entry import cut_optimizer
+
+        if any(step.orders for step in self.plan.steps):
+            raise UserError(
+                "the state of an optimizer cannot follow channels that were reordered",
+                help=["run permute-channels before training, or start a new optimizer"],
+            )
+
+        cut_optimizer(self.module, self.plan.removed(), optimizer, module)
 
     def export(self, target: str, path: str | Path, **options: Any) -> Export:
         """Write the module for a runtime; see :func:`prunec.export`.

@@ -18,6 +18,7 @@ from prunec.ir.evaluate import Array, evaluate
 from prunec.ir.facts import SMALL, Facts, constant_tensor
 from prunec.ir.identities import is_identity, permutation_of
 from prunec.ir.module import opset_of
+from prunec.ir.registry import site_of
 from prunec.ir.rule import RuleError
 from prunec.ir.scopes import bodies, detach, graph_of
 from prunec.ir.site import Site
@@ -86,7 +87,7 @@ class Simplifier:
             self._fold(node)
 
     def _site(self, node: onnx_ir.Node) -> Site:
-        return Site(node, self.facts, opset_of(self.model.graph, node.domain))
+        return site_of(node, self.facts, self.model.graph)
 
     # -- constants ------------------------------------------------------------------------------------------
 

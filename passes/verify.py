@@ -28,12 +28,12 @@ class Verify(Pass):
         import numpy as np
 
         from prunec.ir.diagnostics import VerificationError
+        from prunec.ir.dialect import dialect_of
         from prunec.passes.verifier.compare import first_run
-        from prunec.passes.verifier.shapes import strict_inference_error
 
-        error = strict_inference_error(module)
+        error = dialect_of(module.model).graph_error(module)
         if error is not None:
-            raise VerificationError(f"ONNX's shape inference rejects the graph: {error}", code="V010")
+            raise VerificationError(error, code="V010")
         outputs, _, _ = first_run(module, context.seed, blame="pass")
         bad = [n for n, a in outputs.items() if a.dtype.kind == "f" and not np.isfinite(a).all()]
         if bad:

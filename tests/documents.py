@@ -10,6 +10,7 @@ import shlex
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -18,9 +19,10 @@ from prunec.passes.pipeline import parse_pipeline
 from prunec.tools.prunec import run
 
 ROOT = Path(__file__).parents[1]
+_NEED_TORCH = {"torch.md"}
 PAGES = [
     *sorted(ROOT.glob("*.md")),
-    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted(p for p in (ROOT / "docs").glob("*.md") if find_spec("torch") or p.name not in _NEED_TORCH),
     *sorted((ROOT / "examples").glob("*.md")),
 ]
 

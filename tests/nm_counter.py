@@ -49,6 +49,19 @@ def effective(value: onnx_ir.Value | None, opset: int = 21) -> Array | None:
     return result
 
 
+_QUANTISED = {
+    "QLinearConv": ("Conv", 3, 5),
+    "QLinearMatMul": ("MatMul", 3, 5),
+    "QGemm": ("Gemm", 3, 5),
+    "ConvInteger": ("Conv", 1, 3),
+    "MatMulInteger": ("MatMul", 1, 3),
+    "MatMulIntegerToFloat": ("MatMul", 1, 5),
+    "DynamicQuantizeMatMul": ("MatMul", 1, 3),
+    "QAttention": ("MatMul", 1, 7),
+}
+"""What each is without quantisation, and where its weight and the weight's zero point are."""
+
+
 def summed_runs(node: onnx_ir.Node) -> Iterator[list[bool]]:
     """For every output channel and kernel position of a contraction which of its input channels' weights are
     not zero, in order.
@@ -56,15 +69,13 @@ def summed_runs(node: onnx_ir.Node) -> Iterator[list[bool]]:
     flags = {name: attribute.value for name, attribute in node.attributes.items()}
     a, b = effective(node.inputs[0]), effective(node.inputs[1] if len(node.inputs) > 1 else None)
     kind = node.op_type
-    if kind in ("QLinearConv", "QLinearMatMul"):
-        weight, point = effective(node.inputs[3]), effective(node.inputs[5])
-        kind, b = kind.removeprefix("QLinear"), _centred(weight, point, kind)
-    elif kind in ("ConvInteger", "MatMulInteger"):
-        kind, b = kind.removesuffix("Integer"), _centred(b, effective(_operand(node, 3)), kind)
-    elif kind in ("DynamicQuantizeMatMul", "MatMulIntegerToFloat"):
-        point = _operand(node, 3 if kind == "DynamicQuantizeMatMul" else 5)
-        kind, b = "MatMul", _centred(b, effective(point), kind)
-    if kind in ("Conv", "FusedConv") and b is not None:
+    if kind in _QUANTISED:
+        kind, at, point = _QUANTISED[kind]
+        zero = effective(node.inputs[point] if len(node.inputs) > point else None)
+        b = _centred(effective(node.inputs[at]), zero, first=kind == "Conv" or bool(flags.get("transB")))
+    if kind == "Einsum":
+        yield from _contracted(flags["equation"], a, b)
+    if kind in ("Conv", "FusedConv", "DeformConv") and b is not None:
         for out, *position in np.ndindex(b.shape[0], *b.shape[2:]):
             yield [bool(b[(out, channel, *position)] != 0) for channel in range(b.shape[1])]
     elif kind == "ConvTranspose" and b is not None:
@@ -72,23 +83,30 @@ def summed_runs(node: onnx_ir.Node) -> Iterator[list[bool]]:
         for start in range(0, b.shape[0], size):
             for out, *position in np.ndindex(b.shape[1:]):
                 yield [bool(b[(start + channel, out, *position)] != 0) for channel in range(size)]
-    elif kind in ("Gemm", "FusedGemm", "MatMul", "FusedMatMul"):
+    elif kind in ("Gemm", "FusedGemm", "MatMul", "FusedMatMul", "Attention"):
         if b is not None and b.ndim > 1:
             yield from _rows(b if flags.get("transB") else np.swapaxes(b, -1, -2))
         elif a is not None and a.ndim > 1:
             yield from _rows(np.swapaxes(a, -1, -2) if flags.get("transA") else a)
 
 
-def _operand(node: onnx_ir.Node, position: int) -> onnx_ir.Value | None:
-    return node.inputs[position] if position < len(node.inputs) else None
-
-
-def _centred(weight: Array | None, point: Array | None, kind: str) -> Array | None:
+def _centred(weight: Array | None, point: Array | None, *, first: bool) -> Array | None:
+    """A weight without its zero point, which is one number or one for each output, on the first or last axis."""
     if weight is None:
         return None
     point = np.zeros(1) if point is None else np.atleast_1d(point)
-    shape = [-1] + [1] * (weight.ndim - 1) if "Conv" in kind else [-1]
+    shape = [-1] + [1] * (weight.ndim - 1) if first else [-1]
     return np.asarray(weight.astype(int) - point.astype(int).reshape(shape))
+
+
+def _contracted(equation: str, a: Array | None, b: Array | None) -> Iterator[list[bool]]:
+    """Rows along the letters that both operands have and the result has not, of whichever is a constant."""
+    left, _, right = equation.replace(" ", "").partition("->")
+    letters = left.split(",")
+    for weight, mine, other in ((a, letters[0], letters[-1]), (b, letters[-1], letters[0])):
+        summed = [letter for letter in mine if letter in other and letter not in right]
+        if weight is not None and len(summed) == 1:
+            yield from _rows(np.moveaxis(weight, mine.index(summed[0]), -1))
 
 
 def _rows(matrices: Array) -> Iterator[list[bool]]:

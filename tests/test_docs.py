@@ -16,7 +16,10 @@ from documents import PAGES, ROOT, broken_links, run_page
 from prunec.passes.registry import BUILT_IN
 from prunec.tools import prunec as command
 
-GUIDES = ("architecture", "add-an-op", "write-a-pass", "plan", "pipeline", "errors", "debugging", "exporters")
+GUIDES = (
+    *("architecture", "torch", "add-an-op", "write-a-pass", "plan", "pipeline", "errors", "debugging"),
+    "exporters",
+)
 MUST_RUN = {ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs" / f"{name}.md" for name in GUIDES)}
 
 

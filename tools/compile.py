@@ -179,7 +179,8 @@ def _report(
 
     from prunec.tools.summary import Summary, render_summary
 
-    for remark in from_passes(result.remarks, remarks_from):
+    asked = from_passes(result.remarks, remarks_from)
+    for remark in (r for r in result.remarks if r.urgent or r in asked):
         click.echo(str(remark), err=True)
     summary = Summary.of(
         result,

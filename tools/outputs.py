@@ -10,11 +10,34 @@ from pathlib import Path
 from prunec.ir.atomic import real_target, replace_file
 from prunec.ir.diagnostics import Place, UserError
 
+REPLACEABLE = frozenset(
+    {
+        ".onnx",
+        ".onnxtxt",
+        ".txt",
+        ".prunec",
+        ".pt2",
+        ".ort",
+        ".engine",
+        ".plan",
+        ".trt",
+        ".rtx",
+        ".sh",
+        ".data",
+    }
+    | {".json", ".yaml", ".yml", ".html", ".dot", ".graphml"}
+)
+"""Endings of what prunec writes: only files of such names are replaced."""
+
 MODEL_SUFFIXES = (".onnx.txt", ".onnxtxt", ".prunec", ".onnx")
 
 
 def default_output(model: Path, suffix: str = ".onnx") -> Path:
-    """``net.pruned.onnx`` beside ``net.onnx``, or with the suffix of another target."""
+    """``net.pruned.onnx`` beside ``net.onnx``, or with the suffix of another target; ``net.pruned.pt2`` beside
+    ``net.pt2``.
+    """
+    if model.suffix == ".pt2" and suffix == ".onnx":
+        return model.with_suffix(".pruned.pt2")
     old = next((s for s in MODEL_SUFFIXES if model.name.endswith(s) and model.name != s), model.suffix)
     return model.with_name(f"{model.name.removesuffix(old)}.pruned{suffix}")
 
@@ -58,6 +81,9 @@ def _check_writable(output: Path) -> None:
             _refuse(output, f"folder '{folder}' does not exist", [f"mkdir -p '{folder}'"])
         if output.is_file() and not output.stat().st_mode & stat.S_IWUSR:
             _refuse(output, "this output exists and is read-only", ["give another name, or make it writable"])
+        if output.is_file() and output.stat().st_size and output.suffix.lower() not in REPLACEABLE:
+            help = ["give another name, or remove the file first"]
+            _refuse(output, "this file exists, and its name is that of no model or report", help)
         # A permission bit says too little (read-only disks, containers); a file says it all.
         with tempfile.TemporaryFile(dir=folder):
             pass

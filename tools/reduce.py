@@ -8,6 +8,7 @@ import click
 
 import prunec
 from prunec.ir.diagnostics import Place, UserError
+from prunec.ir.formats import is_program
 from prunec.passes.pipeline import read_pipeline
 from prunec.tools.outputs import check_outputs
 from prunec.tools.progress import show_progress
@@ -57,6 +58,8 @@ def reduce_model(
     """
     if (passes is None) == (command is None):
         raise UserError("give either --passes or --test", help=["prunec reduce --help"])
+    if is_program(Path(model)):
+        raise UserError(f"'{model}' is a program of torch; only ONNX models can be reduced")
     target = Path(output) if output is not None else _default_output(Path(model))
     check_outputs(inputs=[Path(model)], outputs=[target])
     oracle = _oracle(passes, command, match, jobs=jobs, timeout=timeout, seed=seed)

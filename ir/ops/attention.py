@@ -58,7 +58,7 @@ class Heads(Einsum):
             RuleError: an operand does not have the size of the pieces.
         """
         for position in self.vectors:
-            if site.input(position) is None or np.prod(site.shape(position)) == 1:
+            if not site.has(position) or np.prod(site.shape(position)) == 1:
                 continue
             axis, size = len(site.shape(position)) - 1, site.shape(position)[-1]
             if size != rule.sizes["h"] * sum(widths):
@@ -95,11 +95,11 @@ class Attention(Heads):
         """Fewer heads, and the hidden sizes that follow from them."""
         heads, old = cut.factor("h"), site.int_attribute("num_heads", 1)
         cut.set_numbers({"num_heads": heads})
-        if "qkv_hidden_sizes" in site.node.attributes:
+        if "qkv_hidden_sizes" in site.attributes:
             cut.set_attributes({"qkv_hidden_sizes": [n // old * heads for n in self._hidden_sizes(site)]})
 
     def _hidden_sizes(self, site: Site) -> list[int]:
-        sizes = site.integers(-1, "qkv_hidden_sizes") if "qkv_hidden_sizes" in site.node.attributes else None
+        sizes = site.integers(-1, "qkv_hidden_sizes") if "qkv_hidden_sizes" in site.attributes else None
         return sizes or [site.shape(1)[1] // 3] * 3
 
 
@@ -113,7 +113,7 @@ class MultiHeadAttention(Heads):
         Raises:
             RuleError: some of query, key and value come interleaved in one tensor.
         """
-        ranks = [0 if site.input(i) is None else len(site.shape(i)) for i in range(3)]
+        ranks = [0 if not site.has(i) else len(site.shape(i)) for i in range(3)]
         if ranks[0] == 5 or 0 in ranks or 5 in ranks:
             raise RuleError(f"{'query, ' if ranks[0] == 5 else ''}key and value are packed in one tensor")
         rule = Einsum.rule(self, site)
@@ -141,7 +141,7 @@ class GroupedQueryAttention(Heads):
         Raises:
             RuleError: the query heads are no multiple of the key/value heads.
         """
-        if site.input(1) is None:
+        if not site.has(1):
             return self._packed_rule(site)
         heads = {"h": site.int_attribute(self.key_heads, 0), "q": site.int_attribute(self.query_heads, 0)}
         if len(site.shape(0)) == 4:
@@ -153,7 +153,7 @@ class GroupedQueryAttention(Heads):
 
     def _text(self, site: Site) -> str:
         """The rule text, with a mask of any rank aligned to the right."""
-        if self.mask is None or site.input(self.mask) is None:
+        if self.mask is None or not site.has(self.mask):
             return self.text.replace("MASK", "-")
         return self.text.replace("MASK", " ".join(("n", "(h g)", "x", "y")[4 - len(site.shape(self.mask)) :]))
 
@@ -169,7 +169,7 @@ class GroupedQueryAttention(Heads):
 
     def rewrite(self, site: Site, cut: Cut) -> None:
         """Both numbers of heads shrink alike."""
-        if self.key_heads not in site.node.attributes:
+        if self.key_heads not in site.attributes:
             return
         heads, old = cut.factor("h"), site.int_attribute(self.key_heads, 1)
         queries = site.int_attribute(self.query_heads, old) // old * heads

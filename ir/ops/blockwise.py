@@ -91,13 +91,13 @@ class MatMulNBits(Blockwise):
         Raises:
             RuleError: the weight has an order of its own.
         """
-        if site.input(4) is not None or site.int_attribute("weight_prepacked", 0):
+        if site.has(4) or site.int_attribute("weight_prepacked", 0):
             raise RuleError("its weight is stored in an order of its own")
         size, blocks = site.shape(0)[-1], site.shape(1)[1]
         block = self.block(site, size, blocks)
         packed = self.points_are_packed(site)
         flat = ["(n a)" if len(site.shape(2)) == 1 else "n a"]
-        if site.input(3) is not None:
+        if site.has(3):
             letter = "z" if packed else "a"
             flat.append(f"(n {letter})" if len(site.shape(3)) == 1 else f"n {letter}")
         flat += ["-"] * (3 - len(flat))

@@ -100,8 +100,8 @@ class GroupNorm(Einsum):
         last = site.int_attribute("channels_last", int(site.node.domain == _CONTRIB))
         channels = site.shape(0)[-1 if last else 1]
         data = "n *s (g c)" if last else "n (g c) *s"
-        vector = "(g c)" if site.shape(1)[0] == channels else "g"
-        skip = data if site.input(3) is None or len(site.shape(3)) > 2 else "n (g c)"
+        vector = "(g c)" if not site.has(1) or site.shape(1)[0] == channels else "g"
+        skip = data if not site.has(3) or len(site.shape(3)) > 2 else "n (g c)"
         text = f"{data}, {vector}, {vector}, {skip}, (g c) -> {data}, {data}"
         return self.fitted(site, text, {"g": site.int_attribute(self.groups, 1)})
 

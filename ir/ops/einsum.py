@@ -113,7 +113,7 @@ class Gemm(Op):
         a = "k m" if site.int_attribute("transA", 0) else "m k"
         b = "n k" if site.int_attribute("transB", 0) else "k n"
         c = ""
-        if site.input(2) is not None:
+        if site.has(2):
             c = ", " + " ".join(("m", "n")[2 - len(site.shape(2)) :])
         return fit(
             parse_template(f"{a}, {b}{c} -> m n"), site.input_shapes, site.output_shapes, reduced=["k"]

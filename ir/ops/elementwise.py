@@ -94,7 +94,7 @@ class Standardise(Op):
         """Elementwise, with the factors of the listed axes reduced."""
         shape = site.shape(0)
         data = factors(shape)
-        listed = site.integers(-1, "axes") if "axes" in site.node.attributes else None
+        listed = site.integers(-1, "axes") if "axes" in site.attributes else None
         over = [data[axis % len(shape)] for axis in (listed or (0, 2, 3))]
         reduced = frozenset(name for term in over for name in term)
         return Rule(inputs=(data,), outputs=(data,), sizes=sizes(shape, data), reduced=reduced)

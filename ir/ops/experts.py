@@ -76,7 +76,7 @@ class PackedExperts(Experts):
             raise RuleError("its weights are quantised in blocks")
         if site.int_attribute("weights_prepacked", 0) > 0:
             raise RuleError("its weight is stored in an order of its own")
-        if any(site.input(i) is not None for i in range(11, len(site.node.inputs))):
+        if any(site.has(i) for i in range(11, len(site.node.inputs))):
             raise RuleError("its weights have zero points")
         return 8 // site.int_attribute("expert_weight_bits", 4)
 

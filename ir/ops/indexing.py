@@ -126,7 +126,7 @@ class CenterCropPad(Along):
     def axes(self, site: Site) -> set[int]:
         """The listed axes."""
         rank = len(site.shape(0))
-        listed = site.integers(-1, "axes") if "axes" in site.node.attributes else None
+        listed = site.integers(-1, "axes") if "axes" in site.attributes else None
         return {axis % rank for axis in (range(rank) if listed is None else listed)}
 
 
@@ -140,7 +140,7 @@ class Compress(Along):
         Raises:
             RuleError: there is none, and the tensor is flattened.
         """
-        if "axis" not in site.node.attributes:
+        if "axis" not in site.attributes:
             raise RuleError("it flattens its input first")
         return Along.axes(self, site)
 

@@ -93,7 +93,7 @@ class Slice(Movement):
 
     def _unknown(self, site: Site) -> set[int] | None:
         """The sliced axes, where they are known and their windows are not."""
-        if site.input(3) is None or all(site.number(i) is not None for i in (1, 2)):
+        if not site.has(3) or all(site.number(i) is not None for i in (1, 2)):
             return None
         return {axis % len(site.shape(0)) for axis in site.integers(3) or ()}
 
@@ -154,7 +154,7 @@ def set_slice(site: Site, cut: Cut, windows: Mapping[int, slice]) -> None:
     far = -(2**31)
     ends = [far if w.stop is None else w.stop for w in windows.values()]
     columns = {"starts": [w.start for w in windows.values()], "ends": ends, "axes": list(windows)}
-    if "starts" in site.node.attributes:
+    if "starts" in site.attributes:
         cut.set_attributes(columns)
         return
     for position, column in enumerate(columns.values(), start=1):

@@ -65,7 +65,7 @@ class Pad(Movement):
         """
         rank = len(site.shape(0))
         pads, known = self._pads(site)
-        axes = site.integers(3) if site.input(3) is not None else list(range(rank))
+        axes = site.integers(3) if site.has(3) else list(range(rank))
         half = len(pads) // 2
         pairs = zip(axes or (), pads[:half], pads[half:], known[:half] & known[half:], strict=True)
         found = {a % rank: (int(before), int(after), bool(k)) for a, before, after, k in pairs}
@@ -74,7 +74,7 @@ class Pad(Movement):
 
     def _pads(self, site: Site) -> tuple[Index, NDArray[np.bool_]]:
         """All amounts at the sizes tried, and which of them are the same at every size."""
-        if "pads" in site.node.attributes:
+        if "pads" in site.attributes:
             pads = np.array(site.integers(1, "pads"), np.int64)
             return pads, np.ones(len(pads), bool)
         entries = site.entries(1)
@@ -97,7 +97,7 @@ class Pad(Movement):
             at = axes.index(axis)
             pads[[at, at + len(axes)]] = _left(amount, shape[axis], inside, outside)
             changed = True
-        if changed and "pads" in site.node.attributes:
+        if changed and "pads" in site.attributes:
             cut.set_attributes({"pads": pads.tolist()})
         elif changed:
             cut.set_input(1, pads)
@@ -105,7 +105,7 @@ class Pad(Movement):
     def _listed(self, site: Site) -> list[int]:
         """The axis of every pair of amounts."""
         rank = len(site.shape(0))
-        listed = site.integers(3) if site.input(3) is not None else None
+        listed = site.integers(3) if site.has(3) else None
         return [axis % rank for axis in (range(rank) if listed is None else listed)]
 
 

@@ -69,7 +69,7 @@ class QuantisedReduce(Reduce):
         Raises:
             RuleError: no axes are named.
         """
-        if "axes" not in site.node.attributes or "keepdims" not in site.node.attributes:
+        if "axes" not in site.attributes or "keepdims" not in site.attributes:
             raise RuleError("it reduces over all axes")
         return Reduce.rule(self, site)
 

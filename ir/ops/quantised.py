@@ -56,7 +56,7 @@ class Quantise(Op):
 
     def _vector(self, site: Site, position: int, data: Operand) -> Operand | None:
         """The terms of a scale or zero point; None for a single number."""
-        if site.input(position) is None or np.prod(shape := site.shape(position)) == 1:
+        if not site.has(position) or np.prod(shape := site.shape(position)) == 1:
             return None
         axis = self._axis(site)
         if len(shape) == 1:
@@ -165,7 +165,7 @@ class QuantisedGemm(QuantisedEinsum):
         """The rule text with the operands that are transposed."""
         a = "k m" if site.int_attribute("transA", 0) else "m k"
         b = "n k" if site.int_attribute("transB", 0) else "k n"
-        c = " ".join(("m", "n")[2 - len(site.shape(6)) :]) if site.input(6) is not None else "-"
+        c = " ".join(("m", "n")[2 - len(site.shape(6)) :]) if site.has(6) else "-"
         return self.fitted(site, f"{a}, -, -, {b}, n, n, {c} -> m n", {})
 
 

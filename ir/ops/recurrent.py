@@ -50,7 +50,7 @@ class DynamicQuantizeLSTM(QuantisedEinsum):
     def rule(self, site: Site) -> Rule:
         """As the rule text says, with scales of either kind."""
         vectors = {1: "d", 2: "d (g h)"}
-        scales = (vectors[len(site.shape(i))] if site.input(i) is not None else "-" for i in range(8, 12))
+        scales = (vectors[len(site.shape(i))] if site.has(i) else "-" for i in range(8, 12))
         known = {"h": site.int_attribute("hidden_size", 1)}
         return self.fitted(site, self.text.replace("SCALES", ", ".join(scales)), known)
 

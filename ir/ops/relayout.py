@@ -45,7 +45,7 @@ class Squeeze(Relayout):
         """Where no axes are named, name them: an axis that shrinks to size 1 must not go as well."""
         shape = site.shape(0)
         shrinks = any(cut.kept(("in", 0), axis) is not None for axis in range(len(shape)))
-        if not shrinks or "axes" in site.node.attributes or site.input(1) is not None:
+        if not shrinks or "axes" in site.attributes or site.has(1):
             return
         axes = [axis for axis, size in enumerate(shape) if size == 1]
         if site.opset < 13:
@@ -61,7 +61,7 @@ class Transpose(Relayout):
     def apply(self, site: Site, layout: Layout) -> bool:
         """Permute the axes of the layout."""
         rank = len(layout.current)
-        permutation = site.integers(1, "perm") if "perm" in site.node.attributes else list(range(rank))[::-1]
+        permutation = site.integers(1, "perm") if "perm" in site.attributes else list(range(rank))[::-1]
         layout.transpose(permutation or [])
         return True
 

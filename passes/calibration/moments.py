@@ -50,7 +50,10 @@ class Moments:
             for total, part in zip(self._sums, rows, strict=True):
                 _add_products(total, part)
         else:
-            self._sums += np.swapaxes(rows, 1, 2) @ rows
+            with np.errstate(
+                over="ignore", invalid="ignore"
+            ):  # whoever reads the sums sees what became of them
+                self._sums += np.swapaxes(rows, 1, 2) @ rows
 
     def products(self) -> Floats:
         """``X^T X``, [groups, columns, columns].

@@ -27,11 +27,11 @@ def analyse(
         facts: its facts, where they are at hand already.
         options: what may be cut, and by what unit.
     """
-    from prunec.ir.facts import infer_facts
+    from prunec.ir.dialect import dialect_of
     from prunec.passes.coupling.collect import collect
     from prunec.passes.coupling.groups import build_groups
     from prunec.passes.coupling.solve import solve
 
-    facts = facts or infer_facts(model)
+    facts = facts or dialect_of(model).facts(model)
     relations = collect(model, facts, options)
     return build_groups(facts, relations, solve(relations, options.unit if options else "head"))

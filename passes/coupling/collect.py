@@ -11,12 +11,13 @@ import onnx_ir
 
 from prunec.ir.bodies import taken_branch
 from prunec.ir.control import Wire, why_apart, wirings
+from prunec.ir.dialect import TIED
 from prunec.ir.facts import Facts
 from prunec.ir.module import opset_of
 from prunec.ir.op import Op
 from prunec.ir.ops.refused import Refused
 from prunec.ir.ops.relayout import Relayout
-from prunec.ir.registry import find_op
+from prunec.ir.registry import find_op, site_of
 from prunec.ir.rule import Index, Rule, RuleError
 from prunec.ir.scopes import bodies, walk
 from prunec.ir.site import Site
@@ -146,7 +147,7 @@ class _Collector:
         self._note_contraction(node, op, rule)
 
     def _site(self, node: onnx_ir.Node) -> Site:
-        return Site(node, self.facts, opset_of(self.graph, node.domain))
+        return site_of(node, self.facts, self.graph)
 
     def _unknown(self, node: onnx_ir.Node) -> onnx_ir.Value | None:
         """An operand of unknown shape, which a rule could only take for one that is absent."""
@@ -158,7 +159,12 @@ class _Collector:
         value = node.inputs[position] if side == "in" else node.outputs[position]
         assert value is not None
         shape = self.facts.shapes[value]
-        shared = is_stored(value, self.facts) and len(shape) <= 1 and len(value.uses()) > 1
+        shared = (
+            is_stored(value, self.facts)
+            and len(shape) <= 1
+            and len(value.uses()) > 1
+            and TIED not in value.meta
+        )
         return self.out.table.of(Operand(value, (node, position) if shared and side == "in" else None), shape)
 
     # -- pins ------------------------------------------------------------

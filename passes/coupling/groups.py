@@ -9,8 +9,7 @@ import numpy as np
 import onnx_ir
 
 from prunec.ir.facts import Facts
-from prunec.ir.module import opset_of
-from prunec.ir.registry import find_op
+from prunec.ir.registry import find_op, site_of
 from prunec.ir.rule import Index
 from prunec.ir.site import Site
 from prunec.passes.coupling.axes import Operand, Reason, Use, node_label
@@ -129,7 +128,7 @@ class Coupling:
 
     def site(self, node: onnx_ir.Node) -> Site:
         """A node of the graph, or of a body in it, with the facts."""
-        return Site(node, self.facts, opset_of(self.relations.graph, node.domain))
+        return site_of(node, self.facts, self.relations.graph)
 
     def labels(self, axis: int) -> Index | None:
         """Component of every slot of an axis (by number), None for an axis that is pinned as a whole."""

@@ -176,6 +176,17 @@ class Plan:
         ]
         return "\n".join(["{", *lines, "}", ""])
 
+    def removed(self) -> dict[str, dict[int, tuple[int, ...]]]:
+        """Per tensor of the input and axis the positions that are gone after all steps.
+
+        Tensors of which a copy was made for some of their readers are left out.
+        """
+        gone: dict[str, dict[int, set[int]]] = {}
+        for cut in (t for step in self.steps for group in step.groups for t in group.tensors):
+            if not cut.uses:
+                gone.setdefault(cut.name, {}).setdefault(cut.axis, set()).update(cut.removed)
+        return {name: {axis: tuple(sorted(at)) for axis, at in axes.items()} for name, axes in gone.items()}
+
     @staticmethod
     def from_json(text: str, *, file: str = "<plan>") -> Plan:
         """Read a plan strictly.

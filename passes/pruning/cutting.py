@@ -14,7 +14,10 @@ import numpy as np
 import onnx_ir
 from numpy.typing import NDArray
 
+from prunec.ir.dialect import dialect_of
+from prunec.ir.form import scale_symbol
 from prunec.ir.module import opset_of
+from prunec.ir.registry import form_of
 from prunec.ir.rule import Index
 from prunec.ir.scopes import graph_of, named, walk
 from prunec.passes.cleanup import remove_unused_nodes
@@ -61,7 +64,8 @@ class Cutter:
             list(walk(self.model.graph))
         ):  # consumers first: every node still sees its own inputs
             self._rewrite_node(node)
-        freeze_shape_arithmetic(self.model, self.coupling.facts)
+        if not dialect_of(self.model).literal_sizes:
+            freeze_shape_arithmetic(self.model, self.coupling.facts)
         self.constants.take()
         remove_unused_nodes(self.model)
         return predicted
@@ -149,6 +153,7 @@ class Cutter:
             index = self.constants.new(f"{result.name}_index", vector.astype(np.int64))
             name = self.constants.fresh(f"{node.name}_gather")
             gather = onnx_ir.node("Gather", [current, index], {"axis": axis}, name=name)
+            gather.metadata_props.update(node.metadata_props)
             graph_of(node).insert_before(node, [gather])
             current = gather.outputs[0]
             current.name, current.type = self.constants.fresh(f"{result.name}_gathered"), result.type
@@ -188,7 +193,9 @@ class NodeCut:
         return self.relations.rules[self.node].sizes[name] if number is None else self.cutter.size(number)
 
     def set_input(self, position: int, array: Array) -> None:
-        """Replace an input of the node by a new constant."""
+        """Replace an operand of the node: an input by a new constant, an attribute by new numbers."""
+        if form_of(self.node).write_operand(self.node, position, array.ravel().tolist(), ()):
+            return
         self.node.resize_inputs(max(position + 1, len(self.node.inputs)))
         old = self.node.inputs[position]
         name = f"{self.node.outputs[0].name}_{'operand' if old is None else old.name}"
@@ -196,6 +203,8 @@ class NodeCut:
 
     def follows_cut(self, position: int) -> bool:
         """Whether an input is computed from the size of an axis that is being cut, here or elsewhere."""
+        if position in form_of(self.node).operands:
+            return False  # a literal of the node
         facts, queue = self.cutter.coupling.facts, [self.node.inputs[position]]
         while queue:
             value = queue.pop()
@@ -214,6 +223,13 @@ class NodeCut:
         """Overwrite the entries of a computed shape operand that are not dynamic; dynamic ones shrink from
         ``old`` to ``sizes``.
         """
+        form = form_of(self.node)
+        if form.write_operand(self.node, position, sizes.tolist(), np.flatnonzero(dynamic).tolist()):
+            for entry, at in form.symbols(self.node, position).items():
+                if sizes[entry] != old[entry]:  # a product of a dynamic and a static size
+                    name = self.cutter.constants.fresh(f"{self.node.name}_size")
+                    scale_symbol(self.node, at, (int(sizes[entry]), int(old[entry])), name)
+            return
         source = self.node.inputs[position]
         assert source is not None
         name = f"{self.node.outputs[0].name}_shape"
@@ -251,15 +267,15 @@ class NodeCut:
 
     def set_attributes(self, values: Mapping[str, list[int] | None]) -> None:
         """Replace attributes by lists of integers; None takes an attribute away."""
+        form = form_of(self.node)
         for name, value in values.items():
-            self.node.attributes.pop(name, None)
-            if value is not None:
-                self.node.attributes[name] = onnx_ir.AttrInt64s(name, value)
+            form.rewrite(self.node, name, value)
 
     def set_numbers(self, values: Mapping[str, int]) -> None:
         """Replace integer attributes."""
+        form = form_of(self.node)
         for name, value in values.items():
-            self.node.attributes[name] = onnx_ir.AttrInt64(name, value)
+            form.rewrite(self.node, name, value)
 
     def gather(self, vectors: Mapping[int, Index], *, instead: bool) -> None:
         """Gather from the first input, in the place of the node or in front of it."""

@@ -72,6 +72,7 @@ def warn_unmatched(patterns: Iterable[str], known: Collection[str], remarks: Rem
                 f"pattern '{pattern}' matches no node or tensor",
                 reason="no such name in the graph",
                 help=f"did you mean '{hint}'?" if hint else None,
+                urgent=True,
             )
 
 

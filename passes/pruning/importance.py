@@ -54,12 +54,13 @@ class Importance:
         """Say which weights cannot be judged, and how many of their elements are to blame."""
         names = {member.name: self._array(member) for member in self._judged(group)}
         counts = {name: int(np.count_nonzero(~np.isfinite(array))) for name, array in names.items()}
+        ignored = next((name for name, count in counts.items() if count), next(iter(names)))
         broken = [f"`{name}` holds {count:,} NaN or infinite" for name, count in counts.items() if count]
         raise UserError(
             f"the importance of group {group.id} is not a number: {'; '.join(broken) or 'its weights overflow'}",
             help=[
                 "these weights are broken: look at the training or the export",
-                f"to prune the rest: prune-channels{{ignore={next(iter(names))}}}",
+                f"to prune the rest: prune-channels{{ignore={ignored}}}",
             ],
         )
 

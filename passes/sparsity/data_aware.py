@@ -61,7 +61,10 @@ class DataAware(Criterion):
         """
         moments, weights = self._statistics.take(layer), layer.weights()
         plain = Choice(keep=pattern.mask(np.abs(weights), ratio) if keep is None else keep)
-        if moments is None:
+        if moments is None or (unfit := _why_unfit(moments.fit)) is not None:
+            if moments is not None:
+                what = f"`{layer.name}` is judged by magnitude"
+                self._remarks.missed(self.origin, what, reason=unfit or "", node=layer.name)
             return plain
         self._note_few_rows(layer, moments.fit)
         choice = self.fit(weights, moments.fit, pattern, ratio, keep)
@@ -99,6 +102,14 @@ class DataAware(Criterion):
                 "more samples do",
                 node=layer.name,
             )
+
+
+def _why_unfit(moments: Moments) -> str | None:
+    """Why the inputs of a layer say nothing about its weights; None where they do."""
+    norms = moments.norms()
+    if not np.isfinite(norms).all():
+        return "its inputs on the samples are too large to be squared"
+    return None if norms.any() else "its inputs on the samples are all zero"
 
 
 class Wanda(DataAware):

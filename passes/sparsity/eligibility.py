@@ -16,10 +16,9 @@ from math import prod
 import onnx_ir
 
 from prunec.ir.facts import Facts
-from prunec.ir.module import opset_of
 from prunec.ir.ops.elementwise import Elementwise
 from prunec.ir.ops.quantised import Quantise
-from prunec.ir.registry import find_op
+from prunec.ir.registry import find_op, site_of
 from prunec.ir.rule import RuleError
 from prunec.ir.site import Site
 from prunec.passes.sparsity.layer import SparseLayer, SparseLayers
@@ -89,7 +88,7 @@ def assess(model: onnx_ir.Model, facts: Facts, found: SparseLayers) -> tuple[Eli
             rows.append(assessor.layer(node, layers[node]))
         elif node in skipped:
             rows.append(_no_layer(node, skipped[node].weight, skipped[node].reason))
-        elif _is_product(Site(node, facts, opset_of(model.graph, node.domain))):
+        elif _is_product(site_of(node, facts, model.graph)):
             rows.append(_no_layer(node, "", "its weight is computed at run time"))
     return tuple(rows)
 

@@ -25,10 +25,10 @@ import onnx_ir
 from numpy.typing import NDArray
 
 from prunec.ir.facts import Facts
-from prunec.ir.module import opset_of
 from prunec.ir.op import Op
 from prunec.ir.ops.quantised import QuantisedEinsum
-from prunec.ir.registry import find_op
+from prunec.ir.ops.recurrent import DynamicQuantizeLSTM, Recurrent
+from prunec.ir.registry import find_op, site_of
 from prunec.ir.rule import Operand, Rule, RuleError
 from prunec.ir.scopes import bodies, walk
 from prunec.ir.site import Site
@@ -42,6 +42,9 @@ Array = NDArray[Any]
 def find_layers(model: onnx_ir.Model, facts: Facts) -> SparseLayers:
     """The sparse layers of a model's main graph."""
     return _Finder(model.graph, facts).run()
+
+
+_NO_PRODUCT = "it is no plain product of data and weight"
 
 
 class _Skip(Exception):
@@ -78,7 +81,7 @@ class _Finder:
         self.skipped.append(SkippedWeight(node=node, weight=name, reason=reason))
 
     def _site(self, node: onnx_ir.Node) -> Site:
-        return Site(node, self.facts, opset_of(self.graph, node.domain))
+        return site_of(node, self.facts, self.graph)
 
     # -- one contraction -------------------------------------------------------
 
@@ -128,6 +131,8 @@ class _Finder:
         """
         value = node.inputs[position]
         assert value is not None
+        if isinstance(op, Recurrent | DynamicQuantizeLSTM):
+            raise _Skip(_NO_PRODUCT)
         if position not in op.zeroed:
             raise _Skip("its numbers are packed several to a byte, or what is zero is not known")
         if isinstance(op, QuantisedEinsum) and not self._is_known(node, op.points.get(position)):
@@ -257,7 +262,7 @@ def _layout(rule: Rule, position: int, data: set[str], shape: tuple[int, ...]) -
             if f in kinds:
                 continue
             if f not in summed and f not in output:
-                raise _Skip("it is no plain product of data and weight")
+                raise _Skip(_NO_PRODUCT)
             sizes[f] = rule.sizes[f]
             shared = f in data
             kinds[f] = ("input" if shared else "position") if f in summed else "group" if shared else "output"

@@ -20,10 +20,8 @@ import onnx_ir
 from numpy.typing import NDArray
 
 from prunec.ir.facts import Facts
-from prunec.ir.module import opset_of
-from prunec.ir.registry import find_op
+from prunec.ir.registry import find_op, site_of
 from prunec.ir.rule import Operand, Rule
-from prunec.ir.site import Site
 from prunec.passes.calibration.unfold import Window, unfold
 from prunec.passes.sparsity.layer import SparseLayer
 from prunec.passes.sparsity.layout import WeightLayout
@@ -74,7 +72,7 @@ def layer_input(layer: SparseLayer, facts: Facts) -> LayerInput:
     key: Hashable
     op = find_op(node)
     assert op is not None
-    rule = op.rule(Site(node, facts, opset_of(node.graph, node.domain)))
+    rule = op.rule(site_of(node, facts, node.graph))
     position = _data_position(node, rule, at, facts)
     if node.op_type in CONVOLUTIONS:
         weight = facts.shape(node.inputs[at])

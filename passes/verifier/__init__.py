@@ -43,6 +43,7 @@ class Verdict:
         bodies: likewise bodies that their op feeds as it sees fit (the decoder of a ``BeamSearch``), run by
             themselves.
         masks: what was found about masked weights (``sparse`` only).
+        finite: some output of the model before is a number (``sparse`` only).
     """
 
     pass_name: str
@@ -57,6 +58,7 @@ class Verdict:
     ways: tuple[int, int] = (0, 0)
     bodies: tuple[int, int] = (0, 0)
     masks: MaskEvidence | None = None
+    finite: bool = True
 
     def __str__(self) -> str:
         if self.masks is not None:
@@ -82,8 +84,15 @@ class Verdict:
         counted = "" if masks.counted == masks.masks else f", {masks.masks - masks.counted} of them uncounted"
         return (
             f"{self.pass_name}: {masks.masks} masks hold{counted}, {masks.zeros / masks.weights:.0%} of "
-            f"{masks.weights:,} weights are zero and nothing else changed; outputs are finite and differ by "
-            f"{self.error:.1e} from the model before it (relative, batch {self.batch})"
+            f"{masks.weights:,} weights are zero and nothing else changed; {self._change_text()}"
+        )
+
+    def _change_text(self) -> str:
+        if not self.finite:
+            return "no output is a finite number, before as after, so that nothing tells how far they differ"
+        return (
+            f"outputs are finite and differ by {self.error:.1e} from the model before it "
+            f"(relative, batch {self.batch})"
         )
 
 
@@ -114,15 +123,16 @@ def verify(
         VerificationError: a check failed; the message names the op, the tensor and the numbers.
         UserError: ONNX Runtime does not run the model as it was before.
     """
-    from prunec.ir.facts import infer_facts
+    from prunec.ir.dialect import dialect_of
     from prunec.passes.verifier.broadcast import check_broadcasts
     from prunec.passes.verifier.compare import compare_outputs, measure_change
+    from prunec.passes.verifier.gradients import check_trainable
     from prunec.passes.verifier.masked import make_reference
     from prunec.passes.verifier.moved import moved_slots
     from prunec.passes.verifier.shapes import check_shapes, unchanged_shapes
     from prunec.passes.verifier.sparse import check_masks
 
-    facts = infer_facts(before.model)
+    facts = dialect_of(before.model).facts(before.model)
     sparse = step is not None and bool(step.masks)
     if predicted is None:
         predicted = {} if step is not None and step.groups else unchanged_shapes(facts)
@@ -139,11 +149,13 @@ def verify(
             error=change.error,
             batch=change.batch,
             masks=masks,
+            finite=change.finite,
         )
     moved = moved_slots(before, step, options, facts) if step is not None and step.orders else None
     reference = make_reference(before, step, options, facts) if step is not None and step.groups else None
     kept = None if reference is None else reference.kept
-    comparison = compare_outputs(pass_name, before, after, kept=kept, moved=moved, seed=seed)
+    comparison = compare_outputs(pass_name, before, after, kept=kept, moved=moved, facts=facts, seed=seed)
+    check_trainable(pass_name, after, seed)
     return Verdict(
         pass_name=pass_name,
         values=values,

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prunec.ir.diagnostics import PassFailure, PrunecError, UserError, VerificationError
-from prunec.ir.execute import Blame, Runner
+from prunec.ir.dialect import Blame, Executor, dialect_of
+from prunec.ir.facts import Facts
 from prunec.ir.module import Module
 from prunec.ir.open_bodies import size_choices
-from prunec.ir.probes import probe_feeds
 from prunec.ir.rule import Index
 from prunec.ir.sizes import symbol_sizes
 from prunec.passes.verifier.branches import open_bodies, ways
@@ -57,6 +57,7 @@ class Comparison:
         ways: branches of ``If`` nodes on which outputs were compared too, whatever the conditions say, as (compared,
             tried): on the others the reference does not run.
         bodies: likewise bodies that their op feeds as it sees fit, run by themselves.
+        finite: some output of the reference is a number.
     """
 
     error: float
@@ -66,6 +67,7 @@ class Comparison:
     borderline: bool = False
     ways: Share = (0, 0)
     bodies: Share = (0, 0)
+    finite: bool = True
 
 
 def compare_outputs(
@@ -75,6 +77,7 @@ def compare_outputs(
     *,
     kept: Kept | None = None,
     moved: Moved | None = None,
+    facts: Facts | None = None,
     seed: int = 0,
 ) -> Comparison:
     """Run both models on the same random inputs and compare all outputs.
@@ -91,6 +94,7 @@ def compare_outputs(
         kept: the slots of the reference's intermediate values that the module still has.
         moved: where the slots of the reference's intermediate values are in the module; None where they are as
             they were, or else a value that is not listed is no witness.
+        facts: of the reference, or of the module that it was made from, where they are at hand.
         seed: of the inputs.
 
     Raises:
@@ -98,11 +102,11 @@ def compare_outputs(
         VerificationError: the module does not run, or outputs differ.
     """
     try:
-        return _compare(pass_name, reference, module, kept or {}, moved, seed)
+        return _compare(pass_name, reference, module, kept or {}, moved, seed, facts)
     except VerificationError as error:
         if error.code != "V013":
             raise
-        return _look_again(error, pass_name, reference, module, kept or {}, moved, seed)
+        return _look_again(error, pass_name, reference, module, kept or {}, moved, seed, facts)
 
 
 def _look_again(
@@ -113,6 +117,7 @@ def _look_again(
     kept: Kept,
     moved: Moved | None,
     seed: int,
+    facts: Facts | None,
 ) -> Comparison:
     """Compare models that differ, but may do so because a value lies on the border of two integers: with the rounding
     left out, or on two other inputs. A border is met by few inputs, a mistake by all.
@@ -120,13 +125,13 @@ def _look_again(
     plain, plain_module = without_rounding(reference), without_rounding(module)
     if plain is not None and plain_module is not None:
         try:
-            return replace(_compare(pass_name, plain, plain_module, kept, moved, seed), rounded=False)
+            return replace(_compare(pass_name, plain, plain_module, kept, moved, seed, None), rounded=False)
         except VerificationError:
             if not rounds(plain):
                 raise
     if not rounds(reference):
         raise error
-    others = [_compare(pass_name, reference, module, kept, moved, seed + more) for more in (1, 2)]
+    others = [_compare(pass_name, reference, module, kept, moved, seed + more, facts) for more in (1, 2)]
     return replace(max(others, key=lambda comparison: comparison.error), borderline=True)
 
 
@@ -145,18 +150,25 @@ def measure_change(pass_name: str, before: Module, after: Module, *, seed: int =
     """
     expected, feeds, batch = first_run(before, seed)
     actual = _run(pass_name, after, feeds)
-    worst = 0.0
+    worst, finite = 0.0, False
     for name, array in expected.items():
+        finite = finite or bool(np.isfinite(array.astype(np.float64)).any())
         error = relative_error(actual[name], array)
         if np.isinf(error):
             message = f"output `{name}` has another shape or other non-finite values after `{pass_name}`"
             raise VerificationError(message, code="V018")
         worst = max(worst, error)
-    return Comparison(error=worst, batch=batch, witnesses=0)
+    return Comparison(error=worst, batch=batch, witnesses=0, finite=finite)
 
 
 def _compare(
-    pass_name: str, reference: Module, module: Module, kept: Kept, moved: Moved | None, seed: int
+    pass_name: str,
+    reference: Module,
+    module: Module,
+    kept: Kept,
+    moved: Moved | None,
+    seed: int,
+    facts: Facts | None = None,
 ) -> Comparison:
     expected, feeds, batch = first_run(reference, seed)
     smaller = {name: _take(array, kept.get(name, {})) for name, array in feeds.items()}
@@ -167,16 +179,17 @@ def _compare(
         tolerance = max(tolerance, min(MOST_NOISE, NEAR * noise(reference, expected, feeds)))
     error = _check(pass_name, restricted, actual, "output", tolerance)
     terms = _Terms(kept, moved, tolerance)
-    plain = _compare_witnesses(pass_name, reference, module, terms, _Run(feeds, smaller, expected, error))
+    run = _Run(feeds, smaller, expected, error)
+    plain = _compare_witnesses(pass_name, reference, module, terms, run, facts)
     errors = list(_compare_ways(pass_name, reference, module, terms, feeds, smaller))
-    run = [e for e in errors if e is not None]
+    ran = [e for e in errors if e is not None]
     inside = list(_compare_bodies(pass_name, reference, module, tolerance, seed))
-    worst = max([error, plain[0], *run, *(e for e in inside if e is not None)])
+    worst = max([error, plain[0], *ran, *(e for e in inside if e is not None)])
     return Comparison(
         error=worst,
         batch=batch,
         witnesses=plain[1],
-        ways=(len(run), len(errors)),
+        ways=(len(ran), len(errors)),
         bodies=(sum(e is not None for e in inside), len(inside)),
     )
 
@@ -209,7 +222,7 @@ def _compare_ways(
     """The error on every way through the branches; None where the reference does not run."""
     for forced, forced_module in ways(reference, module, terms.kept):
         try:
-            expected = Runner(forced, blame="user").run(feeds)
+            expected = dialect_of(forced.model).executor(forced, blame="user").run(feeds)
         except UserError:  # a branch for other inputs, say
             yield None
             continue
@@ -224,12 +237,13 @@ def _compare_bodies(
     """The error of every body that its op feeds as it sees fit (a decoder), run by itself; None where it does not
     run.
     """
+    dialect = dialect_of(reference.model)
     for alone, alone_module in open_bodies(reference, module):
         sizes = symbol_sizes(alone.graph, batch=2, other=PROBE_SIZES[0][2])
         for chosen in size_choices(sizes, 2):
-            feeds = probe_feeds(alone, seed=seed, sizes=chosen)
+            feeds = dialect.feeds(alone, seed=seed, sizes=chosen)
             try:
-                expected = Runner(alone, blame="user").run(feeds)
+                expected = dialect.executor(alone, blame="user").run(feeds)
             except UserError:  # other sizes may fit
                 continue
             actual = _run(pass_name, alone_module, feeds)
@@ -240,7 +254,7 @@ def _compare_bodies(
 
 
 def _compare_witnesses(
-    pass_name: str, reference: Module, module: Module, terms: _Terms, run: _Run
+    pass_name: str, reference: Module, module: Module, terms: _Terms, run: _Run, facts: Facts | None
 ) -> tuple[float, int]:
     """The error of intermediate values, and how many were compared, where the outputs say too little."""
     feeds, smaller, expected, error = run
@@ -248,12 +262,13 @@ def _compare_witnesses(
     suspicious = bool(kept) and error == 0  # bit for bit equal after a cut: did anything reach the output?
     if not suspicious and not any(_is_weak(array) for array in expected.values()):
         return error, 0
-    names = [name for name in witnesses(reference, module, kept) if moved is None or name in moved]
+    names = [name for name in witnesses(reference, module, kept, facts) if moved is None or name in moved]
     if not names:
         return error, 0
-    inner = _well_conditioned(Runner(reference, outputs=names), feeds, tolerance)
+    dialect = dialect_of(module.model)
+    inner = _well_conditioned(dialect.executor(reference, outputs=names), feeds, tolerance)
     inner = {name: _take(array, (moved or {}).get(name, {})) for name, array in inner.items()}
-    actual = Runner(module, outputs=names).run(smaller)
+    actual = dialect.executor(module, outputs=names).run(smaller)
     worst = _check(pass_name, _restrict(inner, actual, kept), actual, "intermediate value", tolerance)
     return max(error, worst), len(inner)
 
@@ -261,7 +276,7 @@ def _compare_witnesses(
 def _run(pass_name: str, module: Module, feeds: Mapping[str, Array]) -> dict[str, Array]:
     """Outputs of the module under test."""
     try:
-        return Runner(module).run(feeds)
+        return dialect_of(module.model).executor(module).run(feeds)
     except PassFailure as error:
         raise VerificationError(
             f"the model does not run after `{pass_name}`",
@@ -281,7 +296,8 @@ def first_run(
     differs there. A batch of 2 says more than 1, and a sequence of 7 more than 1; but some graphs have a batch
     of 1 built in whatever their inputs say, some fit only sizes that their strides divide, and some need long inputs.
     """
-    runner = Runner(reference, blame=blame)
+    dialect = dialect_of(reference.model)
+    runner = dialect.executor(reference, blame=blame)
     refusal: PrunecError | None = None
     tried: list[dict[str, int]] = []
     for batch, spatial, other in PROBE_SIZES:
@@ -289,7 +305,7 @@ def first_run(
         if sizes in tried:
             continue
         tried.append(sizes)
-        feeds = probe_feeds(reference, seed=seed, sizes=sizes)
+        feeds = dialect.feeds(reference, seed=seed, sizes=sizes)
         try:
             return runner.run(feeds), feeds, batch if batch in sizes.values() else 1
         except PrunecError as error:
@@ -324,7 +340,7 @@ def _whose_fault(error: float, tolerance: float) -> str:
     return "this is a bug in prunec: please report it with the model and the pipeline"
 
 
-def _well_conditioned(runner: Runner, feeds: Mapping[str, Array], tolerance: float) -> dict[str, Array]:
+def _well_conditioned(runner: Executor, feeds: Mapping[str, Array], tolerance: float) -> dict[str, Array]:
     """Data values (no shapes) that inputs changed by rounding hardly change.
 
     Where values cancel, as in a norm over channels that are all alike, rounding alone decides, and no two orders of

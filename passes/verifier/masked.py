@@ -18,6 +18,7 @@ import onnx_ir
 from prunec.ir.facts import Facts
 from prunec.ir.module import Module
 from prunec.ir.op import Op
+from prunec.ir.registry import form_of, site_of
 from prunec.ir.rule import Index, Rule
 from prunec.ir.scopes import graph_of
 from prunec.passes.coupling import analyse
@@ -185,7 +186,22 @@ class _Builder:
             for axis, term in enumerate(operand or ()):
                 if cut & set(term):
                     self._scatter_output(node, position, axis, self._kept(node, "out", position, axis))
+        self._restrict_shape(node, op, rule, cut)
         return True
+
+    def _restrict_shape(self, node: onnx_ir.Node, op: Op, rule: Rule, cut: set[str]) -> None:
+        """Bring sizes up to date that the node itself holds (the shape that a norm is over)."""
+        if op.shape_input is None:
+            return
+        site = site_of(node, self.coupling.facts, self.model.graph)
+        terms = rule.outputs[0] or ()
+        sizes = [
+            int(self._kept(node, "out", 0, axis).sum())
+            if cut & set(terms[axis])
+            else site.output_shape()[axis]
+            for axis in op.shape_axes(site)
+        ]
+        form_of(node).write_operand(node, op.shape_input, sizes, ())
 
     def _kept(self, node: onnx_ir.Node, side: str, position: int, axis: int) -> Bools:
         mask = self._mask(self.coupling.relations.numbers[node, side, position] + axis)

@@ -1,4 +1,4 @@
-"""Intermediate values that speak for two models where their outputs say too little."""
+"""Which intermediate values are compared where the outputs say too little."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 
 import onnx_ir
 
-from prunec.ir.facts import infer_facts
+from prunec.ir.dialect import dialect_of
+from prunec.ir.facts import Facts
 from prunec.ir.module import Module
 from prunec.ir.rule import Index
 from prunec.ir.scopes import walk
@@ -18,14 +19,14 @@ Kept = Mapping[str, Mapping[int, Index]]
 """Per value that a cut shrank the slots of its axes that stay."""
 
 
-def witnesses(reference: Module, module: Module, kept: Kept) -> Iterator[str]:
+def witnesses(reference: Module, module: Module, kept: Kept, facts: Facts | None) -> Iterator[str]:
     """Intermediate values that both graphs compute by the same op, spread evenly over the graph.
 
     Shape arithmetic does not count: it tells the sizes of axes, which a cut changes on purpose. Nor does what
     no input reaches: a weight that a Constant node holds is the pass's to change. Nor does an axis that is
     cut and follows the batch as well: which of its slots stay depends on the inputs.
     """
-    facts = infer_facts(reference.model)
+    facts = facts or dialect_of(reference.model).facts(reference.model)
     reached = _reached(reference)
     made = {
         o.name: n.op_type

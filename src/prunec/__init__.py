@@ -8,6 +8,11 @@
     result = prunec.run(module, "fold-norm, prune-channels{ratio=0.4}")
     result.save("model.pruned.onnx")
 
+or, on a module of torch::
+
+    captured = prunec.trace(net, (images,))
+    pruned = prunec.run(captured, "prune-channels{ratio=0.4}").to_torch()
+
 Importing this package loads nothing heavy; every name below is fetched at first use.
 """
 
@@ -24,6 +29,7 @@ if TYPE_CHECKING:
     from prunec.ir.diagnostics import Remark as Remark
     from prunec.ir.diagnostics import UserError as UserError
     from prunec.ir.diagnostics import VerificationError as VerificationError
+    from prunec.ir.fx.entry import trace as trace
     from prunec.ir.load import load as load
     from prunec.ir.module import Module as Module
     from prunec.ir.save import save as save
@@ -53,6 +59,7 @@ _HOMES = {
     "parse_pipeline": "prunec.passes.pipeline",
     "run": "prunec.passes.manager",
     "save": "prunec.ir.save",
+    "trace": "prunec.ir.fx.entry",
 }
 
 __all__ = [*_HOMES, "__version__"]

@@ -137,3 +137,25 @@ def test_mistakes_with_calibration_data(
     assert command.run(["net.onnx", "-p", "sparsify{criterion=wanda}", *arguments]) == 2
     assert capsys.readouterr().err.startswith(message)
     assert not Path("net.pruned.onnx").exists() and not list(folder.glob("prunec-crash*"))
+
+
+def test_a_pattern_that_matches_nothing_is_told_unasked(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command.run(["net.onnx", "-p", "prune-channels{round-to=1 ignore=c3}"]) == 0
+    assert (
+        "remark[missed]: prune-channels: pattern 'c3' matches no node or tensor\n" in capsys.readouterr().err
+    )
+
+
+def test_only_files_of_models_and_reports_are_replaced(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("train.py").write_text("print()")
+    for option in ("-o", "--remarks-file"):
+        assert command.run(["net.onnx", "-p", "prune-channels{round-to=1}", option, "train.py"]) == 2
+        assert capsys.readouterr().err == (
+            "error: train.py: this file exists, and its name is that of no model or report\n"
+            "  = help: give another name, or remove the file first\n"
+        )
+    assert Path("train.py").read_text() == "print()"

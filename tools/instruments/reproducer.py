@@ -16,6 +16,7 @@ from typing import ClassVar
 import prunec
 from prunec.ir.atomic import replace_file
 from prunec.ir.diagnostics import PrunecError, UserError
+from prunec.ir.dialect import dialect_of
 from prunec.passes.instruments import Instrument, Stage
 from prunec.passes.pipeline import Pipeline
 from prunec.passes.plan import Plan
@@ -39,12 +40,12 @@ This command runs it again, on the model as it was just before that pass and wit
 
 | file | what it is |
 | --- | --- |
-| before.onnx | the model before the pass, with its weights |
+| {model} | the model before the pass, with its weights |
 | passes.txt | the pass that failed and those behind it |
 | reproducer.json | versions, seed, and the command line of the run that failed |
 | traceback.txt | where in prunec it happened |
 
-before.onnx holds the weights of your model: look at what you may share before you send this folder to anybody.
+{model} holds the weights of your model: look at what you may share before you send this folder to anybody.
 """
 
 
@@ -97,7 +98,7 @@ class Reproducer(Instrument):
         folder = self.folder or self.parent
         seed = ["--seed", str(stage.seed)] if stage.seed else []
         plan = ["--replay", str(folder / "plan.json")] if self.plan is not None else []
-        files = [str(folder / "before.onnx"), "-p", str(folder / "passes.txt")]
+        files = [str(folder / _model_name(stage)), "-p", str(folder / "passes.txt")]
         return shlex.join(["prunec", *files, *plan, *seed, *self.options])
 
     def _write(self, folder: Path, stage: Stage, error: BaseException) -> None:
@@ -110,13 +111,14 @@ class Reproducer(Instrument):
                 title=f"prunec {prunec.__version__}: `{stage.pass_.name}` failed",
                 error=message,
                 command=self._replay(stage),
+                model=_model_name(stage),
             ),
         }.items():
             _write_text(folder / name, text)
         if self.plan is not None:
             self.plan.save(folder / "plan.json")
         if stage.before is not None:
-            prunec.save(stage.before, folder / "before.onnx")
+            prunec.save(stage.before, folder / _model_name(stage))
 
     def _facts(self, stage: Stage) -> dict[str, object]:
         return {
@@ -156,3 +158,8 @@ def _new_folder(parent: Path) -> Path:
 
 def _write_text(path: Path, text: str) -> None:
     replace_file(path, lambda stream: stream.write(text.encode()))
+
+
+def _model_name(stage: Stage) -> str:
+    """What the model before the pass is called, with the ending that its dialect is written in."""
+    return f"before{dialect_of(stage.module.model).suffix}"

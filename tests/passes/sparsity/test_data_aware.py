@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from core_graphs import graph, node_of, outputs, weights
 from numpy.typing import NDArray
+from sabotage import put
 
 import prunec
 from prunec.ir.diagnostics import UserError
@@ -173,6 +174,25 @@ def test_inputs_that_are_always_zero() -> None:
     result = sparsify(graph(TWO), "sparsegpt", data)
     assert np.isfinite(weights(result.module)["w1"]).all()
     assert not weights(result.module)["w1"][3:9].any()
+
+
+@pytest.mark.parametrize("criterion", ["wanda", "sparsegpt"])
+@pytest.mark.parametrize(("scale", "why"), [(0.0, "all zero"), (1e30, "too large to be squared")])
+def test_samples_that_say_nothing_leave_the_layer_to_magnitude(
+    criterion: str, scale: float, why: str
+) -> None:
+    module = graph(TWO)
+    result = sparsify(module, criterion, {"x": samples(100, 16) * np.float32(scale)})
+    assert f"`a` is judged by magnitude\n  = reason: its inputs on the samples are {why}" in remarks(result)
+    plain = prunec.run(module, "sparsify{layers=all}")
+    assert np.array_equal(weights(result.module)["w1"], weights(plain.module)["w1"])
+
+
+def test_outputs_that_are_no_numbers_are_told() -> None:
+    module = graph(TWO)
+    put(module, "w2", np.full((16, 8), np.nan, np.float32))
+    (verdict,) = prunec.run(module, "sparsify{layers=all only=a}").verdicts
+    assert "no output is a finite number, before as after" in str(verdict)
 
 
 @pytest.mark.parametrize("batch", ["4", "1"])

@@ -1,0 +1,121 @@
+"""Captures an ``nn.Module`` with ``torch.export``, ready to be pruned and trained on."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from prunec.ir.diagnostics import Place, UserError
+from prunec.ir.fx.importer import import_program
+from prunec.ir.module import Module, Source
+
+_HINTS = (
+    (
+        "data-dependent",
+        "a size or a branch depends on the contents of a tensor; use torch.where or torch.cond",
+    ),
+    ("control flow", "branches on tensors cannot be captured; use torch.where or torch.cond"),
+    ("item()", "a number is read out of a tensor; keep it a tensor, or make it an argument"),
+    ("dynamic_shapes", "the dynamic shapes do not fit the arguments, or the module fixes one of the sizes"),
+    ("specialized", "the module fixes a size that is meant to be dynamic; leave it out of dynamic_shapes"),
+    ("positional argument", "example_inputs must be a tuple that `forward` accepts"),
+    ("required argument", "example_inputs and kwargs must be what `forward` accepts"),
+    ("keyword argument", "example_inputs and kwargs must be what `forward` accepts"),
+    ("fake_impl", "a custom operator needs torch.library.register_fake to be captured"),
+)
+
+
+def capture(
+    module: torch.nn.Module,
+    example_inputs: tuple[Any, ...],
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    dynamic_shapes: Any = None,
+) -> Module:
+    """Capture a module; see :func:`prunec.ir.fx.entry.trace`."""
+    _check_module(module)
+    if not isinstance(example_inputs, tuple):
+        raise UserError(
+            f"example_inputs is a {type(example_inputs).__name__}, must be a tuple of positional arguments",
+            help=["write (x,) for a single one"],
+        )
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)  # one fused op would hide the attention of torch.nn
+    try:
+        program = torch.export.export(
+            module, example_inputs, dict(kwargs or {}), dynamic_shapes=dynamic_shapes
+        )
+    except Exception as error:
+        raise _not_captured(module, error) from error
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
+    name = f"<{type(module).__name__}>"
+    return import_program(program, training=module.training, source=Source(name=name))
+
+
+def _check_module(module: torch.nn.Module) -> None:
+    """Refuse what could be captured but not pruned, by name."""
+    kind = type(module).__name__
+    if isinstance(module, torch.jit.ScriptModule):
+        _refuse(f"`{kind}` is a TorchScript module, which torch.export cannot capture", "give the nn.Module")
+    inner = {"DataParallel": ".module", "DistributedDataParallel": ".module", "OptimizedModule": "._orig_mod"}
+    if kind in inner:
+        _refuse(f"`{kind}` is a wrapper around a module", f"give the module inside it: model{inner[kind]}")
+    for name, part in module.named_modules():
+        if "quantized" in type(part).__module__.split("."):
+            _refuse(f"module `{name}` is quantised ({type(part).__name__})", "prune before quantising")
+    for name, tensor in _tensors(module):
+        if tensor.device.type == "meta":
+            _refuse(f"`{name}` is on the meta device: it has no values", "load the weights first")
+        if tensor.device.type != "cpu":
+            _refuse(f"`{name}` is on device `{tensor.device}`", "move the module to the CPU: module.cpu()")
+        if tensor.is_quantized:
+            _refuse(f"`{name}` is quantised ({tensor.dtype})", "prune before quantising")
+
+
+def _tensors(module: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+    yield from module.named_parameters()
+    yield from module.named_buffers()
+
+
+def _refuse(message: str, help: str) -> None:
+    raise UserError(message, help=[help])
+
+
+def _not_captured(module: torch.nn.Module, error: Exception) -> UserError:
+    reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    reason = reason.rstrip(".")
+    text = str(error).lower()
+    hints = [
+        hint for word, hint in _HINTS if word.lower() in text or word.lower() in type(error).__name__.lower()
+    ]
+    line = users_line(error)
+    return UserError(
+        f"torch.export cannot capture `{type(module).__name__}`: {reason[:1].lower()}{reason[1:]}",
+        place=line,
+        notes=[f"{type(error).__module__}.{type(error).__qualname__}"],
+        help=hints[:1] or ["see what torch.export.export(module, example_inputs) says by itself"],
+    )
+
+
+def users_line(error: BaseException) -> Place | None:
+    """The innermost line of the user's own code that an error went through, None where it is in none."""
+    own = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if _is_own(frame.filename) and frame.lineno is not None
+    ]
+    return Place(file=Path(own[-1].filename).name, line=own[-1].lineno) if own else None
+
+
+_LIBRARIES = (str(Path(torch.__file__).parent), str(Path(__file__).resolve().parents[2] / "ir"))
+
+
+def _is_own(file: str) -> bool:
+    library = "site-packages" in file or file.startswith("<") or "/lib/python" in file
+    ours = Path(file).resolve().is_relative_to(_LIBRARIES[1]) or file.startswith(_LIBRARIES[0])
+    return not library and not ours

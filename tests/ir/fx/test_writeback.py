@@ -1,0 +1,148 @@
+"""The user's own module is cut in place, proven, or left as it was."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch_modules import CASES, Case, assert_same, leaves
+
+import prunec
+
+
+def pruned(case: Case, module: nn.Module, options: str = "ratio=50% round-to=1") -> prunec.Result:
+    captured = prunec.trace(module, case.inputs(), dynamic_shapes=case.dynamic)
+    return prunec.run(captured, f"prune-channels{{{options}}}", verify=False)
+
+
+@pytest.mark.parametrize(
+    "name", ["residual", "shuffle", "encoder", "perceptron", "transformer", "decoder", "recurrent"]
+)
+def test_the_module_computes_what_the_program_computes(name: str) -> None:
+    case = CASES[name]
+    module = case.made().eval()
+    result = pruned(case, module)
+    result.apply_to(module)
+    inputs = case.inputs()
+    assert_same(module(*inputs), result.to_torch()(*inputs))
+    numbers = {n: p.shape for n, p in result.to_torch().named_parameters()}
+    assert {n: p.shape for n, p in module.named_parameters(remove_duplicate=False) if n in numbers} == numbers
+
+
+def test_attributes_follow() -> None:
+    case = CASES["residual"]
+    module = case.made()
+    pruned(case, module).apply_to(module)
+    assert (module.stem.out_channels, module.norm.num_features, module.branch.in_channels) == (8, 8, 8)
+    assert (module.depthwise.groups, module.depthwise.in_channels) == (8, 8)
+    assert module.head.in_features == 64
+    decoder = CASES["decoder"].made()
+    pruned(CASES["decoder"], decoder).apply_to(decoder)
+    layer = decoder.layers[0]
+    assert (layer.heads, layer.keys, layer.head_size) == (2, 1, 8)
+    assert layer.before_gate.normalized_shape == (16,)
+    assert decoder.head.weight is decoder.embedding.weight
+
+
+def test_the_mode_and_frozen_parameters_stay() -> None:
+    case = CASES["residual"]
+    module = case.made().train()
+    module.stem.requires_grad_(False)
+    pruned(case, module).apply_to(module)
+    assert module.training and module.norm.training
+    assert not module.stem.weight.requires_grad and module.branch.weight.requires_grad
+
+
+class HardCoded(nn.Module):
+    """A size in the code that no attribute holds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(10, 16)
+        self.last = nn.Linear(16, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.first(x).view(-1, 16))
+
+
+def test_a_size_in_the_code_is_named_and_nothing_is_changed() -> None:
+    case = Case(build=HardCoded, inputs=lambda: (torch.randn(3, 10),))
+    module = case.made()
+    before, sizes = copy.deepcopy(module.state_dict()), module.first.out_features
+    with pytest.raises(prunec.UserError) as caught:
+        pruned(case, module).apply_to(module)
+    text = caught.value.render()
+    assert "`HardCoded` cannot be cut in place" in text
+    assert "test_writeback.py:" in text and "`view` has 16, needs 8" in text
+    assert module.first.out_features == sizes == 16
+    assert all(torch.equal(a, b) for a, b in zip(before.values(), module.state_dict().values(), strict=True))
+    module(*case.inputs())
+
+
+def test_torchs_own_attention_cannot_lose_heads_alone() -> None:
+    layer = nn.TransformerEncoderLayer(32, 4, 64, batch_first=True)
+    case = Case(build=lambda: layer, inputs=lambda: (torch.randn(2, 7, 32),))
+    with pytest.raises(prunec.UserError, match="cannot be cut in place"):
+        pruned(case, layer).apply_to(layer)
+    assert layer.self_attn.num_heads == 4 and layer.linear1.out_features == 64
+
+
+def test_another_module_is_refused() -> None:
+    case = CASES["residual"]
+    result = pruned(case, case.made())
+    with pytest.raises(prunec.UserError, match=r"`stem.weight` is missing in `Linear`"):
+        result.apply_to(nn.Linear(2, 2))
+    module = case.made()
+    result.apply_to(module)
+    with pytest.raises(prunec.UserError, match="give the module that was captured, before any cut"):
+        result.apply_to(module)
+
+
+@pytest.mark.parametrize("name", ["residual", "decoder"])
+@pytest.mark.parametrize("kind", [torch.optim.AdamW, torch.optim.SGD], ids=["adamw", "sgd"])
+def test_the_optimizer_goes_along(name: str, kind: type[torch.optim.Optimizer]) -> None:
+    case = CASES[name]
+    module = case.made().train()
+    optimizer = kind(module.parameters(), lr=1e-3, **({"momentum": 0.9} if kind is torch.optim.SGD else {}))
+
+    def step() -> None:
+        optimizer.zero_grad()
+        leaves(module(*case.inputs()))[0].square().mean().backward()
+        optimizer.step()
+
+    step()
+    result = pruned(case, module)
+    key = "exp_avg" if kind is torch.optim.AdamW else "momentum_buffer"
+    before = {n: optimizer.state[p][key].clone() for n, p in module.named_parameters()}
+    result.apply_to(module)
+    result.apply_to_optimizer(optimizer, module)
+    for p in module.parameters():
+        assert optimizer.state[p][key].shape == p.shape
+    removed = result.plan.removed()
+    cut = next(n for n, p in module.named_parameters() if set(removed.get(n, ())) == {0})
+    kept = [i for i in range(len(before[cut])) if i not in set(removed[cut][0])]
+    parameter = dict(module.named_parameters())[cut]
+    assert torch.equal(optimizer.state[parameter][key], before[cut][kept])
+    step()
+
+
+def test_reordered_channels_leave_optimizers_behind() -> None:
+    case = CASES["decoder"]
+    module = case.made()
+    result = prunec.run(prunec.trace(module, case.inputs()), "permute-channels", verify=False)
+    result.apply_to(module)
+    with pytest.raises(prunec.UserError, match="channels that were reordered"):
+        result.apply_to_optimizer(torch.optim.AdamW(module.parameters()), module)
+
+
+def test_an_optimizer_state_of_another_shape_is_refused() -> None:
+    case = CASES["residual"]
+    module = case.made()
+    optimizer = torch.optim.SGD(module.parameters(), lr=0.1)
+    optimizer.state[module.stem.weight]["row"] = torch.zeros(7)
+    result = pruned(case, module)
+    result.apply_to(module)
+    with pytest.raises(prunec.UserError, match=r"state `row` of `stem.weight` has shape \[7\]"):
+        result.apply_to_optimizer(optimizer, module)
