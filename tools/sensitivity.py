@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import click
 
@@ -14,6 +14,8 @@ from prunec.tools.outputs import check_outputs
 from prunec.tools.progress import show_progress
 
 if TYPE_CHECKING:
+    from prunec.passes.coupling.options import Unit
+    from prunec.passes.pruning.importance import Criterion
     from prunec.passes.sensitivity.profile import Profile
 
 
@@ -97,8 +99,8 @@ def measure_sensitivity(
                 read_samples(data),
                 metric,
                 ratios=wanted,
-                criterion=criterion,  # type: ignore[arg-type]  (click checks it)
-                unit=unit,  # type: ignore[arg-type]
+                criterion=cast("Criterion", criterion),
+                unit=cast("Unit", unit),
                 seed=seed,
                 executor=executor,
                 partial=partial,
@@ -136,10 +138,9 @@ def _say_how_to_go_on(error: BaseException, partial: Path) -> None:
 
 def _report(profile: Profile, written: list[Path]) -> None:
     """The profile as a table on stdout, and what was written on stderr."""
-    from rich.console import Console
-
+    from prunec.tools.inspect import show
     from prunec.tools.sensitivity_table import render_profile
 
-    Console(highlight=False).print(render_profile(profile), crop=False)
+    show(render_profile(profile))
     for path in written:
         click.echo(f"wrote {path}", err=True)

@@ -27,12 +27,12 @@ def render_profile(profile: Profile) -> RenderableType:
         f"{profile.samples:,} samples)"
     )
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("group")
+    table.add_column("group", no_wrap=True)
     table.add_column("layer", no_wrap=True)
-    table.add_column("units", justify="right")
-    table.add_column("MACs a unit", justify="right")
+    table.add_column("units", justify="right", no_wrap=True)
+    table.add_column("MACs/unit", justify="right", no_wrap=True)
     for ratio in profile.ratios:
-        table.add_column(f"-{ratio:.0%}", justify="right")
+        table.add_column(f"-{ratio:.0%}", justify="right", no_wrap=True)
     for group in profile.groups[:SHOWN]:
         table.add_row(*_cells(profile, group))
     hidden = len(profile.groups) - SHOWN

@@ -41,14 +41,14 @@ def sample_outputs(module: Module, data: CalibrationData, *, blame: Blame = "use
     for run, feed in enumerate(feeds):
         begin = run * feeds.batch
         count = min(feeds.batch, feeds.samples - begin)
-        outputs = _per_sample(executor.run(feed), feeds, count)
+        outputs = per_sample(executor.run(feed), feeds, count)
         if not outputs:
             raise _error(module, blame, "no output has an axis of samples, so that none can be judged")
         _check_numbers(module, blame, outputs, begin)
         yield outputs
 
 
-def _per_sample(made: Outputs, feeds: Feeds, count: int) -> Outputs:
+def per_sample(made: Outputs, feeds: Feeds, count: int) -> Outputs:
     """The outputs that have an entry for every sample, without those that filled up the run."""
     if feeds.stacked:
         return {name: array if array.shape[:1] == (1,) else array[None] for name, array in made.items()}

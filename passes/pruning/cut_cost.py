@@ -126,7 +126,7 @@ class CutCost:
             return _Size(otherwise)
         owners = self._owner[labels]
         slots = np.bincount(owners[owners >= 0], minlength=len(self._groups))
-        parts = tuple((int(g), int(slots[g] // self._groups[g].units)) for g in np.flatnonzero(slots))
+        parts = tuple((g, int(slots[g] // self._groups[g].units)) for g in np.flatnonzero(slots).tolist())
         return _Size(int(np.count_nonzero(owners < 0)), parts)
 
     def _find_work(self) -> Iterator[_Work]:

@@ -63,7 +63,7 @@ def render_plot(profile: Profile, form: str) -> bytes:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    style = {"font.family": "DejaVu Sans", "font.size": 8.5, "svg.hashsalt": "prunec", "svg.fonttype": "none"}
+    style: Any = {"font.family": "DejaVu Sans", "font.size": 8.5, "svg.hashsalt": "prunec", "svg.fonttype": "none"}
     rows, ratios = len(profile.groups), len(profile.ratios)
     with mpl.rc_context(style):
         figure = Figure(figsize=(6.4 + 0.48 * ratios, 1.75 + 0.235 * rows), layout="constrained")
@@ -101,22 +101,22 @@ def drops(profile: Profile) -> NDArray[np.float64]:
 
 def _draw_heat(figure: Any, axes: Any, profile: Profile) -> None:
     """One row a layer, one column a ratio: white where nothing is lost, dark where much is."""
+    import matplotlib as mpl
+    from matplotlib.colors import PowerNorm
+
     table = drops(profile)
     finite = table[np.isfinite(table)]
     top = max(float(finite.max(initial=0.0)), 1e-6)
-    image = axes.imshow(
-        np.clip(np.where(np.isinf(table), top, table), 0, top),
-        cmap="OrRd",
-        aspect="auto",
-        vmin=0,
-        vmax=top,
-        interpolation="nearest",
-    )
+    shown = np.clip(np.where(np.isinf(table), top, table), 0, top)
+    colours = mpl.colormaps["OrRd"].with_extremes(bad="#e4e4e4")
+    scale = PowerNorm(0.5, vmin=0, vmax=top)  # small drops are to be seen beside one large one
+    image = axes.imshow(shown, cmap=colours, norm=scale, aspect="auto", interpolation="nearest")
     axes.set_xticks(range(len(profile.ratios)), [f"{ratio:.0%}" for ratio in profile.ratios])
     axes.xaxis.tick_top()
+    axes.xaxis.set_label_position("top")
     axes.set_xlabel("share of the channels masked", color=_INK)
     axes.set_yticks(range(len(profile.groups)), [_label(group) for group in profile.groups])
-    axes.set_ylabel("input  →  output", color=_INK)
+    axes.set_ylabel("input  →  output", color=_INK, rotation=270, labelpad=12)
     axes.tick_params(length=0, colors=_INK)
     axes.set_xticks(np.arange(-0.5, len(profile.ratios)), minor=True)
     axes.set_yticks(np.arange(-0.5, len(profile.groups)), minor=True)
@@ -137,7 +137,7 @@ def _write_numbers(axes: Any, table: NDArray[np.float64], top: float) -> None:
         if np.isnan(drop):
             continue
         text = "NaN" if np.isinf(drop) else _number(drop, top)
-        dark = np.isinf(drop) or drop > 0.55 * top
+        dark = np.isinf(drop) or drop > 0.35 * top
         axes.text(column, row, text, ha="center", va="center", fontsize=7, color="white" if dark else _INK)
 
 
@@ -157,9 +157,9 @@ def _draw_cost(axes: Any, profile: Profile) -> None:
     for row, share in zip(rows, shares, strict=True):
         axes.text(share, row, f" {share:.1f}", va="center", fontsize=7, color=_INK)
     axes.set_xlim(0, 1.22 * max(float(shares.max(initial=0)), 1.0))
-    axes.xaxis.tick_top()
-    axes.set_xlabel("share of the multiply-accumulates\nthat its channels take along, %", color=_INK)
-    axes.tick_params(length=0, colors=_INK, labelleft=False)
+    axes.xaxis.set_label_position("top")
+    axes.set_xlabel("multiply-accumulates that\nits channels take along, %", color=_INK)
+    axes.tick_params(which="both", length=0, labelleft=False)
     axes.set_xticks([])
     for side in axes.spines.values():
         side.set_visible(False)

@@ -203,8 +203,6 @@ def _profile(data: Mapping[str, Any]) -> Profile:
 
 
 def _curve(group: Mapping[str, Any]) -> GroupCurve:
-    texts = {key: tuple(str(text) for text in group[key]) for key in ("groups", "layers", "tensors")}
-    numbers = {key: int(group[key]) for key in ("units", "channels", "macs_per_unit", "parameters_per_unit")}
     points = [
         Point(
             ratio=float(p["ratio"]),
@@ -214,5 +212,13 @@ def _curve(group: Mapping[str, Any]) -> GroupCurve:
         for p in group["curve"]
     ]
     return GroupCurve(
-        id=str(group["id"]), curve=tuple(sorted(points, key=lambda p: p.ratio)), **texts, **numbers
+        id=str(group["id"]),
+        groups=tuple(map(str, group["groups"])),
+        layers=tuple(map(str, group["layers"])),
+        tensors=tuple(map(str, group["tensors"])),
+        units=int(group["units"]),
+        channels=int(group["channels"]),
+        macs_per_unit=int(group["macs_per_unit"]),
+        parameters_per_unit=int(group["parameters_per_unit"]),
+        curve=tuple(sorted(points, key=lambda p: p.ratio)),
     )

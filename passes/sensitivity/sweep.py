@@ -224,11 +224,11 @@ class Sweep:
         value = self.metric.value(np.concatenate(rows))
         return value if np.isfinite(value) else None
 
-    def _rest(self, module: Module, prefix: Prefix) -> Callable[[int], Mapping[str, Array]]:
+    def _rest(self, module: Module, prefix: Prefix) -> Callable[[int], dict[str, Array]]:
         """What a model computes behind a prefix, per run the outputs by name."""
         runners: dict[tuple[str, ...], Runner] = {}
 
-        def rest(run: int) -> Mapping[str, Array]:
+        def rest(run: int) -> dict[str, Array]:
             known = prefix.of(run)
             values = {**self._feeds[run], **known}
             missing, cut = [name for name in self._outputs if name not in values], tuple(known)
@@ -241,7 +241,7 @@ class Sweep:
         return rest
 
     def _observed(
-        self, run: int, outputs: Mapping[str, Array], dense: Mapping[str, Array] | None
+        self, run: int, outputs: dict[str, Array], dense: dict[str, Array] | None
     ) -> NDArray[np.float64]:
         begin = run * self._feeds.batch
         count = min(self._feeds.batch, self._feeds.samples - begin)

@@ -9,6 +9,7 @@ graph before the cut, and shares no code with the cutting.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -79,7 +80,8 @@ def mask(model: onnx_ir.Model, coupling: Coupling, removed: Bools) -> Equivalenc
 
 
 def changed_nodes(coupling: Coupling, removed: Bools) -> set[onnx_ir.Node]:
-    """The nodes at which a cut begins to change numbers that stay: those that reduce over a cut axis.
+    """The nodes at which a cut begins to change numbers that stay: those that reduce over a cut axis, and those whose
+    weights tie it to itself (the recurrent ones of an LSTM).
 
     What comes before them computes in all kept slots what it did; what the removed slots hold there meets a zero
     weight of theirs, or is left out of their statistic.
@@ -92,11 +94,17 @@ def changed_nodes(coupling: Coupling, removed: Bools) -> set[onnx_ir.Node]:
     return {
         node
         for node, rule in relations.rules.items()
-        for factor in rule.reduced
+        for factor in rule.reduced | _tied_to_itself(rule)
         if (node, factor) in relations.factors
         and (labels := coupling.labels(relations.factors[node, factor])) is not None
         and removed[labels].any()
     }
+
+
+def _tied_to_itself(rule: Rule) -> set[str]:
+    """Factors that two axes of one operand have."""
+    counts = (Counter(f for term in operand or () for f in set(term)) for operand in rule.inputs)
+    return {factor for count in counts for factor, times in count.items() if times > 1}
 
 
 class _Builder:
@@ -260,6 +268,7 @@ class _Builder:
             before=False,
         )
         masked = self._masked(spread, result, axis, kept)
+        result.shape = None  # what the graph declares is that of the whole
         for use in users:
             use.node.replace_input_with(use.idx, masked)
         outputs = graph_of(node).outputs
