@@ -14,6 +14,7 @@ from prunec.passes.base import Context, Outcome, Pass
 from prunec.passes.instruments import Instrument, Stage
 from prunec.passes.plan import Plan, Step
 from prunec.passes.plan.positions import Positions
+from prunec.passes.uncut import UncutRecord
 
 if TYPE_CHECKING:
     from prunec import Export
@@ -222,6 +223,7 @@ class _Run:
         from prunec.passes.analyses import Analyses
 
         passes = [inner for item in self.pipeline for inner in item.expand()]
+        record = UncutRecord(passes)
         if self.module.model.functions and any(pass_.contract == "masked" for pass_ in passes):
             self._inline()
         make_names_unique(self.module.graph, self.module.opset(""))
@@ -239,9 +241,15 @@ class _Run:
                 continue
             self.progress(f"{pass_.name} ({number} of {len(passes)})")
             context = Context(
-                analyses=analyses, remarks=self.remarks, seed=self.seed, replay=step, data=self.data
+                analyses=analyses,
+                remarks=self.remarks,
+                seed=self.seed,
+                replay=step,
+                data=self.data,
+                uncut=record.needed(number),
             )
-            self._watched(stage, context)
+            uncut = record.before(number, self.module)
+            record.after(number, uncut, self._watched(stage, context))
         if replayed:
             rest = replayed[0].pass_name
             raise UserError(f"the plan has a step of `{rest}` that no pass of the pipeline replays")
@@ -306,7 +314,7 @@ class _Run:
             )
         return Step(pass_name=pass_.name)
 
-    def _watched(self, stage: Stage, context: Context) -> None:
+    def _watched(self, stage: Stage, context: Context) -> Outcome:
         """One pass, with every instrument called around it."""
         if any(instrument.keeps_before for instrument in self.instruments):
             stage = replace(stage, before=self.module.clone())
@@ -320,6 +328,7 @@ class _Run:
             raise
         for instrument in self.instruments:
             instrument.after_pass(stage, outcome)
+        return outcome
 
     def _run_pass(self, pass_: Pass, context: Context) -> Outcome:
         before = self.module.clone() if self.verify and pass_.contract != "none" else None
@@ -358,6 +367,7 @@ class _Run:
             step=outcome.step,
             predicted=outcome.predicted,
             options=outcome.options,
+            repaired=outcome.repaired,
             seed=self.seed,
         )
         self.verdicts.append(verdict)

@@ -4,7 +4,8 @@ Checks, each in a module of its own: ``shapes`` (ONNX's checker and strict shape
 what the cut predicted),
 ``broadcast`` (nothing broadcasts that did not before) and ``masked`` (the outputs equal those of the model
 before, with the removed slices set to zero) or, for zeros in weights, ``sparse`` (nothing but the masked weights
-changed, and they have their pattern). ``compare`` holds what "equal" means.
+changed, and they have their pattern), or ``repaired`` (the tensors with new numbers hold all of the change).
+``compare`` holds what "equal" means.
 """
 
 from __future__ import annotations
@@ -15,10 +16,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    import onnx_ir
+
     from prunec.ir.module import Module
     from prunec.passes.analyses import Analyses
     from prunec.passes.coupling.options import CouplingOptions
     from prunec.passes.plan import Step
+    from prunec.passes.verifier.repaired import RepairEvidence
     from prunec.passes.verifier.sparse import MaskEvidence
 
 
@@ -31,7 +35,7 @@ class Verdict:
         values: values whose shapes were checked.
         broadcasts: elementwise ops whose broadcasting was checked.
         equivalence: ``same``, ``masked`` or ``masked-kept-statistics``: what the outputs were compared with;
-            ``sparse``: they were measured against the model before, which they need not equal.
+            ``sparse`` and ``repaired``: they were measured against the model before, which they need not equal.
         error: largest difference of an output, relative to the largest magnitude of that output.
         batch: batch size of the probe inputs.
         witnesses: intermediate values that were compared too, because an output is nearly constant.
@@ -43,7 +47,8 @@ class Verdict:
         bodies: likewise bodies that their op feeds as it sees fit (the decoder of a ``BeamSearch``), run by
             themselves.
         masks: what was found about masked weights (``sparse`` only).
-        finite: some output of the model before is a number (``sparse`` only).
+        repairs: what was found about tensors with new numbers (``repaired`` only).
+        finite: some output of the model before is a number (``sparse`` and ``repaired`` only).
     """
 
     pass_name: str
@@ -58,11 +63,14 @@ class Verdict:
     ways: tuple[int, int] = (0, 0)
     bodies: tuple[int, int] = (0, 0)
     masks: MaskEvidence | None = None
+    repairs: RepairEvidence | None = None
     finite: bool = True
 
     def __str__(self) -> str:
         if self.masks is not None:
             return self._sparse_text(self.masks)
+        if self.repairs is not None:
+            return self._repaired_text(self.repairs)
         against = {
             "same": "the model before it",
             "masked": "the model before it with the removed slices set to zero",
@@ -87,6 +95,13 @@ class Verdict:
             f"{masks.weights:,} weights are zero and nothing else changed; {self._change_text()}"
         )
 
+    def _repaired_text(self, repairs: RepairEvidence) -> str:
+        return (
+            f"{self.pass_name}: {self.values} shapes and {self.broadcasts} broadcasts hold; {repairs.tensors} tensors "
+            f"have new numbers, and with the old ones outputs equal the model before it (relative error "
+            f"{repairs.error:.1e}); {self._change_text()}"
+        )
+
     def _change_text(self) -> str:
         if not self.finite:
             return "no output is a finite number, before as after, so that nothing tells how far they differ"
@@ -105,6 +120,7 @@ def verify(
     step: Step | None = None,
     predicted: Mapping[str, tuple[int, ...]] | None = None,
     options: CouplingOptions | None = None,
+    repaired: Mapping[str, onnx_ir.TensorProtocol] | None = None,
     seed: int = 0,
 ) -> Verdict:
     """Check a transform.
@@ -117,6 +133,7 @@ def verify(
         step: what the pass removed or put in another order, None for a pass that did neither.
         predicted: concrete shape that every value must have now, by name.
         options: of the dependency analysis that the pass used.
+        repaired: per tensor that the pass gave new numbers those with which the model computes what it did.
         seed: of the probe inputs.
 
     Raises:
@@ -129,6 +146,7 @@ def verify(
     from prunec.passes.verifier.gradients import check_trainable
     from prunec.passes.verifier.masked import make_reference
     from prunec.passes.verifier.moved import moved_slots
+    from prunec.passes.verifier.repaired import check_repairs
     from prunec.passes.verifier.shapes import check_shapes, unchanged_shapes
     from prunec.passes.verifier.sparse import check_masks
 
@@ -138,17 +156,21 @@ def verify(
         predicted = {} if step is not None and step.groups else unchanged_shapes(facts)
     values = check_shapes(pass_name, before, after, analyses.facts(), predicted)
     broadcasts = check_broadcasts(pass_name, before, after, analyses.facts(), facts)
-    if step is not None and sparse:
-        masks = check_masks(pass_name, before, after, step.masks)
+    if sparse or repaired:
+        masks = check_masks(pass_name, before, after, step.masks) if step is not None and sparse else None
+        repairs = (
+            check_repairs(pass_name, before, after, repaired, facts=facts, seed=seed) if repaired else None
+        )
         change = measure_change(pass_name, before, after, seed=seed)
         return Verdict(
             pass_name=pass_name,
             values=values,
             broadcasts=broadcasts,
-            equivalence="sparse",
+            equivalence="sparse" if sparse else "repaired",
             error=change.error,
             batch=change.batch,
             masks=masks,
+            repairs=repairs,
             finite=change.finite,
         )
     moved = moved_slots(before, step, options, facts) if step is not None and step.orders else None
