@@ -20,3 +20,11 @@ def calibration_data(pipeline: Pipeline, data: str | None) -> CalibrationData | 
     from prunec.passes.calibration.data import CalibrationData
 
     return CalibrationData.of(ArrayFile(data), name=data)
+
+
+def read_samples(text: str) -> CalibrationData:
+    """The samples that a command line names."""
+    from prunec.ir.npz import ArrayFile
+    from prunec.passes.calibration.data import CalibrationData
+
+    return CalibrationData.of(ArrayFile(text), name=text)
