@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 import prunec
-from prunec.tools.data_files import read_samples
+from prunec.tools.data_files import DATA_HELP, read_samples
 from prunec.tools.outputs import check_outputs, write_output
 from prunec.tools.progress import show_progress
 
@@ -40,7 +40,7 @@ class _Sizes(click.ParamType[tuple[int, ...]]):
 
 @click.command("bench", context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("models", nargs=-1, required=True, metavar="A.onnx [B.onnx ...]")
-@click.option("--data", metavar="D", help="Real inputs instead of random ones, as for `prunec eval`.")
+@click.option("--data", metavar="D", help=f"Real inputs instead of random ones. {DATA_HELP}")
 @click.option(
     "--batch", type=_Sizes(), default="1,8,64", show_default=True, help="Batch sizes, in this order."
 )
