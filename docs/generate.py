@@ -28,7 +28,7 @@ CONTRACTS = {
     "same": "what the model computes stays the same (checked on probe inputs)",
     "masked": "the result equals the model before with the removed slices set to zero (checked likewise)",
     "sparse": "nothing changes but the masked weights, which have the pattern; outputs are finite (checked likewise)",
-    "repaired": "new numbers in tensors that the pass names are all that changes; outputs are finite (checked likewise)",
+    "repaired": "new numbers in the tensors that it names are all that changes; outputs are finite (checked likewise)",
     "none": "nothing is compared for the pass itself",
 }
 
