@@ -17,7 +17,7 @@ from prunec.passes.base import Pass
 from prunec.passes.manager import Result
 from prunec.passes.pipeline import Pipeline, read_pipeline
 from prunec.passes.plan import Plan
-from prunec.tools.data_files import calibration_data
+from prunec.tools.data_files import DATA_HELP, calibration_data
 from prunec.tools.instruments.bisect_limit import BisectLimit
 from prunec.tools.progress import Progress, show_progress
 from prunec.tools.reduction.options import command_options
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 @click.command("bisect", context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("model")
 @click.option("-p", "--passes", metavar="PASSES", required=True, help="Pipeline: a file, or passes as text.")
-@click.option("--data", metavar="NPZ", help="Calibration data, for passes that need them.")
+@click.option("--data", metavar="DATA", help=DATA_HELP)
 @command_options("Shell command that exits with other than 0 on a bad model; {} is its name.", required=True)
 def bisect_model(
     model: str,

@@ -14,7 +14,7 @@ from prunec.exporters.target import Export, ExportContext
 from prunec.ir.diagnostics import Place, RemarkLog, UserError
 from prunec.passes.pipeline import Pipeline, parse_pipeline, read_pipeline
 from prunec.passes.plan import Plan
-from prunec.tools.data_files import calibration_data
+from prunec.tools.data_files import DATA_HELP, calibration_data
 from prunec.tools.emit import read_target
 from prunec.tools.instruments.options import Watch, watch_options
 from prunec.tools.optional_value import OptionalValue, OptionalValues
@@ -60,9 +60,7 @@ class CompileCommand(OptionalValues):
 )
 @click.option("--plan", metavar="FILE", help="Also write what was removed, as JSON.")
 @click.option("--replay", metavar="PLAN", help="Remove what an earlier plan removed.")
-@click.option(
-    "--data", metavar="NPZ", help="Calibration data: arrays named as the graph inputs, first axis = samples."
-)
+@click.option("--data", metavar="DATA", help=DATA_HELP)
 @click.option(
     "--verify-each/--no-verify",
     "--verify",
