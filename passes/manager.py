@@ -358,6 +358,8 @@ class _Run:
             step=outcome.step,
             predicted=outcome.predicted,
             options=outcome.options,
+            quantised=pass_.contract == "quantised",
+            data=self.data,
             seed=self.seed,
         )
         self.verdicts.append(verdict)

@@ -28,7 +28,7 @@ class Quantize(Pass):
     """
 
     name: ClassVar[str] = "quantize"
-    contract: ClassVar[Contract] = "measured"
+    contract: ClassVar[Contract] = "quantised"
 
     mode: Literal["static", "dynamic"] = option(
         "static", help="ranges of activations from calibration data (`--data`), or from the input of each run"
@@ -41,7 +41,9 @@ class Quantize(Pass):
         help="the range of an activation: all that was seen, what loses the least information, or 99.999 % of it "
         "(static)",
     )
-    samples: int = option(256, help="take the ranges from this many samples at most (static)", check=at_least(1))
+    samples: int = option(
+        256, help="take the ranges from this many samples at most (static)", check=at_least(1)
+    )
     weights: Literal["int8", "uint8"] = option("int8", help="type of the weights")
     activations: Literal["int8", "uint8"] = option("int8", help="type of the activations (static)")
     ops: tuple[str, ...] = option(
@@ -64,17 +66,23 @@ class Quantize(Pass):
     def run(self, module: Module, context: Context) -> Outcome:
         """Quantise, and say which layers stay in float and why."""
         from prunec.passes.pruning.filters import matches, warn_unmatched
-        from prunec.passes.quantization.layers import check_ops, float_layers, names_of, quantised_weights
+        from prunec.passes.quantization.layers import (
+            check_ops,
+            float_layers,
+            names_of,
+            quantised_weights,
+        )
         from prunec.passes.quantization.quantizer import prepared, quantised, refuse
 
         refuse(module)
         check_ops(self.ops, self.mode)
-        ready = prepared(module)
+        ready = prepared(module, dynamic=self.mode == "dynamic")
         names = names_of(ready.graph)
         warn_unmatched(self.ignore, set().union(*names.values()), context.remarks, self.name)
         excluded = frozenset(node for node, known in names.items() if matches(known, self.ignore))
+        left = excluded | self._untouched(ready)
         options = self._fitting(module, context)
-        result = quantised(ready, options, excluded, self._feeds(module, context))
+        result = quantised(ready, options, left, self._feeds(module, context))
         weights = quantised_weights(result.graph)
         if not weights:
             reason = "ONNX Runtime's quantizer finds no op that it takes"
@@ -96,6 +104,15 @@ class Quantize(Pass):
         if self.mode == "dynamic":
             return f"dynamic, {self.weights}, {scales}"
         return f"static, {self.weights} weights, {self.activations} activations, {scales}, {self.calibrate}"
+
+    def _untouched(self, ready: Module) -> frozenset[str]:
+        """Names of the nodes that the dynamic quantizer would fail on, or take although `ops` leaves them out."""
+        from prunec.passes.quantization.layers import without_weight
+
+        if self.mode == "static":
+            return frozenset()
+        gemms = {node.name or "" for node in ready.graph if node.op_type == "Gemm"}
+        return without_weight(ready.graph) | (gemms if self.ops and "Gemm" not in self.ops else set())
 
     def _fitting(self, module: Module, context: Context) -> Quantize:
         """The options as far as the model's opset has room for them."""

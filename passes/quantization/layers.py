@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import onnx_ir
 
-from prunec.ir.diagnostics import UserError, nearest
+from prunec.ir.diagnostics import UserError
+from prunec.ir.scopes import walk
 from prunec.passes.cost import LayerCost
 
 if TYPE_CHECKING:
@@ -24,9 +25,22 @@ _NO_FORM = {
 def names_of(graph: onnx_ir.Graph) -> dict[str, set[str]]:
     """By a node's name, the names by which a person may mean it: its own and its weights'."""
     return {
-        node.name or "": {node.name or "", *(v.name or "" for v in node.inputs if v is not None and v.is_initializer())}
+        node.name or "": {
+            node.name or "",
+            *(v.name or "" for v in node.inputs if v is not None and v.is_initializer()),
+        }
         for node in graph
     }
+
+
+def without_weight(graph: onnx_ir.Graph) -> frozenset[str]:
+    """Names of the nodes whose weight is computed, on which the dynamic quantizer would fail."""
+    return frozenset(
+        node.name or ""
+        for node in graph
+        if node.op_type in ("Conv", "LSTM", "Attention")
+        and (node.inputs[1] is None or not node.inputs[1].is_initializer())
+    )
 
 
 def check_ops(ops: Collection[str], mode: str) -> None:
@@ -38,8 +52,7 @@ def check_ops(ops: Collection[str], mode: str) -> None:
     known = _known(mode)
     for op in ops:
         if op not in known:
-            hint = nearest(op, known)
-            help = [f"did you mean `{hint}`?"] if hint else [f"it takes {', '.join(sorted(known))}"]
+            help = [f"it takes {', '.join(sorted(known))}"]
             raise UserError(f"option 'ops' of `quantize`: {_NO_FORM[mode].format(op)}", help=help)
 
 
@@ -64,20 +77,28 @@ def float_layers(
         options: with which it was quantised.
         excluded: names of nodes that were to stay.
     """
-    after = {node.name: node for node in graph}
+    nodes, computed = {node.name: node for node in walk(graph)}, without_weight(graph)
     for layer in layers:
         name = layer.name or f"{layer.op_type}_{layer.output}"
-        node = after.get(name)
-        if node is not None and node.op_type == layer.op_type and not _reads_integers(node):
-            yield layer.name or layer.output, _reason(layer, options, name in excluded)
+        node = nodes.get(name, nodes.get(f"{name}_MatMul"))
+        if node is not None and _is_float(node, layer):
+            yield layer.name or layer.output, _reason(layer, options, name in excluded, name in computed)
 
 
-def _reads_integers(node: onnx_ir.Node) -> bool:
-    makers = [value.producer() for value in node.inputs if value is not None]
-    return any(maker is not None and maker.op_type == "DequantizeLinear" for maker in makers)
+def _is_float(node: onnx_ir.Node, layer: LayerCost) -> bool:
+    """Whether a node, which is there under its old name, reads its weight, or all that it reads, as floats."""
+    if node.op_type not in (layer.op_type, "MatMul"):
+        return False
+    read = [value for value in node.inputs if value is not None]
+    if layer.weight is not None and any(
+        value.is_initializer() for value in read if value.name == layer.weight[0]
+    ):
+        return True
+    makers = [value.producer() for value in read]
+    return not any(maker is not None and maker.op_type == "DequantizeLinear" for maker in makers)
 
 
-def _reason(layer: LayerCost, options: Quantize, excluded: bool) -> str:
+def _reason(layer: LayerCost, options: Quantize, excluded: bool, computed: bool) -> str:
     if excluded:
         return "option 'ignore' names it"
     if options.ops and layer.op_type not in options.ops:
@@ -86,6 +107,8 @@ def _reason(layer: LayerCost, options: Quantize, excluded: bool) -> str:
         return _NO_FORM[options.mode].format(layer.op_type)
     if layer.weight is None:
         return "it multiplies two computed values"
+    if computed:
+        return "its weight is computed"
     return "the quantizer does not take it in this form"
 
 
@@ -93,4 +116,6 @@ def _known(mode: str) -> frozenset[str]:
     """Types of ops that the quantizer has an 8-bit form of; the dynamic one turns Gemm into MatMul first."""
     from onnxruntime.quantization.registry import IntegerOpsRegistry, QDQRegistry, QLinearOpsRegistry
 
-    return frozenset({*IntegerOpsRegistry, "Gemm"} if mode == "dynamic" else {*QLinearOpsRegistry, *QDQRegistry})
+    return frozenset(
+        {*IntegerOpsRegistry, "Gemm"} if mode == "dynamic" else {*QLinearOpsRegistry, *QDQRegistry}
+    )

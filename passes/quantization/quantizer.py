@@ -21,7 +21,7 @@ from prunec.ir.load import load
 from prunec.ir.module import Module
 from prunec.ir.proto import to_proto
 from prunec.ir.runtime import clean_message, runtime_errors
-from prunec.ir.scopes import walk
+from prunec.ir.scopes import fresh_name, graph_of, values_in, walk
 
 if TYPE_CHECKING:
     from prunec.passes.calibration.data import Feeds
@@ -32,9 +32,21 @@ Array = NDArray[Any]
 _MARK = "onnx.infer"
 """Metadata that the quantizer leaves for itself."""
 _QUANTISED = frozenset({"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"})
+_BIASED = ("Conv", "ConvTranspose", "Gemm")
 _METHODS = {"minmax": "MinMax", "entropy": "Entropy", "percentile": "Percentile"}
 _TYPES = {"int8": "QInt8", "uint8": "QUInt8"}
-_FAILURES = (ValueError, TypeError, KeyError, IndexError, AttributeError, AssertionError, NotImplementedError)
+_FAILURES: tuple[type[Exception], ...] = (
+    ValueError,
+    TypeError,
+    KeyError,
+    IndexError,
+    AttributeError,
+    AssertionError,
+    NotImplementedError,
+)
+"""What its Python code raises on a model that it does not expect."""
+_WARNING = 2
+"""ONNX Runtime's own level of logging, which cannot be asked for."""
 
 
 def refuse(module: Module) -> None:
@@ -58,13 +70,40 @@ def refuse(module: Module) -> None:
         )
 
 
-def prepared(module: Module) -> Module:
-    """A copy with constants as initializers, which are all that the quantizer looks at, and with named nodes."""
+def prepared(module: Module, *, dynamic: bool) -> Module:
+    """A copy in the form that the quantizer expects: constants are initializers, nodes have names, and what it would
+    rewrite for one of several readers has one reader.
+
+    Args:
+        module: the module; it stays as it is.
+        dynamic: for the dynamic quantizer, which transposes the weights of Gemm in place.
+    """
     copy = module.clone()
-    LiftConstantsToInitializersPass()(copy.model)
+    LiftConstantsToInitializersPass(size_limit=0)(copy.model)
+    taken = {value.name or "" for value in values_in(copy.graph)}
     for node in copy.graph:
         node.name = node.name or f"{node.op_type}_{node.outputs[0].name}"
+        for position in (
+            (1, 2) if dynamic and node.op_type == "Gemm" else (2,) if node.op_type in _BIASED else ()
+        ):
+            if position < len(node.inputs):
+                _unshare(node, position, taken)
     return copy
+
+
+def _unshare(node: onnx_ir.Node, position: int, taken: set[str]) -> None:
+    """Give a node a copy of a constant that others read too, under a name that nothing has."""
+    shared = node.inputs[position]
+    if shared is None or not shared.is_initializer() or len(shared.uses()) < 2:
+        return
+    copy = onnx_ir.Value(
+        name=fresh_name(shared.name or "", taken),
+        type=shared.type,
+        shape=shared.shape,
+        const_value=shared.const_value,
+    )
+    graph_of(node).register_initializer(copy)
+    node.replace_input_with(position, copy)
 
 
 def quantised(module: Module, options: Quantize, excluded: Collection[str], feeds: Feeds | None) -> Module:
@@ -81,14 +120,17 @@ def quantised(module: Module, options: Quantize, excluded: Collection[str], feed
         UserError: the weights are more than one ``ModelProto`` holds.
     """
     proto = to_proto(module)
+    failures: tuple[type[Exception], ...] = (*_FAILURES, *runtime_errors(), onnx.checker.ValidationError)
     with _quietly(), tempfile.TemporaryDirectory(prefix="prunec-") as folder:
         target = Path(folder) / "model.onnx"
         try:
             _quantise(proto, target, options, excluded, feeds)
-        except (*_FAILURES, *runtime_errors(), onnx.checker.ValidationError) as error:
+        except failures as error:
             message = clean_message(str(error)) or type(error).__name__
             raise PassFailure(
-                f"ONNX Runtime's quantizer fails: {message}", place=Place(file=module.source.name)
+                f"ONNX Runtime's quantizer fails: {message}",
+                place=Place(file=module.source.name),
+                help=["leave what it does not take in float: `ops=Conv,Gemm,MatMul`, or `ignore=NAME`"],
             ) from error
         made = onnx.load(target)
     return _restored(made, module)
@@ -99,11 +141,13 @@ def _quantise(
 ) -> None:
     from onnxruntime import quantization as ort
 
+    kinds = [*options.ops, *(["MatMul"] if "Gemm" in options.ops and feeds is None else [])]
     shared: dict[str, Any] = {
-        "op_types_to_quantize": list(options.ops) or None,
+        "op_types_to_quantize": kinds or None,
         "per_channel": options.per_channel,
         "weight_type": getattr(ort.QuantType, _TYPES[options.weights]),
-        "nodes_to_exclude": list(excluded),
+        # The dynamic quantizer turns Gemm into MatMul first.
+        "nodes_to_exclude": [*excluded, *(f"{name}_MatMul" for name in excluded if feeds is None)],
     }
     if feeds is None:
         ort.quantize_dynamic(proto, target, **shared)
@@ -126,7 +170,7 @@ def _reader(feeds: Feeds, samples: int) -> Any:
     whole = feeds.samples // feeds.batch
     runs = max(1, min(feeds.fitting, whole, -(-samples // feeds.batch)))
 
-    class Reader(CalibrationDataReader):
+    class Reader(CalibrationDataReader):  # type: ignore[misc]
         """Hands out one run after the other, then None."""
 
         def __init__(self) -> None:
@@ -160,13 +204,17 @@ def _restored(proto: onnx.ModelProto, module: Module) -> Module:
 @contextlib.contextmanager
 def _quietly() -> Iterator[None]:
     """Keep what the quantizer prints and logs to itself."""
+    import onnxruntime as ort
+
     root, nothing = logging.getLogger(), logging.NullHandler()
     root.addHandler(nothing)  # without a handler the first message would install one for good
     root.addFilter(_drop)
+    ort.set_default_logger_severity(_WARNING + 1)
     try:
         with contextlib.redirect_stdout(io.StringIO()):
             yield
     finally:
+        ort.set_default_logger_severity(_WARNING)
         root.removeFilter(_drop)
         root.removeHandler(nothing)
 
