@@ -22,6 +22,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from prunec.exporters.bench.measure import bench as bench
+    from prunec.exporters.bench.results import BenchReport as BenchReport
     from prunec.exporters.export import export as export
     from prunec.exporters.target import Export as Export
     from prunec.ir.diagnostics import PassFailure as PassFailure
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
     from prunec.ir.save import save as save
     from prunec.passes.base import Pass as Pass
     from prunec.passes.coupling import analyse as analyse
+    from prunec.passes.judging.evaluate import Evaluation as Evaluation
+    from prunec.passes.judging.evaluate import evaluate as evaluate
     from prunec.passes.manager import Result as Result
     from prunec.passes.manager import run as run
     from prunec.passes.pipeline import parse_pipeline as parse_pipeline
@@ -43,6 +47,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "BenchReport": "prunec.exporters.bench.results",
+    "Evaluation": "prunec.passes.judging.evaluate",
     "Export": "prunec.exporters.target",
     "Module": "prunec.ir.module",
     "Pass": "prunec.passes.base",
@@ -54,6 +60,8 @@ _HOMES = {
     "UserError": "prunec.ir.diagnostics",
     "VerificationError": "prunec.ir.diagnostics",
     "analyse": "prunec.passes.coupling",
+    "bench": "prunec.exporters.bench.measure",
+    "evaluate": "prunec.passes.judging.evaluate",
     "export": "prunec.exporters.export",
     "load": "prunec.ir.load",
     "parse_pipeline": "prunec.passes.pipeline",
