@@ -381,6 +381,8 @@ class _Run:
                 step=outcome.step,
                 predicted=outcome.predicted,
                 options=outcome.options,
+                quantised=pass_.contract == "quantised",
+                data=self.data,
                 seed=self.seed,
             )
         except UserError as error:

@@ -78,7 +78,7 @@ class Summary:
             size=(result.module.source.size, export.size),
             verify=verify,
             checked=tuple(map(str, result.verdicts)),
-            worst_error=max((v.error for v in result.verdicts if v.masks is None), default=None),
+            worst_error=max((v.error for v in result.verdicts if v.exact), default=None),
             remarks={kind: hidden.count(kind) for kind in sorted(set(hidden))},
             pruned=not pruning or any(step.groups for step in result.plan.steps),
             why_not=tuple(dict.fromkeys(f"{r.message} ({r.reason})" for r in missed)),

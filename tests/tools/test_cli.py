@@ -40,7 +40,7 @@ class FakeModule:
 @dataclass(frozen=True)
 class FakeVerdict:
     error: float
-    masks: object = None
+    exact: bool = True
 
     def __str__(self) -> str:
         return f"prune equals the masked original{' of rather a long name' * 5}"
