@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from prunec.passes.plan import Step
     from prunec.passes.uncut import Slots, Uncut
 
-Contract = Literal["same", "masked", "sparse", "repaired", "none"]
+Contract = Literal["same", "masked", "sparse", "repaired", "quantised", "none"]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -103,7 +103,9 @@ class Pass(ABC):
         contract: what the verifier proves about the output: ``same`` (computes what its input computed),
             ``masked`` (equals its input with the removed slices set to zero), ``sparse`` (differs from its
             input in the masked weights alone, which have the claimed pattern), ``repaired`` (gives new numbers
-            to the tensors that it names, and changes nothing else) or ``none`` (changes nothing, or on purpose).
+            to the tensors that it names, and changes nothing else), ``quantised`` (its weights are within one step
+            of what they were; outputs are finite, and their change is measured) or ``none`` (changes nothing, or
+            on purpose).
         planned: whether what the pass decides is a step of the plan, which a replay repeats.
         needs_uncut: whether the pass looks at the model as it was before channels were cut.
         takes_body: whether the pass runs other passes, written in parentheses behind it; the class then has a

@@ -54,6 +54,7 @@ class UncutRecord:
     passes: Sequence[Pass]
     uncut: Uncut | None = None
     _rewriter: str | None = None
+    _before: Module | None = None
 
     def __post_init__(self) -> None:
         for number, pass_ in enumerate(self.passes):
@@ -65,32 +66,16 @@ class UncutRecord:
                     help=[f"put it behind one that does: prune-channels{{ratio=30%}}, {pass_}"],
                 )
 
-    def before(self, number: int, module: Module) -> Module | None:
-        """A copy of the module if the pass of this number (from 1) may be the cut that a later one asks about."""
-        if self.passes[number - 1].contract != "masked" or self.uncut is not None:
-            return None
-        return module.clone() if any(later.needs_uncut for later in self.passes[number:]) else None
-
-    def after(self, number: int, before: Module | None, outcome: Outcome) -> None:
-        """Note what a pass did."""
-        pass_ = self.passes[number - 1]
-        if not outcome.changed or pass_.contract == "repaired":
-            return
-        if outcome.kept is None:
-            self._rewriter = pass_.name if self.uncut is not None else self._rewriter
-            self.uncut = None
-        elif self.uncut is not None:
-            self.uncut = self.uncut.then(outcome.kept)
-        elif before is not None:
-            self.uncut, self._rewriter = Uncut(module=before, kept=outcome.kept), None
-
-    def needed(self, number: int) -> Uncut | None:
-        """The model for the pass of this number; None where nothing was cut, or where it does not ask.
+    def open(self, number: int, module: Module) -> Uncut | None:
+        """What the pass of this number (from 1), which is about to run on a module, may know.
 
         Raises:
-            UserError: a pass between the cut and this one has rewritten the model.
+            UserError: a pass between the cut and this one, which asks about it, has rewritten the model.
         """
         pass_ = self.passes[number - 1]
+        wanted = any(later.needs_uncut for later in self.passes[number:])
+        cuts = pass_.contract == "masked" and self.uncut is None
+        self._before = module.clone() if wanted and cuts else None
         if not pass_.needs_uncut:
             return None
         if self._rewriter is not None:
@@ -102,3 +87,16 @@ class UncutRecord:
                 ],
             )
         return self.uncut
+
+    def close(self, number: int, outcome: Outcome) -> None:
+        """Note what the pass did."""
+        pass_ = self.passes[number - 1]
+        if not outcome.changed or pass_.contract == "repaired":
+            return
+        if outcome.kept is None:
+            self._rewriter = pass_.name if self.uncut is not None else self._rewriter
+            self.uncut = None
+        elif self.uncut is not None:
+            self.uncut = self.uncut.then(outcome.kept)
+        elif self._before is not None:
+            self.uncut, self._rewriter = Uncut(module=self._before, kept=outcome.kept), None

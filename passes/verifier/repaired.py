@@ -57,7 +57,7 @@ def check_repairs(
 
     Raises:
         VerificationError: something else changed (V016, V013), or new numbers are missing, of another shape or
-            type, or not finite (V020).
+            type, or not finite (V021).
     """
     _check_others(pass_name, before, after, repaired)
     restored = after.clone()
@@ -98,4 +98,4 @@ def _put(value: onnx_ir.Value, tensor: onnx_ir.TensorProtocol) -> None:
 
 
 def _failure(pass_name: str, name: str, message: str) -> VerificationError:
-    return VerificationError(f"tensor `{name}` after `{pass_name}`: {message}", code="V020", help=_BUG)
+    return VerificationError(f"tensor `{name}` after `{pass_name}`: {message}", code="V021", help=_BUG)

@@ -82,17 +82,17 @@ FAULTS: dict[str, tuple[Pass, str, str]] = {
     "other old numbers": (doubled(claim=other_numbers), "V013", "output `y` is off by"),
     "a tensor that is none": (
         doubled(claim=unknown),
-        "V020",
+        "V021",
         "tensor `v` after `doubled`: it is no constant of the model",
     ),
     "not finite": (
         doubled(edit("w", lambda w: w * np.inf)),
-        "V020",
+        "V021",
         "tensor `w` after `doubled`: its new numbers are not finite",
     ),
     "another type": (
         doubled(claim=rounded),
-        "V020",
+        "V021",
         "float32[8, 8] took the place of float16[8, 8]",
     ),
 }
