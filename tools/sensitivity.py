@@ -46,9 +46,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="What attention loses: whole heads, or the same positions of every head.",
 )
-@click.option(
-    "-o", "--output", metavar="FILE", help="The profile, JSON.  [default: MODEL.sensitivity.json]"
-)
+@click.option("-o", "--output", metavar="FILE", help="The profile, JSON.  [default: MODEL.sensitivity.json]")
 @click.option("--plot", metavar="FILE", help="Also draw the profile: .svg or .png.")
 @click.option(
     "--executor",
@@ -58,7 +56,12 @@ if TYPE_CHECKING:
     help="Where it runs: threads (all cores), threads:N, or dask://host:port.",
 )
 @click.option(
-    "--seed", default=0, show_default=True, metavar="N", type=click.IntRange(min=0), help="For all that is random."
+    "--seed",
+    default=0,
+    show_default=True,
+    metavar="N",
+    type=click.IntRange(min=0),
+    help="For all that is random.",
 )
 @click.option("-v", "--verbose", is_flag=True, help="Show every measurement and its time.")
 def measure_sensitivity(

@@ -9,7 +9,7 @@ import onnx_ir
 
 from prunec.ir.facts import Facts
 from prunec.ir.scopes import values_in, walk
-from prunec.passes.coupling.axes import AxisTable, Operand
+from prunec.passes.coupling.axes import Operand
 from prunec.passes.coupling.groups import Coupling
 
 T = TypeVar("T")
@@ -34,7 +34,7 @@ def transferred(coupling: Coupling, clone: onnx_ir.Graph) -> Coupling:
     moved = replace(
         relations,
         graph=clone,
-        table=AxisTable(operands, table.sizes, table.pinned, table._parent),
+        table=table.of_clone(operands),
         ties=[],
         products=[],
         chains={},

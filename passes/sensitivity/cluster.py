@@ -45,7 +45,7 @@ class Dask:
             keys = [[(c.row, c.removed) for c in span] for span in spans]
             futures = [client.submit(run_remotely, job, span, pure=False) for span in keys]
             try:
-                for future in distributed.as_completed(futures):
+                for future in distributed.as_completed(futures, loop=client.loop):
                     for (row, removed), value in future.result():
                         report(row, removed, value)
             finally:

@@ -29,7 +29,9 @@ def check_plot(path: Path) -> None:
         UserError: the name ends in neither .svg nor .png, or matplotlib is not installed.
     """
     if path.suffix.lower() not in FORMATS:
-        raise UserError(f"a plot ends in {' or '.join(FORMATS)}, not '{path.suffix}'", place=Place(file=str(path)))
+        raise UserError(
+            f"a plot ends in {' or '.join(FORMATS)}, not '{path.suffix}'", place=Place(file=str(path))
+        )
     try:
         import matplotlib  # noqa: F401  (only whether it is there)
     except ImportError as error:
@@ -63,7 +65,12 @@ def render_plot(profile: Profile, form: str) -> bytes:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    style: Any = {"font.family": "DejaVu Sans", "font.size": 8.5, "svg.hashsalt": "prunec", "svg.fonttype": "none"}
+    style: Any = {
+        "font.family": "DejaVu Sans",
+        "font.size": 8.5,
+        "svg.hashsalt": "prunec",
+        "svg.fonttype": "none",
+    }
     rows, ratios = len(profile.groups), len(profile.ratios)
     with mpl.rc_context(style):
         figure = Figure(figsize=(6.4 + 0.48 * ratios, 1.75 + 0.235 * rows), layout="constrained")

@@ -124,7 +124,9 @@ class Profile:
             "metric": metric,
         }
         head |= {key: getattr(self, key) for key in ("criterion", "unit", "seed", "version")}
-        lines = [f"  {json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}," for key, value in head.items()]
+        lines = [
+            f"  {json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}," for key, value in head.items()
+        ]
         groups = ",\n".join(
             f"    {json.dumps(asdict(g), ensure_ascii=False, separators=(',', ':'))}" for g in self.groups
         )

@@ -29,7 +29,7 @@ def parse_ratios(text: str) -> tuple[float, ...]:
             found = [_share(word) for word in text.split(",")]
     except InvalidOperation:
         found = []
-    if not found or not all(0 < share < 1 for share in found):
+    if not found or not all(share.is_finite() and 0 < share < 1 for share in found):
         raise UserError(
             f"'{text}' is no list of ratios between 0 and 1",
             help=["write 0.2, a list 0.1,0.3,0.5, or a ladder 0.1..0.7 in steps of 0.1"],

@@ -100,9 +100,7 @@ class Job:
         import onnx
 
         module = prunec.load(onnx.ModelProto.FromString(self.model))
-        return Sweep(
-            module, CalibrationData.of(self.arrays, name=self.data_name), self.metric, self.settings
-        )
+        return Sweep(module, CalibrationData.of(self.arrays, name=self.data_name), self.metric, self.settings)
 
 
 class Sweep:
@@ -180,7 +178,9 @@ class Sweep:
         reference = self.module if self.metric.needs_reference else None
         value = evaluate(self.module, self.data, self.metric, reference=reference).value
         if not np.isfinite(value):
-            raise UserError(f"metric `{self.metric}` of the model as it is is {value}, so that nothing can drop")
+            raise UserError(
+                f"metric `{self.metric}` of the model as it is is {value}, so that nothing can drop"
+            )
         return value
 
     def run_span(
@@ -314,7 +314,9 @@ def sensitivity(
     sweep = Sweep(module, CalibrationData.of(data), metric, settings)
     where = parse_executor(executor) if isinstance(executor, str) else executor
     dense = sweep.dense()
-    wanted = {(row, sweep.candidates.removed(row, r)) for row in sweep.candidates.rows for r in settings.ratios}
+    wanted = {
+        (row, sweep.candidates.removed(row, r)) for row in sweep.candidates.rows for r in settings.ratios
+    }
     with nullcontext() if partial is None else Journal(Path(partial), sweep.header()) as journal:
         values = {} if journal is None else journal.values
         missing = sorted(wanted - values.keys())
@@ -352,13 +354,9 @@ def _profile(sweep: Sweep, dense: float, values: Mapping[tuple[str, int], float 
     )
 
 
-def _with_curve(
-    sweep: Sweep, row: GroupCurve, values: Mapping[tuple[str, int], float | None]
-) -> GroupCurve:
+def _with_curve(sweep: Sweep, row: GroupCurve, values: Mapping[tuple[str, int], float | None]) -> GroupCurve:
     removed = [(ratio, sweep.candidates.removed(row.id, ratio)) for ratio in sweep.settings.ratios]
-    return replace(
-        row, curve=tuple(Point(ratio=r, removed=n, value=values[row.id, n]) for r, n in removed)
-    )
+    return replace(row, curve=tuple(Point(ratio=r, removed=n, value=values[row.id, n]) for r, n in removed))
 
 
 def _fingerprint(module: Module) -> str:
