@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from prunec.passes.coupling.options import CouplingOptions
     from prunec.passes.plan import Step
 
-Contract = Literal["same", "masked", "sparse", "none"]
+Contract = Literal["same", "masked", "sparse", "quantised", "none"]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -93,8 +93,9 @@ class Pass(ABC):
         name: the name in pipeline text, verb-object, kebab-case.
         contract: what the verifier proves about the output: ``same`` (computes what its input computed),
             ``masked`` (equals its input with the removed slices set to zero), ``sparse`` (differs from its
-            input in the masked weights alone, which have the claimed pattern) or ``none`` (changes nothing,
-            or on purpose).
+            input in the masked weights alone, which have the claimed pattern), ``quantised`` (its weights are
+            within one step of what they were; outputs are finite, and their change is measured) or ``none`` (changes
+            nothing, or on purpose).
         planned: whether what the pass decides is a step of the plan, which a replay repeats.
         takes_body: whether the pass runs other passes, written in parentheses behind it; the class then has a
             field ``body: Pipeline``, which is no option, and overrides ``expand``.

@@ -27,6 +27,7 @@ BUILT_IN: Mapping[str, str] = {
     "fold-norm": "prunec.passes.fold_norm:FoldNorm",
     "permute-channels": "prunec.passes.permute_channels:PermuteChannels",
     "prune-channels": "prunec.passes.prune_channels:PruneChannels",
+    "quantize": "prunec.passes.quantize:Quantize",
     "repeat": "prunec.passes.repeat:Repeat",
     "sparsify": "prunec.passes.sparsify:Sparsify",
     "verify": "prunec.passes.verify:Verify",
