@@ -31,6 +31,9 @@ RUNS = 20
 COVERED = 0.98
 """Share of the multiplications whose kernels have to be known."""
 
+RENAMES = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity"})
+"""Ops that leave the numbers where they are."""
+
 Source = Literal["measured", "estimated"]
 
 
@@ -175,7 +178,8 @@ def _profiled(
 def roofline(work: Mapping[str, Work], machine: Machine) -> list[tuple[str, str, float]]:
     """Name, op and estimated seconds of every node: the longest of computing, moving bytes, and starting.
 
-    Fusion is not foreseen: every op reads what it needs from memory and writes what it makes.
+    Fusion is not foreseen: every op reads what it needs from memory and writes what it makes. Ops that only rename the
+    axes of a tensor take nothing.
     """
     return [
         (
@@ -188,6 +192,7 @@ def roofline(work: Mapping[str, Work], machine: Machine) -> list[tuple[str, str,
             ),
         )
         for name, w in work.items()
+        if w.op not in RENAMES
     ]
 
 

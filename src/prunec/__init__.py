@@ -22,6 +22,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from prunec.exporters.bench.ceiling import ceiling as ceiling
     from prunec.exporters.bench.measure import bench as bench
     from prunec.exporters.bench.results import BenchReport as BenchReport
     from prunec.exporters.export import export as export
@@ -61,6 +62,7 @@ _HOMES = {
     "VerificationError": "prunec.ir.diagnostics",
     "analyse": "prunec.passes.coupling",
     "bench": "prunec.exporters.bench.measure",
+    "ceiling": "prunec.exporters.bench.ceiling",
     "evaluate": "prunec.passes.judging.evaluate",
     "export": "prunec.exporters.export",
     "load": "prunec.ir.load",
