@@ -9,17 +9,17 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from prunec.ir.diagnostics import Place, Remark, RemarkLog, UserError
+from prunec.ir.diagnostics import RemarkLog, UserError
 from prunec.passes.base import Context, Outcome, Pass
 from prunec.passes.instruments import Instrument, Stage
 from prunec.passes.plan import Plan, Step
 from prunec.passes.plan.positions import Positions
+from prunec.passes.uncut import UncutRecord
 
 if TYPE_CHECKING:
     from prunec import Export
     from prunec.ir.fx.entry import GraphModule, NnModule, Optimizer
     from prunec.ir.module import Module
-    from prunec.passes.analyses import Analyses
     from prunec.passes.calibration.data import CalibrationData
     from prunec.passes.calibration.required import Data
     from prunec.passes.cost import Cost
@@ -222,14 +222,15 @@ class _Run:
         from prunec.passes.analyses import Analyses
 
         passes = [inner for item in self.pipeline for inner in item.expand()]
+        record = UncutRecord(passes)
         if self.module.model.functions and any(pass_.contract == "masked" for pass_ in passes):
             self._inline()
         make_names_unique(self.module.graph, self.module.opset(""))
         analyses = Analyses(self.module)
         self.progress("analysis")
         self.remarks.remarks.extend(self.module.repairs)
-        self._check_operands(analyses)
-        self._note_declared(analyses)
+        analyses.check_operands()
+        self.remarks.remarks.extend(analyses.misdeclared())
         self._note_unused_data(passes)
         cost_before = analyses.cost()
         replayed = deque(self.replay.steps if self.replay else ())
@@ -241,9 +242,14 @@ class _Run:
                 continue
             self.progress(f"{pass_.name} ({number} of {len(passes)})")
             context = Context(
-                analyses=analyses, remarks=self.remarks, seed=self.seed, replay=step, data=self.data
+                analyses=analyses,
+                remarks=self.remarks,
+                seed=self.seed,
+                replay=step,
+                data=self.data,
+                uncut=record.open(number, self.module),
             )
-            self._watched(stage, context)
+            record.close(number, self._watched(stage, context))
         if replayed:
             rest = replayed[0].pass_name
             raise UserError(f"the plan has a step of `{rest}` that no pass of the pipeline replays")
@@ -274,24 +280,6 @@ class _Run:
         if before is not None:
             compare_outputs("inline", before, self.module, seed=self.seed)
 
-    def _check_operands(self, analyses: Analyses) -> None:
-        """Refuse a graph in which operands contradict an op, which no runtime runs."""
-        from prunec.ir.inference import find_contradiction
-        from prunec.passes.coupling.axes import node_label
-
-        if (found := find_contradiction(self.module.model, analyses.facts())) is not None:
-            place = Place(file=self.module.source.name, node=node_label(found[0]))
-            raise UserError(found[1], place=place, help=["the model contradicts itself; export it again"])
-
-    def _note_declared(self, analyses: Analyses) -> None:
-        """Say so where an output is declared with sizes that it does not have, which ONNX Runtime tolerates."""
-        from prunec.ir.inference import find_misdeclared
-
-        for value, message in find_misdeclared(self.module.graph, analyses.facts()):
-            self.remarks.remarks.append(
-                Remark(kind="analysis", origin="load", message=message, node=value.name, urgent=True)
-            )
-
     def _note_unused_data(self, passes: Sequence[Pass]) -> None:
         """Say so where calibration data are given and nothing looks at them."""
         if self.data is not None and not any(pass_.needs_data for pass_ in passes):
@@ -299,7 +287,7 @@ class _Run:
                 "data",
                 f"the calibration data ({self.data.name}) are not used",
                 reason="no pass of the pipeline looks at data",
-                help="`sparsify{criterion=wanda}` and `sparsify{criterion=sparsegpt}` do",
+                help="`compensate`, `sparsify{criterion=wanda}` and `sparsify{criterion=sparsegpt}` do",
                 urgent=True,
             )
 
@@ -328,7 +316,7 @@ class _Run:
             )
         return Step(pass_name=pass_.name)
 
-    def _watched(self, stage: Stage, context: Context) -> None:
+    def _watched(self, stage: Stage, context: Context) -> Outcome:
         """One pass, with every instrument called around it."""
         if any(instrument.keeps_before for instrument in self.instruments):
             stage = replace(stage, before=self.module.clone())
@@ -342,6 +330,7 @@ class _Run:
             raise
         for instrument in self.instruments:
             instrument.after_pass(stage, outcome)
+        return outcome
 
     def _run_pass(self, pass_: Pass, context: Context) -> Outcome:
         before = self.module.clone() if self.verify and pass_.contract != "none" else None
@@ -381,6 +370,7 @@ class _Run:
                 step=outcome.step,
                 predicted=outcome.predicted,
                 options=outcome.options,
+                repaired=outcome.repaired,
                 quantised=pass_.contract == "quantised",
                 data=self.data,
                 seed=self.seed,

@@ -105,6 +105,7 @@ class PruneChannels(Pass):
             predicted=predicted,
             copies=cutter.constants.copies,
             options=self._options(),
+            kept=cutter.slots,
             statistics={"groups": len(step.groups), "units": sum(len(g.removed) for g in step.groups)},
         )
 
