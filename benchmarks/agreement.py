@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,6 +65,12 @@ class Graph:
         """Inputs; another attempt has others."""
         made: dict[str, Array] = _generators().random_inputs(self.proto, self.seed + attempt, batch=batch)
         return made
+
+
+def left_out() -> Collection[str]:
+    """Names of the ops that no graph has although ONNX Runtime runs them."""
+    names: Collection[str] = _generators().LEFT_OUT
+    return names
 
 
 def _generators() -> Any:

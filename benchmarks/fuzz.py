@@ -32,7 +32,8 @@ import machine
 import processes
 from report import Column, Report, add_output_options, new_parser, publish
 
-GOOD = ("ok", "nothing to prune", "not finite")
+GOOD = ("ok", "nothing to prune", "not finite", "vacuous")
+"""Verdicts with which no check failed."""
 GIBIBYTES = 4.0
 SIGALRM = 14
 WITHOUT_KERNEL = (
@@ -150,7 +151,7 @@ def notes(rows: Sequence[Row], ops: Mapping[str, int], cut: Mapping[str, int]) -
     kinds = Counter(row["masked"] for row in whole if row["verdict"] == "ok")
     yield "masked by hand: " + ", ".join(f"{n:,} {kind}" for kind, n in kinds.most_common())
     rounding = sum(not row.get("rounded", True) for row in whole)
-    yield f"equal with the rounding between layers left out: {rounding:,}"
+    yield f"equal but for values between two integers: {rounding:,}"
     known = [name for name in ops if name in cut]
     yield f"{len([n for n in ops.values() if n])} of {len(ops)} ops with a rule appear; {len(known)} beside a cut axis"
     rare = sorted(((n, name) for name, n in ops.items() if n), key=lambda item: item[0])[:5]

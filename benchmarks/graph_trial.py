@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx
 
-from agreement import Graph, MismatchError, Runs, difference, fit, interface
+from agreement import Graph, MismatchError, Runs, difference, fit, interface, left_out
 from masking import masked_model
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def _summary(result: Result) -> dict[str, Any]:
         "removed": result.cost_before.parameters - result.cost_after.parameters,
         "proven": sorted({verdict.equivalence for verdict in proofs}),
         "error": max((verdict.error for verdict in result.verdicts), default=0.0),
-        "rounded": all(verdict.rounded for verdict in result.verdicts),
+        "rounded": all(verdict.rounded and not verdict.borderline for verdict in result.verdicts),
         "witnesses": sum(verdict.witnesses for verdict in proofs),
     }
 
@@ -216,7 +216,7 @@ def _op_name(domain: str, op_type: str) -> str:
 
 
 def op_names() -> Iterator[str]:
-    """All ops of prunec's own that have a rule, those with nothing but a reason to be left alone left out."""
+    """All ops of prunec's own that have a rule and not just a reason to be left alone, and that graphs may hold."""
     import onnx_ir
 
     from prunec.ir.ops.refused import Refused
@@ -224,4 +224,5 @@ def op_names() -> Iterator[str]:
 
     find_op(onnx_ir.node("Relu", []))  # fills the registry
     own = ((key, op) for key, op in OPS.items() if key[0] in ("", "com.microsoft"))
-    return (_op_name(*key) for key, op in own if not isinstance(op, Refused))
+    names = (_op_name(*key) for key, op in own if not isinstance(op, Refused))
+    return (name for name in names if name not in left_out())

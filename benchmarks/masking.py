@@ -67,11 +67,24 @@ def masked_model(model: onnx.ModelProto, plan: Plan) -> onnx.ModelProto | None:
 
 
 def _holders(graph: onnx.GraphProto) -> Iterator[tuple[str, onnx.TensorProto]]:
-    """Constants by name: initializers, and values of Constant nodes."""
-    yield from ((tensor.name, tensor) for tensor in graph.initializer)
-    for node in graph.node:
+    """Constants by name: initializers, and values of Constant nodes, also of nested graphs."""
+    for inner in _graphs(graph):
+        yield from ((tensor.name, tensor) for tensor in inner.initializer)
+    for node in _nodes(graph):
         if node.op_type == "Constant" and node.attribute[0].name == "value":
             yield node.output[0], node.attribute[0].t
+
+
+def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    yield graph
+    for node in graph.node:
+        for attribute in node.attribute:
+            for inner in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
+                yield from _graphs(inner)
+
+
+def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+    return (node for inner in _graphs(graph) for node in inner.node)
 
 
 def _copy_for(
@@ -80,7 +93,7 @@ def _copy_for(
     """A copy of a shared tensor that only ``OUTPUT:INPUT_INDEX`` reads."""
     if use not in copies:
         output, index = use.rsplit(":", 1)
-        node = next(node for node in graph.node if node.output and node.output[0] == output)
+        node = next(node for node in _nodes(graph) if node.output and node.output[0] == output)
         copies[use] = f"{name} of {use}"
         node.input[int(index)] = copies[use]
         for arrays in tables:
@@ -89,7 +102,7 @@ def _copy_for(
 
 
 def _readers(graph: onnx.GraphProto, name: str) -> Iterator[tuple[onnx.NodeProto, int]]:
-    return ((node, i) for node in graph.node for i, read in enumerate(node.input) if read == name)
+    return ((node, i) for node in _nodes(graph) for i, read in enumerate(node.input) if read == name)
 
 
 def _divides(graph: onnx.GraphProto, name: str) -> bool:

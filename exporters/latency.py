@@ -1,9 +1,7 @@
 """Latency of two models side by side in ONNX Runtime, and whether they differ.
 
-The models take turns, in an order that alternates, so that whatever else the machine does meets both alike; the
-ratio is taken pair by pair, and its interval comes from resampling the pairs (Efron and Tibshirani, *An
-Introduction to the Bootstrap*, 1993, ch. 13: the percentile interval). Threads do not spin between ops, since those
-of the waiting model would take cores from the other.
+How they take turns and how their ratio gets its interval: ``prunec.ir.timing``. Threads do not spin between ops, since
+those of the waiting model would take cores from the other.
 """
 
 from __future__ import annotations
@@ -11,44 +9,17 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from time import perf_counter
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from prunec.ir.diagnostics import UserError
 from prunec.ir.execute import Runner, probe_feeds
 from prunec.ir.load import load
 from prunec.ir.module import Module
+from prunec.ir.timing import WARM_UP, Latency, Ratio, Verdict, paired_ratio, take_turns
 
-Seconds = NDArray[np.float64]
-
-WARM_UP = 5
-"""Runs of each model that are not timed: allocations, caches, clock."""
-RESAMPLES = 2000
-CONFIDENCE = 0.95
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Latency:
-    """Seconds of one inference.
-
-    Attributes:
-        p50: median.
-        p95: 95th percentile.
-        best: the fastest run.
-    """
-
-    p50: float
-    p95: float
-    best: float
-
-    @classmethod
-    def of(cls, seconds: Seconds) -> Latency:
-        """Percentiles of the seconds of many runs."""
-        p50, p95 = np.percentile(seconds, [50, 95])
-        return cls(p50=float(p50), p95=float(p95), best=float(seconds.min()))
+__all__ = ["WARM_UP", "Comparison", "Latency", "compare_calls", "compare_latency", "paired_ratio"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,11 +48,9 @@ class Comparison:
     batch: int
 
     @property
-    def verdict(self) -> Literal["faster", "slower", "no difference"]:
+    def verdict(self) -> Verdict:
         """What ``b`` is compared with ``a``, as far as the interval says."""
-        if self.low > 1:
-            return "faster"
-        return "slower" if self.high < 1 else "no difference"
+        return Ratio(self.speedup, self.low, self.high).verdict
 
     def __str__(self) -> str:
         return (
@@ -144,7 +113,7 @@ def compare_calls(
         threads: how many threads they use, likewise.
         seed: of the resampling.
     """
-    seconds_a, seconds_b = _take_turns((a, b), runs)
+    seconds_a, seconds_b = take_turns((a, b), runs)
     speedup, low, high = paired_ratio(seconds_a, seconds_b, seed=seed)
     return Comparison(
         a=Latency.of(seconds_a),
@@ -158,39 +127,8 @@ def compare_calls(
     )
 
 
-def paired_ratio(a: Seconds, b: Seconds, *, seed: int = 0) -> tuple[float, float, float]:
-    """The median of the ratios of pairs, and the ends of its confidence interval.
-
-    Args:
-        a: seconds of the first model, [pairs].
-        b: seconds of the second model in the same pairs, [pairs].
-        seed: of the resampling.
-
-    Returns:
-        Median of ``a / b``, lower end, upper end.
-    """
-    ratios = a / b
-    chosen = np.random.default_rng(seed).integers(0, len(ratios), (RESAMPLES, len(ratios)))
-    medians = np.median(ratios[chosen], axis=1)
-    low, high = np.quantile(medians, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    return float(np.median(ratios)), float(low), float(high)
-
-
 def _runner(module: Module, threads: int) -> Runner:
     return Runner(module, optimize=True, threads=threads, blame="user")
-
-
-def _take_turns(
-    calls: tuple[Callable[[], object], Callable[[], object]], runs: int
-) -> tuple[Seconds, Seconds]:
-    """Seconds of every run; each pair swaps the order of the pair before it."""
-    seconds = np.empty((2, WARM_UP + runs))
-    for turn in range(WARM_UP + runs):
-        for which in (0, 1) if turn % 2 else (1, 0):
-            started = perf_counter()
-            calls[which]()
-            seconds[which, turn] = perf_counter() - started
-    return seconds[0, WARM_UP:], seconds[1, WARM_UP:]
 
 
 def _check_inputs(a: Mapping[str, NDArray[Any]], b: Mapping[str, NDArray[Any]]) -> None:

@@ -12,10 +12,10 @@ from typing import Any
 
 from prunec.exporters.target import Target
 from prunec.ir.diagnostics import UserError, nearest
-from prunec.ir.source import SourceText, shown
+from prunec.ir.source import shown
 from prunec.passes.registry import Registry
-from prunec.passes.text.options import build, check_options, fields_of
-from prunec.passes.text.syntax import parse_elements
+from prunec.passes.text.options import check_options, fields_of
+from prunec.passes.text.single import parse_single
 
 TARGETS = Registry(
     table={
@@ -55,19 +55,8 @@ def parse_target(text: str, *, file: str = "--emit") -> Target:
     Raises:
         UserError: the text has a mistake; the message has the place, an excerpt and help.
     """
-    source = SourceText.of(text, file)
-    elements = parse_elements(source)
-    if len(elements) != 1:
-        help = [f"targets: {', '.join(target_names())}"]
-        raise UserError(f"expected one target, got {len(elements)}: {shown(text)}", help=help)
-    name = elements[0].name
-    try:
-        target_class = load_target(name.text)
-    except UserError as error:
-        raise source.error_at(error.message, name, notes=error.notes, help=error.help) from error
-    if elements[0].body is not None:
-        raise source.error_at(f"target '{name.text}' takes no body in parentheses", name)
-    return build(target_class, elements[0].options, source=source, name=name)
+    target: Target = parse_single(text, TARGETS, file=file)
+    return target
 
 
 def make_target(target: str | Target, options: dict[str, Any]) -> Target:

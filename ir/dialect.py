@@ -49,9 +49,20 @@ class Dialect(Protocol):
         """Shapes and known numbers of the main graph."""
 
     def executor(
-        self, module: Module, *, outputs: Iterable[str] | None = None, blame: Blame = "pass"
+        self,
+        module: Module,
+        *,
+        outputs: Iterable[str] | None = None,
+        blame: Blame = "pass",
+        optimize: bool = False,
     ) -> Executor:
         """A module ready to run; ``outputs`` may name any computed values, None means the graph's outputs.
+
+        Args:
+            module: the module.
+            outputs: see above.
+            blame: whose mistake it is where it cannot run.
+            optimize: run it as fast as the runtime can, and not as it is written.
 
         Raises:
             UserError: it cannot run, with ``blame="user"``.

@@ -84,7 +84,10 @@ class Runner:
             )
         self._blame = blame
         self._weights = _ort_values(model)
-        proto = without_weights(model, dict.fromkeys(self._weights, ("-", 0)))
+        unread = _unread_weights(model)
+        proto = without_weights(model, dict.fromkeys((*self._weights, *unread), ("-", 0)))
+        for index in reversed([i for i, kept in enumerate(proto.graph.initializer) if kept.name in unread]):
+            del proto.graph.initializer[index]
         if outputs is not None:
             self._choose_outputs(proto, list(outputs))
             read = _drop_unneeded(proto.graph)
@@ -227,9 +230,9 @@ def _ort_value(array: Array) -> Any:
 
 
 def _ort_values(model: onnx_ir.Model) -> dict[str, Any]:
-    """The large weights as ``OrtValue``, by name; types of less than a byte stay in the proto.
+    """The large weights that a node reads as ``OrtValue``, by name; types of less than a byte stay in the proto.
 
-    So do weights that nothing reads: ONNX Runtime drops them first and then misses them.
+    ONNX Runtime drops a weight that nothing reads first, and then misses it.
     """
     weights = weights_of(model, smallest=SMALLEST_WEIGHT)
     read = {name for name, value in model.graph.initializers.items() if value.uses()}
@@ -238,6 +241,16 @@ def _ort_values(model: onnx_ir.Model) -> dict[str, Any]:
         for name, tensor in weights.items()
         if name in read and tensor.dtype.bitwidth >= 8
     }
+
+
+def _unread_weights(model: onnx_ir.Model) -> frozenset[str]:
+    """Large weights that nothing needs (a masked reference replaces many); a session would copy them twice."""
+    values = model.graph.initializers
+    return frozenset(
+        name
+        for name in weights_of(model, smallest=SMALLEST_WEIGHT)
+        if not (values[name].uses() or values[name].is_graph_output() or values[name].is_graph_input())
+    )
 
 
 def _array(value: Any) -> Array:

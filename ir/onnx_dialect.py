@@ -34,10 +34,15 @@ class OnnxDialect(Dialect):
         return infer_facts(model)
 
     def executor(
-        self, module: Module, *, outputs: Iterable[str] | None = None, blame: Blame = "pass"
+        self,
+        module: Module,
+        *,
+        outputs: Iterable[str] | None = None,
+        blame: Blame = "pass",
+        optimize: bool = False,
     ) -> Executor:
-        """A session of ONNX Runtime without graph optimisations."""
-        return Runner(module, outputs=outputs, blame=blame)
+        """A session of ONNX Runtime; without graph optimisations, unless they are asked for."""
+        return Runner(module, outputs=outputs, blame=blame, optimize=optimize)
 
     def feeds(
         self, module: Module, *, seed: int = 0, sizes: Mapping[str, int] | None = None

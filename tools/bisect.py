@@ -17,7 +17,7 @@ from prunec.passes.base import Pass
 from prunec.passes.manager import Result
 from prunec.passes.pipeline import Pipeline, read_pipeline
 from prunec.passes.plan import Plan
-from prunec.tools.data_files import calibration_data
+from prunec.tools.data_files import DATA_HELP, calibration_data
 from prunec.tools.instruments.bisect_limit import BisectLimit
 from prunec.tools.progress import Progress, show_progress
 from prunec.tools.reduction.oracle import CommandOracle, Oracle, pattern_of
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     help="Shell command that exits with other than 0 on a bad model; {} is its name.",
 )
 @click.option("--match", metavar="REGEX", help="The output of a bad model must match this too.")
-@click.option("--data", metavar="FILE", help="Calibration data (.npz), for passes that need them.")
+@click.option("--data", metavar="DATA", help=DATA_HELP)
 @click.option(
     "--timeout",
     default=300.0,

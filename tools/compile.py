@@ -14,7 +14,7 @@ from prunec.exporters.target import Export, ExportContext
 from prunec.ir.diagnostics import Place, UserError
 from prunec.passes.pipeline import Pipeline, parse_pipeline, read_pipeline
 from prunec.passes.plan import Plan
-from prunec.tools.data_files import calibration_data
+from prunec.tools.data_files import DATA_HELP, calibration_data
 from prunec.tools.emit import read_target
 from prunec.tools.instruments.options import Watch, watch_options
 from prunec.tools.outputs import check_outputs, default_output
@@ -59,9 +59,7 @@ class CompileCommand(click.Command):
 )
 @click.option("--plan", metavar="FILE", help="Also write what was removed, as JSON.")
 @click.option("--replay", metavar="PLAN", help="Remove what an earlier plan removed.")
-@click.option(
-    "--data", metavar="NPZ", help="Calibration data: arrays named as the graph inputs, first axis = samples."
-)
+@click.option("--data", metavar="DATA", help=DATA_HELP)
 @click.option(
     "--verify/--no-verify", default=True, help="Check every pass by running the model.  [default: on]"
 )

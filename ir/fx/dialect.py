@@ -33,9 +33,15 @@ class AtenDialect(Dialect):
         return infer_fx_facts(model)
 
     def executor(
-        self, module: Module, *, outputs: Iterable[str] | None = None, blame: Blame = "pass"
+        self,
+        module: Module,
+        *,
+        outputs: Iterable[str] | None = None,
+        blame: Blame = "pass",
+        optimize: bool = False,
     ) -> Executor:
-        """The program as a graph module in evaluation mode."""
+        """The program as a graph module in evaluation mode, which runs as it is written in any case."""
+        del optimize
         return FxExecutor(module, outputs=outputs, blame=blame)
 
     def feeds(

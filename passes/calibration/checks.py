@@ -55,7 +55,7 @@ def check_arrays(arrays: Mapping[str, Array], name: str) -> int:
     return count
 
 
-def check_fit(data: CalibrationData, module: Module, batch: int) -> Feeds:
+def check_fit(data: CalibrationData, module: Module, batch: int, *, every: bool = False) -> Feeds:
     """The data as a model takes it; see :meth:`CalibrationData.bind`."""
     fit = _Fit(data)
     inputs = open_inputs(module.graph)
@@ -68,7 +68,12 @@ def check_fit(data: CalibrationData, module: Module, batch: int) -> Feeds:
     for value in inputs:
         fit.check_sizes(value, arrays[value.name or ""], value.name in stacked)
         fit.check_finite(value.name or "", arrays[value.name or ""])
-    size = fixed or min(batch, max(1, round(data.count * HELD_OUT)))
+    size = fixed or (batch if every else min(batch, max(1, round(data.count * HELD_OUT))))
+    if every:
+        filled = fixed is not None
+        return Feeds(
+            arrays=arrays, types=types, stacked=stacked, batch=size, samples=data.count, filled=filled
+        )
     if data.count < 2 * size:
         many = f"and the model runs {size} at a time" if size > 1 else "of which one is held out"
         _refuse(

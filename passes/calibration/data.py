@@ -64,13 +64,15 @@ class CalibrationData:
         held = {key: np.asarray(value) for key, value in arrays.items()}  # what is mapped stays mapped
         return cls(arrays=held, count=check_arrays(held, name), name=name)
 
-    def bind(self, module: Module, *, batch: int = BATCH) -> Feeds:
+    def bind(self, module: Module, *, batch: int = BATCH, every: bool = False) -> Feeds:
         """The samples as a model takes them, batch by batch.
 
         Args:
             module: the model; a first axis that it fixes is the size of every batch.
             batch: samples of one run at most, where the model leaves that open; few samples make eight smaller
                 runs, since some are held out.
+            every: every sample runs and none is held out: for judging a model instead of fitting it. One sample
+                is enough; a last run that a fixed batch does not fill is filled up with its last sample.
 
         Raises:
             UserError: the arrays do not fit the model's inputs (names, shapes, types, NaN), or there are too few
@@ -78,7 +80,7 @@ class CalibrationData:
         """
         from prunec.passes.calibration.checks import check_fit
 
-        return check_fit(self, module, batch)
+        return check_fit(self, module, batch, every=every)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +92,9 @@ class Feeds:
         types: what the model wants them as.
         stacked: inputs whose arrays hold whole inputs, one a sample.
         batch: samples of one run.
-        samples: of all runs together; those that do not fill a run of a fixed size are left out.
+        samples: of all runs together; those that do not fill a run of a fixed size are left out, unless
+            ``filled``.
+        filled: whether the last run is filled up to the size of the others.
     """
 
     arrays: Mapping[str, Array] = field(repr=False)
@@ -98,6 +102,7 @@ class Feeds:
     stacked: frozenset[str]
     batch: int
     samples: int
+    filled: bool = False
 
     def __len__(self) -> int:
         return -(-self.samples // self.batch)
@@ -106,8 +111,10 @@ class Feeds:
         """The arrays of one run, by name of the input."""
         if not 0 <= run < len(self):
             raise IndexError(run)
-        begin = run * self.batch
-        rows = slice(begin, min(begin + self.batch, self.samples))
+        begin, end = run * self.batch, min((run + 1) * self.batch, self.samples)
+        rows: slice | Array = slice(begin, end)
+        if self.filled and end - begin < self.batch:
+            rows = np.minimum(np.arange(begin, begin + self.batch), end - 1)
         return {
             name: (array[begin] if name in self.stacked else array[rows]).astype(self.types[name], copy=False)
             for name, array in self.arrays.items()

@@ -37,6 +37,7 @@ class Verdict:
         witnesses: intermediate values that were compared too, because an output is nearly constant.
         rounded: both models were run as they are; False where they agree with the rounding of activations to
             integers left out (a last digit of a float decides there about a whole step).
+        borderline: they differ by a rounding on the first inputs, and agree on two others.
         ways: branches of ``If`` nodes on which the outputs were compared as well, whatever the conditions say, as
             (compared, tried): on the others the model before the pass does not run.
         bodies: likewise bodies that their op feeds as it sees fit (the decoder of a ``BeamSearch``), run by
@@ -53,6 +54,7 @@ class Verdict:
     batch: int
     witnesses: int = 0
     rounded: bool = True
+    borderline: bool = False
     ways: tuple[int, int] = (0, 0)
     bodies: tuple[int, int] = (0, 0)
     masks: MaskEvidence | None = None
@@ -69,6 +71,7 @@ class Verdict:
             ),
         }[self.equivalence]
         without = "" if self.rounded else ", rounding to integers left out"
+        without += ", on inputs where no value lies between two integers" if self.borderline else ""
         also = f" and {self.witnesses} intermediate values" if self.witnesses else ""
         parts = ((self.ways, "branches of `If` by force"), (self.bodies, "bodies by themselves"))
         inner = "".join(f", {run} of {tried} {what}" for (run, tried), what in parts if tried)
@@ -162,6 +165,7 @@ def verify(
         batch=comparison.batch,
         witnesses=comparison.witnesses,
         rounded=comparison.rounded,
+        borderline=comparison.borderline,
         ways=comparison.ways,
         bodies=comparison.bodies,
     )

@@ -17,7 +17,7 @@ from prunec.ir.open_bodies import size_choices
 from prunec.ir.rule import Index
 from prunec.ir.sizes import symbol_sizes
 from prunec.passes.verifier.branches import open_bodies, ways
-from prunec.passes.verifier.rounding import without_rounding
+from prunec.passes.verifier.rounding import rounds, without_rounding
 from prunec.passes.verifier.tolerance import (
     FLOOR,
     MOST_NOISE,
@@ -53,6 +53,7 @@ class Comparison:
         batch: batch size of the inputs.
         witnesses: intermediate values that were compared because the outputs say too little.
         rounded: the models are as they are; False where rounding to integers had to be left out.
+        borderline: they differ by a rounding on the first inputs, and agree on two others.
         ways: branches of ``If`` nodes on which outputs were compared too, whatever the conditions say, as (compared,
             tried): on the others the reference does not run.
         bodies: likewise bodies that their op feeds as it sees fit, run by themselves.
@@ -63,6 +64,7 @@ class Comparison:
     batch: int
     witnesses: int
     rounded: bool = True
+    borderline: bool = False
     ways: Share = (0, 0)
     bodies: Share = (0, 0)
     finite: bool = True
@@ -83,7 +85,7 @@ def compare_outputs(
     Where an output of the reference is nearly constant (a dead ReLU, a saturated sigmoid), equality of
     outputs proves little, and intermediate values are compared as well. Where values are rounded to integers
     on the way, one last digit can make a difference of a whole step: models that differ are then compared
-    with the rounding left out.
+    with the rounding left out, or where that cannot be, on other inputs.
 
     Args:
         pass_name: the pass, for messages.
@@ -102,11 +104,35 @@ def compare_outputs(
     try:
         return _compare(pass_name, reference, module, kept or {}, moved, seed, facts)
     except VerificationError as error:
-        plain, plain_module = without_rounding(reference), without_rounding(module)
-        if error.code != "V013" or plain is None or plain_module is None:
+        if error.code != "V013":
             raise
-        comparison = _compare(pass_name, plain, plain_module, kept or {}, moved, seed)
-        return replace(comparison, rounded=False)
+        return _look_again(error, pass_name, reference, module, kept or {}, moved, seed, facts)
+
+
+def _look_again(
+    error: VerificationError,
+    pass_name: str,
+    reference: Module,
+    module: Module,
+    kept: Kept,
+    moved: Moved | None,
+    seed: int,
+    facts: Facts | None,
+) -> Comparison:
+    """Compare models that differ, but may do so because a value lies on the border of two integers: with the rounding
+    left out, or on two other inputs. A border is met by few inputs, a mistake by all.
+    """
+    plain, plain_module = without_rounding(reference), without_rounding(module)
+    if plain is not None and plain_module is not None:
+        try:
+            return replace(_compare(pass_name, plain, plain_module, kept, moved, seed, None), rounded=False)
+        except VerificationError:
+            if not rounds(plain):
+                raise
+    if not rounds(reference):
+        raise error
+    others = [_compare(pass_name, reference, module, kept, moved, seed + more, facts) for more in (1, 2)]
+    return replace(max(others, key=lambda comparison: comparison.error), borderline=True)
 
 
 def measure_change(pass_name: str, before: Module, after: Module, *, seed: int = 0) -> Comparison:

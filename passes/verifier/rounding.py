@@ -11,6 +11,26 @@ import onnx_ir
 
 from prunec.ir.module import Module
 
+_ROUNDING = frozenset(
+    {
+        "ArgMax",
+        "ArgMin",
+        "Ceil",
+        "DynamicQuantizeLinear",
+        "DynamicQuantizeMatMul",
+        "Equal",
+        "Floor",
+        "Greater",
+    }
+    | {"GreaterOrEqual", "Hardmax", "Less", "LessOrEqual", "QuantizeLinear", "Round", "Sign", "TopK"}
+)
+
+
+def rounds(module: Module) -> bool:
+    """Whether a model decides between integers, so that the last digit of a float can make a step of a difference."""
+    quantised = ("QLinear", "QGemm", "QAttention")
+    return any(node.op_type in _ROUNDING or node.op_type.startswith(quantised) for node in module.graph)
+
 
 def without_rounding(module: Module) -> Module | None:
     """A copy in which computed values that are quantised and dequantised at once pass as they are; None where

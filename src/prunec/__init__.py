@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from prunec.ir.save import save as save
     from prunec.passes.base import Pass as Pass
     from prunec.passes.coupling import analyse as analyse
+    from prunec.passes.judging.evaluate import Evaluation as Evaluation
+    from prunec.passes.judging.evaluate import evaluate as evaluate
     from prunec.passes.manager import Result as Result
     from prunec.passes.manager import run as run
     from prunec.passes.pipeline import parse_pipeline as parse_pipeline
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Evaluation": "prunec.passes.judging.evaluate",
     "Export": "prunec.exporters.target",
     "Module": "prunec.ir.module",
     "Pass": "prunec.passes.base",
@@ -57,6 +60,7 @@ _HOMES = {
     "UserError": "prunec.ir.diagnostics",
     "VerificationError": "prunec.ir.diagnostics",
     "analyse": "prunec.passes.coupling",
+    "evaluate": "prunec.passes.judging.evaluate",
     "export": "prunec.exporters.export",
     "load": "prunec.ir.load",
     "parse_pipeline": "prunec.passes.pipeline",

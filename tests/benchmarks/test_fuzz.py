@@ -20,6 +20,7 @@ from masking import masked_model
 from processes import Finished
 from prunec.ir.module import Module
 from prunec.ir.proto import to_proto
+from prunec.passes.plan import GroupCut, Plan, Step, TensorCut
 
 SEEDS = range(1_000_000, 1_000_120)
 CHUNK = 8
@@ -78,6 +79,23 @@ def test_shared_vectors_are_masked_for_one_reader() -> None:
     (copy,) = arrays.keys() - {"w", "f", "v", "b"}
     assert (arrays["b"] != 0).all()
     assert (arrays[copy] == 0).sum() == 2
+
+
+def test_constants_of_nested_graphs_are_masked() -> None:
+    array = numpy_helper.from_array(np.ones((2, 3), np.float32), "f")
+    out = onnx.helper.make_tensor_value_info("z", onnx.TensorProto.FLOAT, None)
+    node = onnx.helper.make_node("MatMul", ["h", "f"], ["z"])
+    body = onnx.helper.make_graph([node], "body", [], [out], [array])
+    branches = onnx.helper.make_node("If", ["c"], ["y"], then_branch=body, else_branch=body)
+    model = onnx.helper.make_model(onnx.helper.make_graph([branches], "net", [], []))
+    cut = TensorCut(name="f", axis=1, removed=(1,), uses=("z:1",))
+    group = GroupCut(id="g1", units=3, removed=(1,), equivalence="masked", tensors=(cut,))
+    step = Step(pass_name="prune-channels", groups=(group,))
+    plan = Plan(source_name="net", source_sha256=None, pipeline="", steps=(step,))
+    result = masked_model(model, plan)
+    assert result is not None
+    assert initializers(result)["f of z:1"].tolist() == [[1, 0, 1]] * 2
+    assert "f of z:1" in str(result.graph.node[0])
 
 
 def test_statistics_need_more_than_zeros() -> None:

@@ -25,7 +25,10 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def comparison() -> Comparison:
-    one, other = Latency(p50=0.002, p95=0.003, best=0.001), Latency(p50=0.001, p95=0.002, best=0.001)
+    one, other = (
+        Latency(p50=0.002, p95=0.003, p99=0.004, best=0.001),
+        Latency(p50=0.001, p95=0.002, p99=0.004, best=0.001),
+    )
     return Comparison(a=one, b=other, speedup=2.0, low=1.8, high=2.2, runs=9, threads=0, batch=8)
 
 

@@ -10,6 +10,7 @@ build(Recipe(steps=(("conv", 1), ("slice", 5))))  # exactly these: what a failur
 from __future__ import annotations
 
 from generators.builder import OPSETS
+from generators.fragments import LEFT_OUT
 from generators.recipe import (
     NAMES,
     Recipe,
@@ -22,6 +23,7 @@ from generators.recipe import (
 from generators.strategies import models, recipes
 
 __all__ = [
+    "LEFT_OUT",
     "NAMES",
     "OPSETS",
     "Recipe",

@@ -71,6 +71,17 @@ def test_changed_weights_are_used() -> None:
     np.testing.assert_array_equal(result["y"], np.full((1, 16), 64, dtype=np.float32))
 
 
+def test_a_large_weight_that_nothing_reads_stays_out_of_the_session(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    monkeypatch.setattr(Runner, "_check_size", lambda _, proto: sizes.append(proto.ByteSize()))
+    module = text("(float[1,4] x) => (float[1,4] y) { y = Relu(x) }")
+    tensor = onnx_ir.Tensor(np.ones((1 << 10, 1 << 10), np.float32), name="spare")
+    module.graph.register_initializer(onnx_ir.val("spare", const_value=tensor))
+    assert list(run_model(module, {"x": np.ones((1, 4), np.float32)})) == ["y"]
+    assert sizes[0] < 1000
+    assert "spare" in module.graph.initializers
+
+
 def test_non_contiguous_weights_and_feeds() -> None:
     module = linear()
     wide = np.arange(32 * 32, dtype=np.float32).reshape(32, 32)

@@ -12,7 +12,7 @@ from prunec.exporters.tensorrt.profiles import parse_profile
 
 
 def comparison(low: float, high: float) -> Comparison:
-    one = Latency(p50=0.002, p95=0.003, best=0.001)
+    one = Latency(p50=0.002, p95=0.003, p99=0.004, best=0.001)
     return Comparison(a=one, b=one, speedup=(low + high) / 2, low=low, high=high, runs=9, threads=0, batch=8)
 
 

@@ -1,0 +1,77 @@
+"""Functions of the user's that a command line names: ``package.module:function``.
+
+What they raise is the user's mistake and comes back as one: the error, and the line of the user's file.
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from prunec.ir.diagnostics import PrunecError, UserError, nearest
+
+_NAMED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
+
+
+def names_callable(text: str) -> bool:
+    """Whether a text has the form of ``package.module:function``."""
+    return _NAMED.fullmatch(text) is not None
+
+
+def load_callable(text: str) -> Any:
+    """What ``package.module:function`` names; modules of the working directory are found, too.
+
+    Raises:
+        UserError: there is no such module or no such name in it, or importing it fails.
+    """
+    module_name, _, path = text.partition(":")
+    here = str(Path.cwd())
+    sys.path.append(here)  # behind everything installed, which a file of the same name must not replace
+    try:
+        with user_code(text):
+            found: Any = importlib.import_module(module_name)
+    except UserError as error:
+        if isinstance(error.__cause__, ModuleNotFoundError) and error.__cause__.name in _parents(module_name):
+            help = [f"modules are looked for in {here} and among the installed packages"]
+            raise UserError(f"{text}: no module named '{error.__cause__.name}'", help=help) from error
+        raise
+    finally:
+        sys.path.remove(here)
+    for part in path.split("."):
+        if not hasattr(found, part):
+            close = nearest(part, vars(found)) if hasattr(found, "__dict__") else None
+            help = [f"did you mean '{close}'?"] if close else []
+            raise UserError(f"{text}: '{module_name}' has no '{part}'", help=help)
+        found = getattr(found, part)
+    return found
+
+
+def _parents(module: str) -> set[str]:
+    parts = module.split(".")
+    return {".".join(parts[: n + 1]) for n in range(len(parts))}
+
+
+@contextmanager
+def user_code(name: str) -> Iterator[None]:
+    """Turn what the user's code raises into a :class:`UserError` that names it and the line.
+
+    Args:
+        name: what messages call the code.
+    """
+    try:
+        yield
+    except PrunecError:
+        raise
+    except Exception as error:
+        reason = (str(error).splitlines() or [""])[0].rstrip(".")
+        kind = type(error).__name__
+        frames = traceback.extract_tb(error.__traceback__)
+        own = [f for f in frames if "site-packages" not in f.filename and not f.filename.startswith("<")]
+        notes = [f"at {own[-1].filename}:{own[-1].lineno}: {own[-1].line}"] if len(own) > 1 else []
+        raise UserError(f"{name} raises {kind}{': ' if reason else ''}{reason}", notes=notes) from error

@@ -1,0 +1,1 @@
+"""Judging: metrics on samples, as a whole and slice by slice, with intervals, thresholds and baselines."""

@@ -1,0 +1,101 @@
+"""Models on samples: values, intervals, batches of every kind, and what a model or a metric does wrong."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from core_graphs import graph
+
+import prunec
+from prunec.ir.diagnostics import PassFailure, UserError
+from prunec.passes.judging.bootstrap import bootstrap_interval
+
+RNG = np.random.default_rng(0)
+X = RNG.standard_normal((23, 5)).astype(np.float32)
+LABELS = RNG.integers(0, 5, 23)
+DATA = {"x": X, "label": LABELS}
+HITS = float((X.argmax(axis=1) == LABELS).mean())
+
+
+def identity(batch: str, output: str | None = None) -> prunec.Module:
+    return graph(f"net (float[{batch},5] x) => (float[{output or batch},5] y) {{ y = Identity(x) }}")
+
+
+@pytest.mark.parametrize("batch", ["N", "1", "4", "23", "40"])
+def test_every_sample_counts_once_whatever_the_batch(batch: str) -> None:
+    result = prunec.evaluate(identity(batch), DATA)
+    assert result.value == pytest.approx(HITS) and result.samples == 23
+    assert result.observations[:, 0].tolist() == (X.argmax(axis=1) == LABELS).tolist()
+
+
+def test_models_of_different_batches_are_compared_sample_by_sample() -> None:
+    result = prunec.evaluate(identity("4"), DATA, "cosine", reference=identity("7"))
+    np.testing.assert_allclose(result.observations[:, 0], 1)
+
+
+def test_outputs_without_their_own_axis_of_samples_get_it_back() -> None:
+    tokens = RNG.standard_normal((6, 3, 5)).astype(np.float32)
+    flat = graph("net (float[N,3,5] x) => (float[M,5] y) <int64[2] s = {-1, 5}> { y = Reshape(x, s) }")
+    data = {"x": tokens, "label": tokens.argmax(axis=-1)}
+    assert prunec.evaluate(flat, data).value == 1.0
+
+
+def test_stacks_of_whole_inputs_are_judged_one_at_a_time() -> None:
+    net = graph("net (float[3] x) => (float[3] y) { y = Identity(x) }")
+    stack = RNG.standard_normal((7, 3)).astype(np.float32)
+    assert prunec.evaluate(net, {"x": stack, "label": stack.argmax(axis=1)}).value == 1.0
+
+
+def test_a_model_agrees_with_itself_and_the_file_of_the_example_has_its_accuracy() -> None:
+    module = prunec.load("examples/digits.onnx")
+    with np.load("examples/digits.npz") as file:
+        accuracy = prunec.evaluate(module, file)
+        agreement = prunec.evaluate(module, {"image": file["image"]}, reference=module)
+    assert str(accuracy.metric) == "top1" and accuracy.value == pytest.approx(449 / 450)
+    assert accuracy.interval[0] < accuracy.value <= accuracy.interval[1]
+    assert str(agreement.metric) == "agreement" and agreement.value == 1.0
+    assert (
+        accuracy.to_json()["value"] == accuracy.value
+        and accuracy.to_json()["schema"] == "prunec.evaluation/1"
+    )
+
+
+def test_intervals_are_those_of_the_normal_approximation_and_repeat() -> None:
+    values = RNG.standard_normal(400)
+    low, high = bootstrap_interval(lambda rows: float(values[rows].mean()), 400, seed=1)
+    width = 1.96 * values.std() / 20
+    assert low == pytest.approx(values.mean() - width, abs=width / 6)
+    assert high == pytest.approx(values.mean() + width, abs=width / 6)
+    assert (low, high) == bootstrap_interval(lambda rows: float(values[rows].mean()), 400, seed=1)
+    assert np.isnan(bootstrap_interval(lambda rows: float("nan"), 3)).all()
+
+
+NAN = "net (float[N,5] x) => (float[N,5] y) { z = Sub(x, x)\n y = Div(z, z) }"
+
+
+@pytest.mark.parametrize(
+    ("module", "data", "metric", "message"),
+    [
+        (identity("N"), {"x": X}, "top1", "error: <memory>: metric `top1` needs labels, and no array is named `label`"),
+        (identity("N"), {"x": X, "label": LABELS[:-1]}, None, "array `x` has 23 samples, array `label` has 22"),
+        (identity("N"), {"x": X}, None, "metric `agreement` compares with the dense model, and none is given"),
+        (graph(NAN), DATA, None, "error: <memory>: output `y` is NaN, first for sample 0"),
+        (graph("net (float[N,5] x) => (float y) { y = ReduceSum<keepdims=0>(x) }"), DATA, None,
+         "no output has an axis of samples, so that none can be judged"),
+        (identity("N"), {"x": X, "label": np.where(LABELS[:, None] > 3, np.nan, X)}, "mae",
+         f"metric `mae` is NaN for {(LABELS > 3).sum()} of 23 samples, the first is sample {np.argmax(LABELS > 3)}"),
+    ],
+)  # fmt: skip
+def test_mistakes_are_one_clear_line(
+    module: prunec.Module, data: Any, metric: str | None, message: str
+) -> None:
+    with pytest.raises(UserError) as caught:
+        prunec.evaluate(module, data, metric)
+    assert "\n" not in caught.value.message and message in str(caught.value)
+
+
+def test_a_pass_that_spoils_the_outputs_is_blamed() -> None:
+    with pytest.raises(PassFailure, match="output `y` is NaN"):
+        prunec.evaluate(graph(NAN), DATA, blame="pass")
