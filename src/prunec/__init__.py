@@ -25,6 +25,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from prunec import torch as torch
+    from prunec.exporters.bench.measure import bench as bench
+    from prunec.exporters.bench.results import BenchReport as BenchReport
     from prunec.exporters.export import export as export
     from prunec.exporters.target import Export as Export
     from prunec.ir.diagnostics import PassFailure as PassFailure
@@ -48,6 +50,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "BenchReport": "prunec.exporters.bench.results",
     "Evaluation": "prunec.passes.judging.evaluate",
     "Export": "prunec.exporters.target",
     "Module": "prunec.ir.module",
@@ -60,6 +63,7 @@ _HOMES = {
     "UserError": "prunec.ir.diagnostics",
     "VerificationError": "prunec.ir.diagnostics",
     "analyse": "prunec.passes.coupling",
+    "bench": "prunec.exporters.bench.measure",
     "evaluate": "prunec.passes.judging.evaluate",
     "export": "prunec.exporters.export",
     "load": "prunec.ir.load",
