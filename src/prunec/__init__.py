@@ -24,8 +24,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from prunec.exporters.bench.ceiling import ceiling as ceiling
     from prunec import torch as torch
+    from prunec.exporters.bench.ceiling import ceiling as ceiling
     from prunec.exporters.bench.measure import bench as bench
     from prunec.exporters.bench.results import BenchReport as BenchReport
     from prunec.exporters.export import export as export
