@@ -23,6 +23,7 @@ from prunec.tools.remarks import from_passes, save_remarks
 
 if TYPE_CHECKING:
     from prunec.passes.manager import Result
+    from prunec.passes.quantization.table import QuantizationTable
 
 
 class CompileCommand(click.Command):
@@ -127,8 +128,11 @@ def compile_model(
                 progress=progress,
                 instruments=instruments,
             )
-        progress(f"writing {path}")
+        from prunec.tools.quantization import compared
+
+        table = compared(module, pipeline, calibration, result, seed=seed, progress=progress)
         context = ExportContext(remarks=result.remarks, progress=progress, verify=verify, seed=seed)
+        progress(f"writing {path}")
         export = target.write(result.module, path, context)
         if plan is not None:
             result.plan.save(plan)
@@ -137,7 +141,7 @@ def compile_model(
     watch.report(result, pipeline, instruments)
     pruning = {p.name for item in pipeline for p in item.expand() if p.contract in ("masked", "sparse")}
     shown = ["*"] if remarks else remarks_from
-    _report(result, export, verify=verify, remarks_from=shown, pruning=pruning)
+    _report(result, export, verify=verify, remarks_from=shown, pruning=pruning, table=table)
 
 
 @contextlib.contextmanager
@@ -171,10 +175,12 @@ def _report(
     verify: bool,
     remarks_from: Collection[str],
     pruning: Collection[str],
+    table: QuantizationTable | None,
 ) -> None:
     """Say what was done, on stderr."""
     from rich.console import Console
 
+    from prunec.tools.quantization import render_table
     from prunec.tools.summary import Summary, render_summary
 
     asked = from_passes(result.remarks, remarks_from)
@@ -187,4 +193,7 @@ def _report(
         remarks_shown=bool(remarks_from),
         pruning=pruning,
     )
-    Console(stderr=True, highlight=False).print(render_summary(summary), crop=False)
+    console = Console(stderr=True, highlight=False)
+    if table is not None:
+        console.print(render_table(table), "", crop=False)
+    console.print(render_summary(summary), crop=False)
