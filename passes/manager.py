@@ -9,7 +9,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from prunec.ir.diagnostics import Place, RemarkLog, UserError
+from prunec.ir.diagnostics import Place, Remark, RemarkLog, UserError
 from prunec.passes.base import Context, Outcome, Pass
 from prunec.passes.instruments import Instrument, Stage
 from prunec.passes.plan import Plan, Step
@@ -229,6 +229,8 @@ class _Run:
         self.progress("analysis")
         self.remarks.remarks.extend(self.module.repairs)
         self._check_operands(analyses)
+        self._note_declared(analyses)
+        self._note_unused_data(passes)
         cost_before = analyses.cost()
         replayed = deque(self.replay.steps if self.replay else ())
         self._note_other_source()
@@ -280,6 +282,26 @@ class _Run:
         if (found := find_contradiction(self.module.model, analyses.facts())) is not None:
             place = Place(file=self.module.source.name, node=node_label(found[0]))
             raise UserError(found[1], place=place, help=["the model contradicts itself; export it again"])
+
+    def _note_declared(self, analyses: Analyses) -> None:
+        """Say so where an output is declared with sizes that it does not have, which ONNX Runtime tolerates."""
+        from prunec.ir.inference import find_misdeclared
+
+        for value, message in find_misdeclared(self.module.graph, analyses.facts()):
+            self.remarks.remarks.append(
+                Remark(kind="analysis", origin="load", message=message, node=value.name, urgent=True)
+            )
+
+    def _note_unused_data(self, passes: Sequence[Pass]) -> None:
+        """Say so where calibration data are given and nothing looks at them."""
+        if self.data is not None and not any(pass_.needs_data for pass_ in passes):
+            self.remarks.missed(
+                "data",
+                f"the calibration data ({self.data.name}) are not used",
+                reason="no pass of the pipeline looks at data",
+                help="`sparsify{criterion=wanda}` and `sparsify{criterion=sparsegpt}` do",
+                urgent=True,
+            )
 
     def _note_other_source(self) -> None:
         """Say so where a plan was made from another file; it may still fit (the network after fine-tuning)."""
@@ -350,18 +372,23 @@ class _Run:
     def _verify(self, pass_: Pass, before: Module, outcome: Outcome, context: Context) -> None:
         from prunec.passes.verifier import verify
 
-        verdict = verify(
-            pass_.name,
-            before,
-            self.module,
-            analyses=context.analyses,
-            step=outcome.step,
-            predicted=outcome.predicted,
-            options=outcome.options,
-            quantised=pass_.contract == "quantised",
-            data=self.data,
-            seed=self.seed,
-        )
+        try:
+            verdict = verify(
+                pass_.name,
+                before,
+                self.module,
+                analyses=context.analyses,
+                step=outcome.step,
+                predicted=outcome.predicted,
+                options=outcome.options,
+                quantised=pass_.contract == "quantised",
+                data=self.data,
+                seed=self.seed,
+            )
+        except UserError as error:
+            unverified = "a model that does not run cannot be verified; --no-verify, verify=False in Python"
+            error.help = (*error.help, f"{unverified}, goes without")
+            raise
         self.verdicts.append(verdict)
 
     def _plan(self) -> Plan:

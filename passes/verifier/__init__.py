@@ -13,6 +13,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from prunec.ir.diagnostics import counted
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -87,18 +89,22 @@ class Verdict:
         }[self.equivalence]
         without = "" if self.rounded else ", rounding to integers left out"
         without += ", on inputs where no value lies between two integers" if self.borderline else ""
-        also = f" and {self.witnesses} intermediate values" if self.witnesses else ""
+        also = f" and {counted(self.witnesses, 'intermediate value')}" if self.witnesses else ""
         parts = ((self.ways, "branches of `If` by force"), (self.bodies, "bodies by themselves"))
+        shapes = counted(self.values, "shape")
         inner = "".join(f", {run} of {tried} {what}" for (run, tried), what in parts if tried)
         return (
-            f"{self.pass_name}: {self.values} shapes and {self.broadcasts} broadcasts hold; outputs{also} "
+            f"{self.pass_name}: {shapes} and {counted(self.broadcasts, 'broadcast')} hold; outputs{also} "
             f"equal {against} (relative error {self.error:.1e}, batch {self.batch}{without}{inner})"
         )
 
     def _sparse_text(self, masks: MaskEvidence) -> str:
-        counted = "" if masks.counted == masks.masks else f", {masks.masks - masks.counted} of them uncounted"
+        held = "1 mask holds" if masks.masks == 1 else f"{masks.masks:,} masks hold"
+        uncounted = (
+            "" if masks.counted == masks.masks else f", {masks.masks - masks.counted} of them uncounted"
+        )
         return (
-            f"{self.pass_name}: {masks.masks} masks hold{counted}, {masks.zeros / masks.weights:.0%} of "
+            f"{self.pass_name}: {held}{uncounted}, {masks.zeros / masks.weights:.0%} of "
             f"{masks.weights:,} weights are zero and nothing else changed; {self._change_text()}"
         )
 

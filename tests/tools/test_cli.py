@@ -276,6 +276,11 @@ def test_a_folder_that_cannot_be_written_is_found_before_any_work(
             "  = help: `prunec passes` lists all passes\n",
         ),
         (
+            ["net.onnx", "-p", "prune, repeat(prune, repeat())"],
+            "error: pass 'repeat' has nothing to run: its parentheses are empty\n"
+            "  = help: write the passes to run in the parentheses\n",
+        ),
+        (
             ["net.onnx", "-p", "prune{ratoi=40%}"],
             "error: <pipeline>:1:7: unknown option 'ratoi' (did you mean 'ratio'?)\n"
             "  1 | prune{ratoi=40%}\n"
