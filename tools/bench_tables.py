@@ -9,8 +9,8 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from prunec.exporters.amounts import file_size, number
 from prunec.exporters.bench.results import BenchReport, Explanation, ModelFacts, Timing
-from prunec.tools.summary import file_size, number
 
 
 def render_report(report: BenchReport) -> RenderableType:
