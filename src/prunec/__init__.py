@@ -13,6 +13,8 @@ or, on a module of torch::
     captured = prunec.trace(net, (images,))
     pruned = prunec.run(captured, "prune-channels{ratio=0.4}").to_torch()
 
+What a training loop needs is in :mod:`prunec.torch`.
+
 Importing this package loads nothing heavy; every name below is fetched at first use.
 """
 
@@ -22,6 +24,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from prunec import torch as torch
     from prunec.exporters.bench.measure import bench as bench
     from prunec.exporters.bench.results import BenchReport as BenchReport
     from prunec.exporters.export import export as export
@@ -74,10 +77,12 @@ _HOMES = {
     "trace": "prunec.ir.fx.entry",
 }
 
-__all__ = [*_HOMES, "__version__"]
+__all__ = [*_HOMES, "__version__", "torch"]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "torch":
+        return import_module("prunec.torch")
     if name not in _HOMES:
         raise AttributeError(f"module 'prunec' has no attribute '{name}'")
     return getattr(import_module(_HOMES[name]), name)
