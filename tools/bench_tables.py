@@ -9,6 +9,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from prunec.exporters.amounts import file_size, number
 from prunec.exporters.bench.results import (
     BenchReport,
     Explanation,
@@ -17,7 +18,6 @@ from prunec.exporters.bench.results import (
     ModelProfile,
     Timing,
 )
-from prunec.tools.summary import file_size, number
 
 FEW = 15
 """Kernels of a profile that are shown."""

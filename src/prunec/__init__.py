@@ -47,6 +47,8 @@ if TYPE_CHECKING:
     from prunec.passes.manager import run as run
     from prunec.passes.pipeline import parse_pipeline as parse_pipeline
     from prunec.passes.plan import Plan as Plan
+    from prunec.passes.quantization.table import QuantizationTable as QuantizationTable
+    from prunec.passes.quantization.table import quantization_table as quantization_table
 
 __version__ = "0.1.0"
 
@@ -59,6 +61,7 @@ _HOMES = {
     "PassFailure": "prunec.ir.diagnostics",
     "Plan": "prunec.passes.plan",
     "PrunecError": "prunec.ir.diagnostics",
+    "QuantizationTable": "prunec.passes.quantization.table",
     "Remark": "prunec.ir.diagnostics",
     "Result": "prunec.passes.manager",
     "UserError": "prunec.ir.diagnostics",
@@ -70,6 +73,7 @@ _HOMES = {
     "export": "prunec.exporters.export",
     "load": "prunec.ir.load",
     "parse_pipeline": "prunec.passes.pipeline",
+    "quantization_table": "prunec.passes.quantization.table",
     "run": "prunec.passes.manager",
     "save": "prunec.ir.save",
     "trace": "prunec.ir.fx.entry",
