@@ -8,7 +8,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from prunec.tools.summary import number
+from prunec.exporters.amounts import number
 
 if TYPE_CHECKING:
     from prunec.passes.sensitivity.profile import GroupCurve, Profile
