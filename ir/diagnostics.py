@@ -176,6 +176,17 @@ class RemarkLog:
         return len(self.remarks)
 
 
+def counted(count: int, noun: str, plural: str = "") -> str:
+    """``1 node``, ``6,170 nodes``.
+
+    Args:
+        count: how many.
+        noun: what, in the singular.
+        plural: the plural, where it is not the noun with an s.
+    """
+    return f"{count:,} {noun if count == 1 else plural or f'{noun}s'}"
+
+
 def nearest(word: str, candidates: Iterable[str]) -> str | None:
     """The candidate that a person most likely meant, or None when nothing is close."""
     import difflib

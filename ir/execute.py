@@ -83,6 +83,7 @@ class Runner:
                 "a program of torch does not run in ONNX Runtime", place=Place(file=self._file), help=help
             )
         self._blame = blame
+        self._session: Any = None
         self._weights = _ort_values(model)
         unread = _unread_weights(model)
         proto = without_weights(model, dict.fromkeys((*self._weights, *unread), ("-", 0)))
@@ -169,7 +170,25 @@ class Runner:
 
     def _failure(self, what: str, error: Exception) -> PrunecError:
         kind = UserError if self._blame == "user" else PassFailure
-        return kind(f"{what}: {clean_message(str(error))}", place=Place(file=self._file))
+        reason = clean_message(str(error))
+        unknown = "not a registered function" in reason or "No Op registered" in reason
+        return kind(
+            f"{what}: {reason}",
+            place=Place(file=self._file),
+            notes=[] if self._session is None else _empty_inputs(self._session),
+            help=["the op is no op of ONNX Runtime, and prunec loads no libraries of custom ops"]
+            if unknown
+            else [],
+        )
+
+
+def _empty_inputs(session: Any) -> list[str]:
+    """A note for each input of a session that is declared to hold nothing."""
+    return [
+        f"graph input `{value.name}` is declared with shape {value.shape}, which holds no elements"
+        for value in session.get_inputs()
+        if 0 in value.shape
+    ]
 
 
 def _drop_unneeded(graph: onnx.GraphProto) -> set[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -77,6 +77,19 @@ def find_contradiction(model: onnx_ir.Model, facts: Facts) -> tuple[onnx_ir.Node
             shapes = " and ".join(str(_sizes(v, facts, True)).replace("None", "?") for v in inputs)
             return node, f"`{node.op_type}` cannot take operands of shapes {shapes}: {_words(error)}"
     return None
+
+
+def find_misdeclared(graph: onnx_ir.Graph, facts: Facts) -> Iterator[tuple[onnx_ir.Value, str]]:
+    """The graph outputs that are declared with another rank or other fixed sizes than they have, and a message."""
+    for value in graph.outputs:
+        found = _sizes(value, facts, True)
+        if value.shape is None or found is None or value.producer() is None:
+            continue
+        declared = [size if isinstance(size, int) else None for size in value.shape]
+        fixed = zip(declared, found, strict=False)
+        if len(declared) != len(found) or any(None not in pair and pair[0] != pair[1] for pair in fixed):
+            shapes = [str(sizes).replace("None", "?") for sizes in (declared, found)]
+            yield value, f"graph output `{value.name}` is declared {shapes[0]} and computed as {shapes[1]}"
 
 
 def _sizes(value: onnx_ir.Value, facts: Facts, any_size: bool) -> list[int | None] | None:

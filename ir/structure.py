@@ -37,6 +37,7 @@ def check_model(proto: onnx.ModelProto, *, file: str, stored: Sequence[int | Non
     functions = frozenset((_domain(function.domain), function.name) for function in proto.functions)
     scope = Scope(file=file, opsets=opsets, functions=functions)
     _check_envelope(proto, scope)
+    _check_imports(proto, scope)
     _check_opset(proto, scope)
     _check_graph(proto.graph, scope, stored)
     for function in proto.functions:
@@ -58,6 +59,17 @@ def _check_envelope(proto: onnx.ModelProto, scope: Scope) -> None:
         )
     if proto.training_info:
         scope.fail("the model holds training_info, which the IR cannot keep", help="export for inference")
+
+
+def _check_imports(proto: onnx.ModelProto, scope: Scope) -> None:
+    """No domain is imported in two versions; twice in the same one is harmless."""
+    for entry in proto.opset_import:
+        domain = _domain(entry.domain)
+        if entry.version != (other := scope.opsets[domain]):
+            scope.fail(
+                f"domain `{domain or 'ai.onnx'}` is imported in two versions, {entry.version} and {other}",
+                help="keep the one that its ops were written for",
+            )
 
 
 def _check_opset(proto: onnx.ModelProto, scope: Scope) -> None:

@@ -9,17 +9,17 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from prunec.ir.diagnostics import Place, RemarkLog, UserError
+from prunec.ir.diagnostics import RemarkLog, UserError
 from prunec.passes.base import Context, Outcome, Pass
 from prunec.passes.instruments import Instrument, Stage
 from prunec.passes.plan import Plan, Step
 from prunec.passes.plan.positions import Positions
+from prunec.passes.uncut import UncutRecord
 
 if TYPE_CHECKING:
     from prunec import Export
     from prunec.ir.fx.entry import GraphModule, NnModule, Optimizer
     from prunec.ir.module import Module
-    from prunec.passes.analyses import Analyses
     from prunec.passes.calibration.data import CalibrationData
     from prunec.passes.calibration.required import Data
     from prunec.passes.cost import Cost
@@ -222,13 +222,16 @@ class _Run:
         from prunec.passes.analyses import Analyses
 
         passes = [inner for item in self.pipeline for inner in item.expand()]
+        record = UncutRecord(passes)
         if self.module.model.functions and any(pass_.contract == "masked" for pass_ in passes):
             self._inline()
         make_names_unique(self.module.graph, self.module.opset(""))
         analyses = Analyses(self.module)
         self.progress("analysis")
         self.remarks.remarks.extend(self.module.repairs)
-        self._check_operands(analyses)
+        analyses.check_operands()
+        self.remarks.remarks.extend(analyses.misdeclared())
+        self._note_unused_data(passes)
         cost_before = analyses.cost()
         replayed = deque(self.replay.steps if self.replay else ())
         self._note_other_source()
@@ -239,9 +242,14 @@ class _Run:
                 continue
             self.progress(f"{pass_.name} ({number} of {len(passes)})")
             context = Context(
-                analyses=analyses, remarks=self.remarks, seed=self.seed, replay=step, data=self.data
+                analyses=analyses,
+                remarks=self.remarks,
+                seed=self.seed,
+                replay=step,
+                data=self.data,
+                uncut=record.open(number, self.module),
             )
-            self._watched(stage, context)
+            record.close(number, self._watched(stage, context))
         if replayed:
             rest = replayed[0].pass_name
             raise UserError(f"the plan has a step of `{rest}` that no pass of the pipeline replays")
@@ -272,14 +280,16 @@ class _Run:
         if before is not None:
             compare_outputs("inline", before, self.module, seed=self.seed)
 
-    def _check_operands(self, analyses: Analyses) -> None:
-        """Refuse a graph in which operands contradict an op, which no runtime runs."""
-        from prunec.ir.inference import find_contradiction
-        from prunec.passes.coupling.axes import node_label
-
-        if (found := find_contradiction(self.module.model, analyses.facts())) is not None:
-            place = Place(file=self.module.source.name, node=node_label(found[0]))
-            raise UserError(found[1], place=place, help=["the model contradicts itself; export it again"])
+    def _note_unused_data(self, passes: Sequence[Pass]) -> None:
+        """Say so where calibration data are given and nothing looks at them."""
+        if self.data is not None and not any(pass_.needs_data for pass_ in passes):
+            self.remarks.missed(
+                "data",
+                f"the calibration data ({self.data.name}) are not used",
+                reason="no pass of the pipeline looks at data",
+                help="`compensate`, `sparsify{criterion=wanda}` and `sparsify{criterion=sparsegpt}` do",
+                urgent=True,
+            )
 
     def _note_other_source(self) -> None:
         """Say so where a plan was made from another file; it may still fit (the network after fine-tuning)."""
@@ -306,7 +316,7 @@ class _Run:
             )
         return Step(pass_name=pass_.name)
 
-    def _watched(self, stage: Stage, context: Context) -> None:
+    def _watched(self, stage: Stage, context: Context) -> Outcome:
         """One pass, with every instrument called around it."""
         if any(instrument.keeps_before for instrument in self.instruments):
             stage = replace(stage, before=self.module.clone())
@@ -320,6 +330,7 @@ class _Run:
             raise
         for instrument in self.instruments:
             instrument.after_pass(stage, outcome)
+        return outcome
 
     def _run_pass(self, pass_: Pass, context: Context) -> Outcome:
         before = self.module.clone() if self.verify and pass_.contract != "none" else None
@@ -350,16 +361,24 @@ class _Run:
     def _verify(self, pass_: Pass, before: Module, outcome: Outcome, context: Context) -> None:
         from prunec.passes.verifier import verify
 
-        verdict = verify(
-            pass_.name,
-            before,
-            self.module,
-            analyses=context.analyses,
-            step=outcome.step,
-            predicted=outcome.predicted,
-            options=outcome.options,
-            seed=self.seed,
-        )
+        try:
+            verdict = verify(
+                pass_.name,
+                before,
+                self.module,
+                analyses=context.analyses,
+                step=outcome.step,
+                predicted=outcome.predicted,
+                options=outcome.options,
+                repaired=outcome.repaired,
+                quantised=pass_.contract == "quantised",
+                data=self.data,
+                seed=self.seed,
+            )
+        except UserError as error:
+            unverified = "a model that does not run cannot be verified; --no-verify, verify=False in Python"
+            error.help = (*error.help, f"{unverified}, goes without")
+            raise
         self.verdicts.append(verdict)
 
     def _plan(self) -> Plan:

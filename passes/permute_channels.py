@@ -125,7 +125,7 @@ class PermuteChannels(Pass):
             )
 
     def _report(self, group: Group, found: Found, context: Context) -> None:
-        what = f"group {group.id} ({group.members[0].name} and {len(group.members) - 1} more)"
+        what = group.title
         if found.gain > 0:
             context.remarks.passed(
                 self.name,

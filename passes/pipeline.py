@@ -136,7 +136,7 @@ def read_pipeline(argument: str, *, registry: Registry = DEFAULT_REGISTRY) -> Pi
     """
     kind, path_like = _kind(argument), _looks_like_path(argument)
     if kind == "file" or (kind == "folder" and path_like):
-        return read_pipeline_file(argument, registry=registry)
+        return _checked(read_pipeline_file(argument, registry=registry))
     if path_like:
         help = ["give the path of a pipeline file, or passes as text such as 'fold-norm, verify'"]
         raise UserError("no such file", place=Place(file=argument), help=help)
@@ -144,7 +144,25 @@ def read_pipeline(argument: str, *, registry: Registry = DEFAULT_REGISTRY) -> Pi
     if not pipeline.passes:
         help = ["name at least one pass; `prunec passes` lists them"]
         raise UserError("no passes in the pipeline", help=help)
+    return _checked(pipeline)
+
+
+def _checked(pipeline: Pipeline) -> Pipeline:
+    """The pipeline, if every body in it holds passes: a person who leaves one empty forgot something."""
+    if (idle := _idle(pipeline)) is not None:
+        help = ["write the passes to run in the parentheses"]
+        raise UserError(f"pass '{idle.name}' has nothing to run: its parentheses are empty", help=help)
     return pipeline
+
+
+def _idle(pipeline: Pipeline) -> Pass | None:
+    """The first pass, at any depth, whose body holds no passes."""
+    for item in pipeline:
+        body: Pipeline | None = getattr(item, "body", None) if item.takes_body else None
+        found = None if body is None else (_idle(body) if body.passes else item)
+        if found is not None:
+            return found
+    return None
 
 
 def _pipeline(elements: tuple[Element, ...], source: SourceText, registry: Registry) -> Pipeline:

@@ -55,7 +55,7 @@ def print_module(
     return "\n".join(lines) + "\n"
 
 
-def save_module_dump(module: Module, path: Path, *, coupling: Coupling, inline: int) -> None:
+def save_module_dump(module: Module, path: Path, *, coupling: Coupling, inline: int) -> Path | None:
     """Write the dump that loads, with the groups; see :func:`prunec.ir.dump.file.save_dump`.
 
     Args:
@@ -64,12 +64,15 @@ def save_module_dump(module: Module, path: Path, *, coupling: Coupling, inline: 
         coupling: its channel groups.
         inline: elements up to which a constant is written inline.
 
+    Returns:
+        The file of the large constants, if there are any.
+
     Raises:
         UserError: the file cannot be written.
     """
     view, printer = _view_and_printer(module, coupling, all=True)
     try:
-        save_dump(module, real_target(path), printer=printer, above=group_lines(view), inline=inline)
+        return save_dump(module, real_target(path), printer=printer, above=group_lines(view), inline=inline)
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise UserError(f"cannot write the file: {reason}", place=Place(file=str(path))) from error

@@ -105,6 +105,7 @@ class PruneChannels(Pass):
             predicted=predicted,
             copies=cutter.constants.copies,
             options=self._options(),
+            kept=cutter.slots,
             statistics={"groups": len(step.groups), "units": sum(len(g.removed) for g in step.groups)},
         )
 
@@ -178,7 +179,7 @@ class PruneChannels(Pass):
 
     def _report(self, groups: list[Group], chosen: list[NDArray[np.int64]], context: Context) -> None:
         for group, units in zip(groups, chosen, strict=True):
-            what = f"group {group.id} ({group.members[0].name} and {len(group.members) - 1} more)"
+            what = group.title
             if len(units):
                 context.remarks.passed(self.name, f"{what} loses {len(units)} of {group.units} units")
             elif self.ratio > 0:

@@ -24,9 +24,11 @@ ENTRY_POINT_GROUP = "prunec.passes"
 
 BUILT_IN: Mapping[str, str] = {
     "canonicalize": "prunec.passes.canonicalize:Canonicalize",
+    "compensate": "prunec.passes.compensate:Compensate",
     "fold-norm": "prunec.passes.fold_norm:FoldNorm",
     "permute-channels": "prunec.passes.permute_channels:PermuteChannels",
     "prune-channels": "prunec.passes.prune_channels:PruneChannels",
+    "quantize": "prunec.passes.quantize:Quantize",
     "repeat": "prunec.passes.repeat:Repeat",
     "sparsify": "prunec.passes.sparsify:Sparsify",
     "verify": "prunec.passes.verify:Verify",

@@ -207,10 +207,20 @@ class _Surveyor:
             if relations.ops[node].linear:
                 term = operand[axis]
                 (readers if term and set(term) <= rule.reduced else writers)[node] = None
+            elif self._looks_up(node, position):
+                writers[node] = None
             elif node.outputs[0] in self.coupling.facts.constant:
                 onward = self._onward(node.outputs[0], int(group.components[0]))
                 pending += [step for step in onward if step not in pending]
         return tuple(writers), tuple(readers)
+
+    def _looks_up(self, node: onnx_ir.Node, position: int) -> bool:
+        """Whether a node takes rows of a weight by indices that the model computes, as an embedding does."""
+        constant = self.coupling.facts.constant
+        weight = self.coupling.relations.ops[node].roles.get(position) == "weight"
+        return weight and all(
+            v is None or v not in constant for i, v in enumerate(node.inputs) if i != position
+        )
 
     def _onward(self, value: onnx_ir.Value, component: int) -> Iterator[tuple[Use, int]]:
         """The uses of a weight that was dequantised or transposed, on the axes that hold a component."""

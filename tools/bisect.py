@@ -20,6 +20,7 @@ from prunec.passes.plan import Plan
 from prunec.tools.data_files import DATA_HELP, calibration_data
 from prunec.tools.instruments.bisect_limit import BisectLimit
 from prunec.tools.progress import Progress, show_progress
+from prunec.tools.reduction.options import command_options
 from prunec.tools.reduction.oracle import CommandOracle, Oracle, pattern_of
 
 if TYPE_CHECKING:
@@ -29,27 +30,8 @@ if TYPE_CHECKING:
 @click.command("bisect", context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("model")
 @click.option("-p", "--passes", metavar="PASSES", required=True, help="Pipeline: a file, or passes as text.")
-@click.option(
-    "--test",
-    "command",
-    metavar="CMD",
-    required=True,
-    help="Shell command that exits with other than 0 on a bad model; {} is its name.",
-)
-@click.option("--match", metavar="REGEX", help="The output of a bad model must match this too.")
 @click.option("--data", metavar="DATA", help=DATA_HELP)
-@click.option(
-    "--timeout",
-    default=300.0,
-    show_default=True,
-    metavar="S",
-    type=click.FloatRange(min=0.1),
-    help="Seconds for a command.",
-)
-@click.option(
-    "--seed", default=0, show_default=True, type=click.IntRange(min=0), help="For all that is random."
-)
-@click.option("-v", "--verbose", is_flag=True, help="Show every try.")
+@command_options("Shell command that exits with other than 0 on a bad model; {} is its name.", required=True)
 def bisect_model(
     model: str,
     passes: str,
@@ -137,9 +119,11 @@ class Bisection:
         place = Place(file=self.module.source.name)
         transforms = [p for item in self.pipeline for p in item.expand() if p.contract != "none"]
         if self._is_bad(0):
-            raise UserError("the test fails on the input itself", place=place)
+            help = ["a test must exit with 0 on the input, and with something else on a bad model"]
+            raise UserError("the test fails on the input itself", place=place, help=help)
         if not self._is_bad(len(transforms)):
-            raise UserError("the test does not fail on what the pipeline makes", place=place)
+            help = ["run the test by hand on what the pipeline makes; it must exit with other than 0 there"]
+            raise UserError("the test does not fail on what the pipeline makes", place=place, help=help)
         number = _first(len(transforms), self._is_bad)
         culprit = Culprit(number=number, count=len(transforms), pass_=transforms[number - 1])
         return self._within(culprit)

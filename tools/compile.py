@@ -11,12 +11,13 @@ import click
 
 import prunec
 from prunec.exporters.target import Export, ExportContext
-from prunec.ir.diagnostics import Place, UserError
+from prunec.ir.diagnostics import Place, RemarkLog, UserError
 from prunec.passes.pipeline import Pipeline, parse_pipeline, read_pipeline
 from prunec.passes.plan import Plan
 from prunec.tools.data_files import DATA_HELP, calibration_data
 from prunec.tools.emit import read_target
 from prunec.tools.instruments.options import Watch, watch_options
+from prunec.tools.optional_value import OptionalValue, OptionalValues
 from prunec.tools.outputs import check_outputs, default_output
 from prunec.tools.progress import show_progress
 from prunec.tools.remarks import from_passes, save_remarks
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from prunec.passes.manager import Result
 
 
-class CompileCommand(click.Command):
+class CompileCommand(OptionalValues):
     """Its usage leaves out its own name, since it is the default."""
 
     def format_usage(
@@ -61,7 +62,11 @@ class CompileCommand(click.Command):
 @click.option("--replay", metavar="PLAN", help="Remove what an earlier plan removed.")
 @click.option("--data", metavar="DATA", help=DATA_HELP)
 @click.option(
-    "--verify/--no-verify", default=True, help="Check every pass by running the model.  [default: on]"
+    "--verify-each/--no-verify",
+    "--verify",
+    "verify",
+    default=True,
+    help="Check every pass by running the model.  [default: on]",
 )
 @click.option(
     "--seed",
@@ -71,11 +76,15 @@ class CompileCommand(click.Command):
     type=click.IntRange(min=0),
     help="For all that is random.",
 )
-@click.option("-R", "--remarks", is_flag=True, help="Show what passes did and could not do, and why.")
 @click.option(
-    "--remarks-from", metavar="PASS", multiple=True, help="Show the remarks of these passes (glob)."
+    "-R",
+    "shown",
+    cls=OptionalValue,
+    bare="*",
+    metavar="PASS",
+    help="Show what passes, or these (glob), did and could not do, and why.",
 )
-@click.option("--remarks-file", metavar="FILE", help="Also write all remarks, as YAML.")
+@click.option("--remarks", metavar="FILE", help="Also write all remarks, as YAML.")
 @click.option("-v", "--verbose", is_flag=True, help="Show every step and its time.")
 @watch_options
 def compile_model(
@@ -89,9 +98,8 @@ def compile_model(
     data: str | None,
     verify: bool,
     seed: int,
-    remarks: bool,
-    remarks_from: tuple[str, ...],
-    remarks_file: str | None,
+    shown: tuple[str, ...],
+    remarks: str | None,
     verbose: bool,
     watch: Watch,
 ) -> None:
@@ -105,7 +113,7 @@ def compile_model(
         raise UserError("the name of the model is empty", help=["give the path of a model"])
     target = read_target(emit, require_sparse=require_sparse)
     path = default_output(Path(model), target.suffix) if output is None else Path(output)
-    outputs = [*target.files(path), *(Path(file) for file in (plan, remarks_file) if file)]
+    outputs = [*target.files(path), *(Path(file) for file in (plan, remarks) if file)]
     if Path(model).exists():  # if not, loading it says so, and names the closest file
         inputs = [Path(given) for given in (model, passes, replay, data) if given]
         check_outputs(inputs=inputs, outputs=outputs)
@@ -129,15 +137,16 @@ def compile_model(
             )
         progress(f"writing {path}")
         context = ExportContext(remarks=result.remarks, progress=progress, verify=verify, seed=seed)
-        export = target.write(result.module, path, context)
+        try:
+            export = target.write(result.module, path, context)
+        finally:  # what is known stays known where a gate does not hold
+            _tell(result.remarks, shown, remarks)
         if plan is not None:
             result.plan.save(plan)
-    if remarks_file is not None:
-        save_remarks(result.remarks, Path(remarks_file))
     watch.report(result, pipeline, instruments)
     pruning = {p.name for item in pipeline for p in item.expand() if p.contract in ("masked", "sparse")}
-    shown = ["*"] if remarks else remarks_from
-    _report(result, export, verify=verify, remarks_from=shown, pruning=pruning)
+    also = tuple(filter(None, (plan, remarks)))
+    _summarise(result, export, verify=verify, remarks_shown=bool(shown), pruning=pruning, also=also)
 
 
 @contextlib.contextmanager
@@ -164,27 +173,36 @@ def _pipeline(passes: str | None, replay: str | None, plan: Plan | None) -> Pipe
     return parse_pipeline(plan.pipeline, file=f"{replay}, key 'pipeline'")
 
 
-def _report(
+def _tell(remarks: RemarkLog, shown: Collection[str], file: str | None) -> None:
+    """Write the remarks to a file, and those on stderr that are urgent or were asked for."""
+    if file is not None:
+        save_remarks(remarks, Path(file))
+    asked = from_passes(remarks, shown)
+    for remark in (r for r in remarks if r.urgent or r in asked):
+        click.echo(str(remark), err=True)
+    for glob in shown:
+        if not from_passes(remarks, [glob]):
+            origins = ", ".join(dict.fromkeys(remark.origin for remark in remarks))
+            click.echo(
+                f"no remarks of '{glob}'{f'; there are some of {origins}' if origins else ''}", err=True
+            )
+
+
+def _summarise(
     result: Result,
     export: Export,
     *,
     verify: bool,
-    remarks_from: Collection[str],
+    remarks_shown: bool,
     pruning: Collection[str],
+    also: tuple[str, ...],
 ) -> None:
     """Say what was done, on stderr."""
     from rich.console import Console
 
     from prunec.tools.summary import Summary, render_summary
 
-    asked = from_passes(result.remarks, remarks_from)
-    for remark in (r for r in result.remarks if r.urgent or r in asked):
-        click.echo(str(remark), err=True)
     summary = Summary.of(
-        result,
-        export=export,
-        verify=verify,
-        remarks_shown=bool(remarks_from),
-        pruning=pruning,
+        result, export=export, verify=verify, remarks_shown=remarks_shown, pruning=pruning, also=also
     )
     Console(stderr=True, highlight=False).print(render_summary(summary), crop=False)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import prunec
-from prunec.ir.diagnostics import GateError, PrunecError
+from prunec.ir.diagnostics import GateError, PrunecError, counted
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -157,7 +157,7 @@ def _show(report: _Report, rows: int | None) -> None:
 def _parts(report: _Report, rows: int | None) -> Iterator[RenderableType]:
     aligned = report.alignment
     only = [len(nodes) for nodes in (aligned.only_a, aligned.only_b)]
-    yield f"{len(aligned.nodes):,} nodes aligned, {only[0]:,} only in A, {only[1]:,} only in B"
+    yield f"{counted(len(aligned.nodes), 'node')} aligned, {only[0]:,} only in A, {only[1]:,} only in B"
     if report.differences:
         kinds = Counter(difference.kind for difference in report.differences)
         yield f"differences: {', '.join(f'{count:,} {kind}' for kind, count in kinds.items())}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import prunec
-from prunec.ir.diagnostics import UserError
+from prunec.ir.diagnostics import UserError, nearest
 from prunec.tools.outputs import check_outputs
 
 if TYPE_CHECKING:
@@ -170,9 +171,7 @@ class _Inspection:
 
         found = next((g for g in self.coupling.groups if g.id == group_id), None)
         if found is None:
-            ids = [g.id for g in self.coupling.groups]
-            known = f"groups are {ids[0]} to {ids[-1]}" if ids else "it has no groups"
-            raise UserError(f"this model has no group `{group_id}`", help=[known])
+            raise _no_such_group(self.coupling, group_id)
         facts = next((g for g in self.survey.groups if g.group is found), None)
         return render_group(found, facts, self.survey)
 
@@ -196,8 +195,8 @@ class _Inspection:
         """Write a dump that loads."""
         from prunec.passes.printer import save_module_dump
 
-        save_module_dump(self.module, path, coupling=self.coupling, inline=inline)
-        click.echo(f"wrote {path}", err=True)
+        data = save_module_dump(self.module, path, coupling=self.coupling, inline=inline)
+        click.echo(f"wrote {path}{f', {data}' if data else ''}", err=True)
 
     def json(self, why: tuple[str, str] | None) -> dict[str, Any]:
         """Everything, with the way between two layers where it is asked for."""
@@ -256,6 +255,21 @@ def _explain(coupling: Coupling, a: str, b: str) -> Iterator[str]:
     yield f"`{a}` and `{b}` are coupled, step by step:"
     yield from (f"  {step}" for step in steps)
     yield f"groups of both: {_described([g for g in mine if g in theirs])}"
+
+
+def _no_such_group(coupling: Coupling, name: str) -> UserError:
+    """The nearest ids; where the name is that of a node or tensor, the groups that it is in."""
+    from prunec.passes.coupling.graph import groups_of
+
+    ids = [group.id for group in coupling.groups]
+    likely = nearest(name.casefold(), ids) or (f"g{name}" if f"g{name}" in ids else None)
+    help = [f"groups are {ids[0]} to {ids[-1]}" if ids else "it has no groups"]
+    if likely is not None:
+        help.insert(0, f"did you mean `{likely}`?")
+    else:
+        with contextlib.suppress(UserError):
+            help.insert(0, f"`{name}` is in {_described(groups_of(coupling, name))}")
+    return UserError(f"this model has no group `{name}`", help=help)
 
 
 def _described(groups: list[Group]) -> str:

@@ -60,6 +60,9 @@ COMMANDS: Mapping[str, LazyCommand] = {
     "compile": LazyCommand(
         target="prunec.tools.compile:compile_model", summary="Run a pipeline on a model (the default)."
     ),
+    "bench": LazyCommand(
+        target="prunec.tools.bench:bench_models", summary="Measure models side by side, and say why."
+    ),
     "bisect": LazyCommand(
         target="prunec.tools.bisect:bisect_model", summary="Find the first transform that breaks a check."
     ),

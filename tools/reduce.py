@@ -7,11 +7,12 @@ from pathlib import Path
 import click
 
 import prunec
-from prunec.ir.diagnostics import Place, UserError
+from prunec.ir.diagnostics import Place, UserError, counted
 from prunec.ir.formats import is_program
 from prunec.passes.pipeline import read_pipeline
 from prunec.tools.outputs import check_outputs
 from prunec.tools.progress import show_progress
+from prunec.tools.reduction.options import command_options
 from prunec.tools.reduction.oracle import CommandOracle, Oracle, PipelineOracle, pattern_of
 from prunec.tools.reduction.search import Search
 
@@ -19,27 +20,11 @@ from prunec.tools.reduction.search import Search
 @click.command("reduce", context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("model")
 @click.option("-p", "--passes", metavar="PASSES", help="Look for the failure of this pipeline.")
-@click.option(
-    "--test",
-    "command",
-    metavar="CMD",
-    help="Or of a shell command that exits with other than 0; {} is the model.",
-)
-@click.option("--match", metavar="REGEX", help="With --test: its output must match this too.")
 @click.option("-o", "--output", metavar="OUT", help="Model to write.  [default: MODEL.reduced.onnx]")
 @click.option(
     "-j", "--jobs", default=2, show_default=True, type=click.IntRange(min=1), help="Tries at a time."
 )
-@click.option(
-    "--timeout",
-    default=300.0,
-    show_default=True,
-    metavar="S",
-    type=click.FloatRange(min=0.1),
-    help="Seconds for a command.",
-)
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Of the pipeline.")
-@click.option("-v", "--verbose", is_flag=True, help="Show every try.")
+@command_options("Or of a shell command that exits with other than 0; {} is the model.", required=False)
 def reduce_model(
     model: str,
     passes: str | None,
@@ -67,11 +52,11 @@ def reduce_model(
     try:
         with show_progress(verbose=verbose) as progress:
             progress(f"trying {start}")
-            _check_fails(oracle, start)
+            module = prunec.load(start)
+            _check_fails(oracle, start, resumed=start == target)
             search = Search(
                 oracle=oracle, save=lambda found: prunec.save(found, target), progress=progress, jobs=jobs
             )
-            module = prunec.load(start)
             before = len(module.graph)
             found = search.run(module)
     finally:
@@ -79,7 +64,8 @@ def reduce_model(
     if not target.exists():
         prunec.save(found, target)
     click.echo(
-        f"{before:,} nodes reduced to {len(found.graph):,} in {search.tried:,} tries; wrote {target}",
+        f"{counted(before, 'node')} reduced to {len(found.graph):,} in {counted(search.tried, 'try', 'tries')}; "
+        f"wrote {target}",
         err=True,
     )
 
@@ -94,25 +80,29 @@ def _oracle(
     if command is None:
         if match is not None:
             raise UserError("--match goes with --test")
-        return PipelineOracle(pipeline=str(read_pipeline(passes or "")), seed=seed, jobs=jobs)
+        pipeline = read_pipeline(passes or "")
+        if any(pass_.needs_data for item in pipeline for pass_ in item.expand()):
+            help = ["try a criterion that needs none, or give a command with --test"]
+            raise UserError(
+                "calibration data do not fit smaller models, and the pipeline needs some", help=help
+            )
+        return PipelineOracle(pipeline=str(pipeline), seed=seed, jobs=jobs)
     return CommandOracle(command=command, match=pattern_of(match), timeout=timeout, jobs=jobs)
 
 
-def _check_fails(oracle: Oracle, model: Path) -> None:
-    """See that there is a failure to look for, and note its kind.
+def _check_fails(oracle: Oracle, model: Path, *, resumed: bool) -> None:
+    """See that there is a failure to look for, and note its kind; ``resumed``: the model is an earlier search's.
 
     Raises:
         UserError: the model does not show it.
     """
     if isinstance(oracle, PipelineOracle):
         oracle.sign = oracle.sign_of(model)
-        fails = bool(oracle.sign)
+        fails, what = bool(oracle.sign), "the pipeline"
+        help = "to look for wrong results instead of an error, give a command with --test"
     else:
-        (fails,) = oracle.fails([model])
+        fails, what = oracle.fails([model]) == [True], "the test"
+        help = "a test must exit with other than 0 where the failure is there"
     if not fails:
-        what = "the pipeline" if isinstance(oracle, PipelineOracle) else "the test"
-        raise UserError(
-            f"{what} does not fail on this model",
-            place=Place(file=str(model)),
-            help=["a test must exit with other than 0 where the failure is there"],
-        )
+        help = "the search would go on from this file; to begin again, remove it" if resumed else help
+        raise UserError(f"{what} does not fail on this model", place=Place(file=str(model)), help=[help])

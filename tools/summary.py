@@ -32,7 +32,7 @@ class Summary:
         pruned: whether anything was removed, or nothing was meant to be.
         why_not: the first reasons that pruning passes gave.
         exported: what the target says of the artefact, a line each.
-        beside: files that were written beside the output.
+        beside: files that were written beside the output, and reports that were asked for.
     """
 
     output: str
@@ -57,6 +57,7 @@ class Summary:
         verify: bool,
         remarks_shown: bool,
         pruning: Collection[str] = (),
+        also: tuple[str, ...] = (),
     ) -> Summary:
         """The facts of a finished run.
 
@@ -66,6 +67,7 @@ class Summary:
             verify: whether verification was on.
             remarks_shown: whether the user has seen the remarks already.
             pruning: names of the passes of the pipeline that are to remove something.
+            also: reports that were written.
         """
         missed = [r for r in result.remarks if r.kind == "missed" and r.origin in pruning]
         hidden = [] if remarks_shown else [remark.kind for remark in result.remarks]
@@ -76,12 +78,12 @@ class Summary:
             size=(result.module.source.size, export.size),
             verify=verify,
             checked=tuple(map(str, result.verdicts)),
-            worst_error=max((v.error for v in result.verdicts if v.masks is None), default=None),
+            worst_error=max((v.error for v in result.verdicts if v.exact), default=None),
             remarks={kind: hidden.count(kind) for kind in sorted(set(hidden))},
             pruned=not pruning or any(step.groups for step in result.plan.steps),
             why_not=tuple(dict.fromkeys(f"{r.message} ({r.reason})" for r in missed)),
             exported=export.lines,
-            beside=tuple(map(str, export.files[1:])),
+            beside=(*map(str, export.files[1:]), *also),
         )
 
 
@@ -112,8 +114,7 @@ def _lines(summary: Summary) -> list[str]:
     if summary.remarks:
         counts = ", ".join(f"{count} {kind}" for kind, count in summary.remarks.items())
         lines.append(f"remarks: {counts} (show them with -R)")
-    beside = f" (beside it: {', '.join(summary.beside)})" if summary.beside else ""
-    return [*lines, *summary.exported, f"wrote {summary.output}{beside}"]
+    return [*lines, *summary.exported, f"wrote {', '.join([summary.output, *summary.beside])}"]
 
 
 def _cells(before: int | None, after: int | None, form: Callable[[int], str]) -> tuple[str, str, str]:

@@ -25,7 +25,7 @@ def save_dump(
     printer: Printer | None = None,
     above: Iterable[str] = (),
     inline: int = INLINE,
-) -> None:
+) -> Path | None:
     """Write a module as a dump that loads; its large constants go to ``NAME.data`` beside it.
 
     Args:
@@ -34,6 +34,9 @@ def save_dump(
         printer: prints inferred types, and axes in terms of groups; one for the module without groups if None.
         above: comment lines above the graph.
         inline: elements up to which a constant is written inline.
+
+    Returns:
+        The data file, if there is one.
 
     Raises:
         OSError: a file cannot be written.
@@ -45,6 +48,7 @@ def save_dump(
         replace_file(data, constants.write)
     replace_file(target, lambda stream: stream.write(content))
     remove_replaced(module, target, before - {data.name})
+    return data if constants.layout.placed else None
 
 
 def dump_text(

@@ -96,6 +96,12 @@ class Group:
         matrices = [member for member in self.members if len(member.operand.value.shape or ()) > 1]
         return min((member.width for member in weights or matrices or self.members), default=1)
 
+    @property
+    def title(self) -> str:
+        """What messages call it: ``group g1 (conv.weight and 3 more)``."""
+        more = f" and {len(self.members) - 1:,} more" if len(self.members) > 1 else ""
+        return f"group {self.id} ({self.members[0].name}{more})"
+
     def __str__(self) -> str:
         size = self.units or len(self.members[0].units)  # a class pinned as a whole has no components
         members = ", ".join(str(m) for m in self.members)

@@ -103,7 +103,11 @@ class Axes:
         word = name.lstrip("%@").casefold()
         close = difflib.get_close_matches(word, list(self._by_name), n=3, cutoff=0.5)
         close = [known for known in self._by_name if word in known.casefold()][:3] or close
-        help = [f"the nearest names are {', '.join(f'`{c}`' for c in close)}"] if close else []
+        help = [
+            f"the nearest names are {', '.join(f'`{c}`' for c in close)}"
+            if close
+            else "`prunec inspect MODEL --layers` lists the names of layers"
+        ]
         return UserError(f"no node or tensor is called `{name}`", help=help)
 
     @cached_property

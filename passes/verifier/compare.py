@@ -135,32 +135,6 @@ def _look_again(
     return replace(max(others, key=lambda comparison: comparison.error), borderline=True)
 
 
-def measure_change(pass_name: str, before: Module, after: Module, *, seed: int = 0) -> Comparison:
-    """Run a model and what a pass made of it on the same inputs, where they need not agree.
-
-    Args:
-        pass_name: the pass, for messages.
-        before: the model before.
-        after: the model behind it; its outputs must be finite wherever those of ``before`` are.
-        seed: of the inputs.
-
-    Raises:
-        UserError: the model before does not run.
-        VerificationError: the model behind does not run, or is not finite.
-    """
-    expected, feeds, batch = first_run(before, seed)
-    actual = _run(pass_name, after, feeds)
-    worst, finite = 0.0, False
-    for name, array in expected.items():
-        finite = finite or bool(np.isfinite(array.astype(np.float64)).any())
-        error = relative_error(actual[name], array)
-        if np.isinf(error):
-            message = f"output `{name}` has another shape or other non-finite values after `{pass_name}`"
-            raise VerificationError(message, code="V018")
-        worst = max(worst, error)
-    return Comparison(error=worst, batch=batch, witnesses=0, finite=finite)
-
-
 def _compare(
     pass_name: str,
     reference: Module,
@@ -172,7 +146,7 @@ def _compare(
 ) -> Comparison:
     expected, feeds, batch = first_run(reference, seed)
     smaller = {name: _take(array, kept.get(name, {})) for name, array in feeds.items()}
-    actual = _run(pass_name, module, smaller)
+    actual = run_after(pass_name, module, smaller)
     tolerance = TOLERANCE[coarsest_type(module)]
     restricted = _restrict(expected, actual, kept)
     if moved is not None and not worst_error(restricted, actual) <= tolerance:
@@ -226,7 +200,7 @@ def _compare_ways(
         except UserError:  # a branch for other inputs, say
             yield None
             continue
-        actual = _run(pass_name, forced_module, smaller)
+        actual = run_after(pass_name, forced_module, smaller)
         restricted = _restrict(expected, actual, terms.kept)
         yield _check(pass_name, restricted, actual, "output", terms.tolerance)
 
@@ -246,7 +220,7 @@ def _compare_bodies(
                 expected = dialect.executor(alone, blame="user").run(feeds)
             except UserError:  # other sizes may fit
                 continue
-            actual = _run(pass_name, alone_module, feeds)
+            actual = run_after(pass_name, alone_module, feeds)
             yield _check(pass_name, expected, actual, "output", tolerance)
             break
         else:
@@ -273,8 +247,12 @@ def _compare_witnesses(
     return max(error, worst), len(inner)
 
 
-def _run(pass_name: str, module: Module, feeds: Mapping[str, Array]) -> dict[str, Array]:
-    """Outputs of the module under test."""
+def run_after(pass_name: str, module: Module, feeds: Mapping[str, Array]) -> dict[str, Array]:
+    """Outputs of the module under test.
+
+    Raises:
+        VerificationError: it does not run.
+    """
     try:
         return dialect_of(module.model).executor(module).run(feeds)
     except PassFailure as error:

@@ -22,6 +22,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from prunec.exporters.bench.measure import bench as bench
+    from prunec.exporters.bench.results import BenchReport as BenchReport
     from prunec.exporters.export import export as export
     from prunec.exporters.target import Export as Export
     from prunec.ir.diagnostics import PassFailure as PassFailure
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "BenchReport": "prunec.exporters.bench.results",
     "Evaluation": "prunec.passes.judging.evaluate",
     "Export": "prunec.exporters.target",
     "Module": "prunec.ir.module",
@@ -57,6 +60,7 @@ _HOMES = {
     "UserError": "prunec.ir.diagnostics",
     "VerificationError": "prunec.ir.diagnostics",
     "analyse": "prunec.passes.coupling",
+    "bench": "prunec.exporters.bench.measure",
     "evaluate": "prunec.passes.judging.evaluate",
     "export": "prunec.exporters.export",
     "load": "prunec.ir.load",

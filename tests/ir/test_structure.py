@@ -63,6 +63,10 @@ def _map_output(proto: onnx.ModelProto) -> None:
         (lambda p: p.ClearField("graph"), "holds no graph"),
         (lambda p: p.ClearField("ir_version"), "does not say which ONNX IR version"),
         (lambda p: setattr(p, "ir_version", 99), "IR version 99 is not supported"),
+        (
+            lambda p: p.opset_import.add(domain="ai.onnx", version=18),
+            "domain `ai.onnx` is imported in two versions, ",
+        ),
         (lambda p: p.ClearField("opset_import"), "the model imports no opset at all"),
         (lambda p: setattr(p.opset_import[0], "version", 6), "opset 6 is not supported; supported are 7 to"),
         (

@@ -119,7 +119,7 @@ def test_blocks_go_as_a_whole() -> None:
     array = weights(result.module)["w"]
     blocks = [array[r : r + 2, c : c + 4] for r in range(0, 8, 2) for c in range(0, 8, 4)]
     assert sorted(int((block == 0).sum()) for block in blocks) == [0] * 4 + [8] * 4
-    assert str(result.verdicts[0]).startswith("sparsify: 1 masks hold, 50% of 64 weights are zero")
+    assert str(result.verdicts[0]).startswith("sparsify: 1 mask holds, 50% of 64 weights are zero")
 
 
 @pytest.mark.parametrize(

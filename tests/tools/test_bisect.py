@@ -74,6 +74,7 @@ def test_zeros_have_parts_too() -> None:
     [
         ("false {}", "net.onnx: the test fails on the input itself"),
         ("true {}", "net.onnx: the test does not fail on what the pipeline makes"),
+        ("nosuchtool {}", "the shell cannot run the test (exit 127): "),
     ],
 )
 def test_mistakes(

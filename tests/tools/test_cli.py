@@ -40,7 +40,7 @@ class FakeModule:
 @dataclass(frozen=True)
 class FakeVerdict:
     error: float
-    masks: object = None
+    exact: bool = True
 
     def __str__(self) -> str:
         return f"prune equals the masked original{' of rather a long name' * 5}"
@@ -274,6 +274,11 @@ def test_a_folder_that_cannot_be_written_is_found_before_any_work(
             "error: no passes to run: option -p is missing\n"
             "  = help: give a file, or text such as -p 'fold-norm, prune-channels{ratio=40%}'\n"
             "  = help: `prunec passes` lists all passes\n",
+        ),
+        (
+            ["net.onnx", "-p", "prune, repeat(prune, repeat())"],
+            "error: pass 'repeat' has nothing to run: its parentheses are empty\n"
+            "  = help: write the passes to run in the parentheses\n",
         ),
         (
             ["net.onnx", "-p", "prune{ratoi=40%}"],

@@ -45,7 +45,7 @@ def test_a_model_is_pruned_verified_written_and_replayed(
     pipeline = "prune-channels{ratio=50% round-to=4}"
     assert command.run(["net.onnx", "-p", pipeline, "--plan", "plan.json"]) == 0
     shown = capsys.readouterr().err
-    assert "verified: prune-channels: " in shown and shown.endswith("wrote net.pruned.onnx\n")
+    assert "verified: prune-channels: " in shown and shown.endswith("wrote net.pruned.onnx, plan.json\n")
     pruned = onnx.load("net.pruned.onnx")
     shapes = {tensor.name: list(tensor.dims) for tensor in pruned.graph.initializer}
     assert shapes == {"c1.weight": [8, 3, 3, 3], "c1.bias": [8], "c2.weight": [4, 8, 3, 3]}
@@ -139,6 +139,47 @@ def test_mistakes_with_calibration_data(
     assert not Path("net.pruned.onnx").exists() and not list(folder.glob("prunec-crash*"))
 
 
+def test_calibration_data_that_nothing_looks_at_are_told_unasked(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.savez(folder / "calib.npz", x=np.zeros((9, 3, 8, 8), np.float32))
+    assert command.run(["net.onnx", "-p", "prune-channels", "--data", "calib.npz"]) == 0
+    assert "remark[missed]: data: the calibration data (calib.npz) are not used\n" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("output", "told"),
+    [
+        ([1, 7, 4, 4], ["graph output `y` is declared [1, 7, 4, 4] and computed as [1, 4, 4, 4]"]),
+        (["N", 4, 4], ["graph output `y` is declared [?, 4, 4] and computed as [1, 4, 4, 4]"]),
+        (["N", "C", 4, 4], []),
+    ],
+)
+def test_outputs_that_are_declared_wrongly_are_told_unasked(
+    folder: Path, capsys: pytest.CaptureFixture[str], output: list[int | str], told: list[str]
+) -> None:
+    model = onnx.load("net.onnx")
+    model.graph.output[0].CopyFrom(helper.make_tensor_value_info("y", TensorProto.FLOAT, output))
+    onnx.save(model, "net.onnx")
+    assert command.run(["net.onnx", "-p", "prune-channels"]) == 0
+    shown = capsys.readouterr().err
+    assert [line for line in shown.splitlines() if "load" in line] == [
+        f"remark[analysis]: load: {message}" for message in told
+    ]
+
+
+def test_a_model_that_does_not_run_is_told_what_to_do(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = onnx.load("net.onnx")
+    model.graph.input[0].type.tensor_type.shape.dim[2].dim_value = 0
+    onnx.save(model, "net.onnx")
+    assert command.run(["net.onnx", "-p", "prune-channels"]) == 2
+    shown = capsys.readouterr().err
+    assert "  = note: graph input `x` is declared with shape [1, 3, 0, 8], which holds no elements\n" in shown
+    assert "  = help: a model that does not run cannot be verified; --no-verify, " in shown
+
+
 def test_a_pattern_that_matches_nothing_is_told_unasked(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -152,7 +193,7 @@ def test_only_files_of_models_and_reports_are_replaced(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Path("train.py").write_text("print()")
-    for option in ("-o", "--remarks-file"):
+    for option in ("-o", "--remarks"):
         assert command.run(["net.onnx", "-p", "prune-channels{round-to=1}", option, "train.py"]) == 2
         assert capsys.readouterr().err == (
             "error: train.py: this file exists, and its name is that of no model or report\n"

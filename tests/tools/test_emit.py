@@ -48,14 +48,15 @@ def test_an_engine_its_ledger_and_what_is_known(capsys: pytest.CaptureFixture[st
     err = capsys.readouterr().err
     assert "sparse kernels: 3 of 3 layers are eligible" in err
     assert "engine: not run: no NVIDIA driver is installed" in err
-    assert "wrote net.engine (beside it: net.engine.json, net.engine.onnx, net.engine.sh)" in err
+    assert "wrote net.engine, net.engine.json, net.engine.onnx, net.engine.sh" in err
     assert "remark[missed]: trt: it is unknown whether 3 layers" in err
     assert "building with TensorRT-RTX" in err
     assert json.loads(Path("net.engine.json").read_text())["schema"] == "prunec.engine/1"
 
 
 def test_a_gate_that_does_not_hold(capsys: pytest.CaptureFixture[str]) -> None:
-    assert emit("--emit", RTX, "--require-sparse", "80%", "-o", "net.engine") == 3
+    assert emit("--emit", RTX, "--require-sparse", "80%", "-o", "net.engine", "--remarks", "r.yaml") == 3
+    assert 'Pass: "trt"' in Path("r.yaml").read_text()
     assert capsys.readouterr().err.startswith("error: sparse kernels are proven for 0 of 3 eligible layers; ")
     assert not Path("net.engine").exists()
     assert Path("net.engine.json").exists()

@@ -201,7 +201,10 @@ def test_nothing_to_prune_says_why(tmp_path: Path, capsys: pytest.CaptureFixture
     ("arguments", "message"),
     [
         (["no.onnx"], "no.onnx: no such file"),
-        (["net.onnx", "--group", "g77"], "this model has no group `g77`\n  = help: groups are g1 to g10"),
+        (["net.onnx", "--group", "xyz"], "this model has no group `xyz`\n  = help: groups are g1 to g10\n"),
+        (["net.onnx", "--group", "G2"], "this model has no group `G2`\n  = help: did you mean `g2`?\n"),
+        (["net.onnx", "--group", "3"], "this model has no group `3`\n  = help: did you mean `g3`?\n"),
+        (["net.onnx", "--group", "fc"], "this model has no group `fc`\n  = help: `fc` is in g"),
         (
             ["net.onnx", "--why", "stem", "conv3"],
             "no node or tensor is called `conv3`\n  = help: the nearest names are",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from prunec.ir.diagnostics import UserError, nearest
+from prunec.tools.optional_value import OptionalValue
 
 if TYPE_CHECKING:
     from prunec.passes.instruments import Instrument
@@ -61,7 +62,7 @@ class Watch:
             UserError: a glob matches no pass of the pipeline, or the dump folder cannot be used.
         """
         for glob in (*self.print_ir_before, *self.print_ir_after):
-            _check_glob(glob, pipeline)
+            check_glob(glob, pipeline)
         return list(self._made(plan, options))
 
     def _made(self, plan: Plan | None, options: Sequence[str]) -> Iterator[Instrument]:
@@ -102,7 +103,12 @@ class Watch:
                 console.print(f"{number:>10,} {name}")
 
 
-def _check_glob(glob: str, pipeline: Pipeline) -> None:
+def check_glob(glob: str, pipeline: Pipeline) -> None:
+    """See that a glob means a pass.
+
+    Raises:
+        UserError: it matches no pass of the pipeline.
+    """
     from fnmatch import fnmatchcase
 
     names = list(dict.fromkeys(inner.name for item in pipeline for inner in item.expand()))
@@ -129,10 +135,18 @@ def watch_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 _OPTIONS = (
     click.option(
-        "--print-ir-before", metavar="PASS", multiple=True, help="Print the graph before these passes (glob)."
+        "--print-ir-before",
+        cls=OptionalValue,
+        bare="*",
+        metavar="PASS",
+        help="Print the graph before every pass, or these (glob).",
     ),
     click.option(
-        "--print-ir-after", metavar="PASS", multiple=True, help="Print the graph behind these passes (glob)."
+        "--print-ir-after",
+        cls=OptionalValue,
+        bare="*",
+        metavar="PASS",
+        help="Print the graph behind every pass, or these (glob).",
     ),
     click.option("--print-ir-after-change", is_flag=True, help="Print what every pass changed, as a diff."),
     click.option("--dump-dir", metavar="DIR", help="Write a numbered dump after every pass."),

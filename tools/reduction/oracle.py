@@ -22,6 +22,10 @@ CRASH = "crash"
 """The sign of a process that went away."""
 
 
+_CANNOT_RUN = frozenset({126, 127})
+"""What a shell exits with where a command is no program or is not found."""
+
+
 class Oracle(ABC):
     """Tells whether models show the failure, several at a time."""
 
@@ -72,6 +76,11 @@ class CommandOracle(Oracle):
         except subprocess.TimeoutExpired:
             return False
         output = done.stdout.decode(errors="replace")
+        if done.returncode in _CANNOT_RUN:
+            said = f": {output.strip().splitlines()[-1]}" if output.strip() else ""
+            raise UserError(
+                f"the shell cannot run the test (exit {done.returncode}){said}", help=[f"it was: {command}"]
+            )
         return done.returncode != 0 and (self.match is None or self.match.search(output) is not None)
 
 

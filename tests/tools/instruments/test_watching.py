@@ -33,7 +33,7 @@ def compiled(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[str, 
 
 def test_graphs_are_printed_before_and_behind_passes(net: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found, _ = compiled(
-        capsys, "-p", f"canonicalize, {PRUNE}", "--print-ir-before", "prune-*", "--print-ir-after", "*"
+        capsys, "-p", f"canonicalize, {PRUNE}", "--print-ir-before=prune-*", "--print-ir-after"
     )
     titles = [line for line in found.splitlines() if line.startswith(("// before", "// after"))]
     assert titles == [
@@ -87,7 +87,7 @@ def test_a_dump_folder_with_anything_else_in_it_is_refused(
 def test_a_glob_that_matches_no_pass_is_a_mistake(
     net: Path, capsys: pytest.CaptureFixture[str], option: str
 ) -> None:
-    assert command.run(["net.onnx", "-p", f"verify, {PRUNE}", option, "prune-chanels"]) == 2
+    assert command.run(["net.onnx", "-p", f"verify, {PRUNE}", f"{option}=prune-chanels"]) == 2
     assert capsys.readouterr().err == (
         "error: no pass of the pipeline is called 'prune-chanels' (did you mean 'prune-channels'?)\n"
         "  = help: its passes: verify, prune-channels\n"
@@ -142,8 +142,7 @@ def test_remarks_go_to_a_file_and_some_of_them_to_the_screen(
 ) -> None:
     _, shown = compiled(
         capsys,
-        *("-p", "fold-norm, prune-channels{only=nothing}", "--remarks-file", "remarks.yaml"),
-        *("--remarks-from", "prune-*"),
+        *("-p", "fold-norm, prune-channels{only=nothing}", "--remarks", "remarks.yaml", "-R=prune-*"),
     )
     assert "remark[missed]: prune-channels: nothing can be pruned" in shown
     text = Path("remarks.yaml").read_text()
@@ -151,6 +150,21 @@ def test_remarks_go_to_a_file_and_some_of_them_to_the_screen(
     assert 'Pass: "prune-channels"\nMessage: "nothing can be pruned in this model"\nReason: "no group' in text
 
 
+@pytest.mark.parametrize("before", [True, False])
+def test_all_remarks_are_shown_wherever_the_option_stands(
+    net: Path, capsys: pytest.CaptureFixture[str], before: bool
+) -> None:
+    rest = ["net.onnx", "-p", PRUNE, "--verify-each"]
+    assert command.run(["-R", *rest] if before else [*rest, "-R"]) == 0
+    shown = capsys.readouterr().err
+    assert shown.count("remark[passed]: prune-channels: group g") == 2 and "verified: " in shown
+
+
+def test_remarks_of_a_pass_that_made_none_are_told(net: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _, shown = compiled(capsys, "-p", PRUNE, "-R=prune-chanels")
+    assert "no remarks of 'prune-chanels'; there are some of prune-channels\n" in shown
+
+
 def test_remarks_never_overwrite_a_model(net: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert command.run(["net.onnx", "-p", PRUNE, "--remarks-file", "net.onnx"]) == 2
+    assert command.run(["net.onnx", "-p", PRUNE, "--remarks", "net.onnx"]) == 2
     assert "net.onnx: this output would overwrite an input" in capsys.readouterr().err

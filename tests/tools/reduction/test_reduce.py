@@ -96,7 +96,7 @@ def test_a_command_says_what_fails(net: Path, capsys: pytest.CaptureFixture[str]
     assert [node.op_type for node in onnx.load("net.reduced.onnx").graph.node] == ["Add"]
     assert "7 nodes reduced to 1 in " in capsys.readouterr().err
     assert command.run(["reduce", "net.onnx", "--test", FAILS_ON_ADD]) == 0
-    assert "1 nodes reduced to 1 in " in capsys.readouterr().err, "it goes on from what is there"
+    assert "1 node reduced to 1 in " in capsys.readouterr().err, "it goes on from what is there"
 
 
 def test_a_pipeline_says_what_fails(net: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -124,6 +124,8 @@ def test_a_pipeline_says_what_fails(net: Path, capsys: pytest.CaptureFixture[str
         ),
         (["--test", "false", "--match", "("], "--match is no regular expression: "),
         (["-p", "verify", "--match", "x"], "--match goes with --test"),
+        (["-p", "sparsify{criterion=wanda}"], "calibration data do not fit smaller models, and the pipeline"),
+        (["--test", "nosuchtool {}"], "the shell cannot run the test (exit 127): "),
         (["--test", "false", "-o", "net.onnx"], "net.onnx: this output would overwrite an input"),
     ],
 )

@@ -1,0 +1,131 @@
+"""ONNX Runtime's profile of a model: the kernels that ran, what each took, and what it read and wrote."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from prunec.exporters.bench.candidates import Candidate, Feeds
+from prunec.exporters.bench.sessions import Setting, open_session
+from prunec.ir.diagnostics import Place, UserError
+from prunec.ir.runtime import session_options
+
+WARM_UP = 3
+SUFFIX = "_kernel_time"
+BLOCKED = re.compile(r"_nchwc(_token_\d+)?$")
+"""How ONNX Runtime names kernels that work on blocks of channels."""
+TRIMMED = 0.25
+"""Share of the fastest, and of the slowest runs of a kernel that its mean leaves out; one tick is a microsecond."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kernel:
+    """One node of the optimised graph.
+
+    Attributes:
+        name: as the profile has it, without its suffix.
+        op: what ran, such as ``Conv`` or ``ReorderOutput``.
+        seconds: of one run of the model; of all of its iterations where it is in a loop.
+        bytes: of activations read and written, and of weights that were not packed beforehand.
+    """
+
+    name: str
+    op: str
+    seconds: float
+    bytes: int
+
+    @property
+    def blocked(self) -> bool:
+        """Whether it works on blocks of channels."""
+        return BLOCKED.search(self.name) is not None
+
+
+def run_profiled(
+    candidate: Candidate,
+    feeds: Sequence[Feeds],
+    setting: Setting,
+    folder: Path,
+    *,
+    runs: int,
+    level: str = "all",
+) -> list[Kernel]:
+    """Run a model under ONNX Runtime's profiler.
+
+    Args:
+        candidate: the model.
+        feeds: what it runs on, in turn.
+        setting: threads and providers.
+        folder: where the profile is written.
+        runs: runs that count.
+        level: ``all`` optimisations, or ``basic`` ones, which keep most nodes apart.
+
+    Raises:
+        UserError: the model does not run.
+    """
+    import onnxruntime as ort
+
+    options = session_options(optimize=True, threads=setting.threads)
+    options.enable_profiling = True
+    options.profile_file_prefix = str(folder / "profile")
+    if level == "basic":
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    opened = open_session(candidate, setting, options)
+    call = opened.call(feeds)
+    for _ in range(WARM_UP + runs):
+        call()
+    path = Path(opened.session.end_profiling())
+    return read_profile(path.read_text(encoding="utf-8"), warm_up=WARM_UP, file=candidate.name)
+
+
+def read_profile(text: str, *, warm_up: int = 0, file: str = "<profile>") -> list[Kernel]:
+    """The kernels of a profile, in the order in which they first ran.
+
+    Args:
+        text: the JSON that ONNX Runtime wrote.
+        warm_up: first runs that are left out.
+        file: what messages call the profile.
+
+    Raises:
+        UserError: the text is no profile, or holds no run after the warm-up.
+    """
+    try:
+        events = json.loads(text)
+        runs = sorted(float(e["ts"]) for e in events if e.get("name") == "model_run")
+        nodes = [e for e in events if e.get("cat") == "Node" and str(e["name"]).endswith(SUFFIX)]
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise UserError(f"this is no profile of ONNX Runtime: {error}", place=Place(file=file)) from error
+    if len(runs) <= warm_up:
+        raise UserError(
+            f"the profile holds {len(runs)} runs, {warm_up} of them to warm up", place=Place(file=file)
+        )
+    counted = len(runs) - warm_up
+    return list(_kernels((e for e in nodes if float(e["ts"]) >= runs[warm_up]), counted))
+
+
+def _kernels(events: Iterable[Mapping[str, Any]], runs: int) -> Iterable[Kernel]:
+    seen: dict[tuple[str, str], list[Mapping[str, Any]]] = defaultdict(list)
+    for event in events:
+        seen[event["name"], str(event["args"].get("node_index"))].append(event)
+    for (name, _), found in seen.items():
+        first = found[0]["args"]
+        sizes = (int(first.get(key, 0) or 0) for key in ("activation_size", "output_size", "parameter_size"))
+        yield Kernel(
+            name=name.removesuffix(SUFFIX),
+            op=str(first.get("op_name", "")),
+            seconds=_typical([float(e["dur"]) for e in found]) * 1e-6 * len(found) / runs,
+            bytes=sum(sizes),
+        )
+
+
+def _typical(durations: Sequence[float]) -> float:
+    """The mean of the middle half: what is interrupted does not count, and whole ticks average out."""
+    ordered = np.sort(np.asarray(durations))
+    cut = int(len(ordered) * TRIMMED)
+    return float(ordered[cut : len(ordered) - cut].mean())

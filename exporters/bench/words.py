@@ -1,0 +1,57 @@
+"""What timings mean, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from prunec.exporters.bench.results import ModelFacts, Timing
+from prunec.ir.timing import Ratio
+
+WIDE = 1.25
+"""Upper over lower end of an interval that tells too little."""
+PAYS = 1.02
+"""A ratio below which a difference is real, perhaps, but hardly worth a deployment."""
+KEPT = 0.7
+"""Share of the promised gain below which it is asked where the rest went."""
+
+
+def promise(first: ModelFacts, other: ModelFacts) -> float:
+    """How much faster a model would be if time followed the multiplications that are not by zero."""
+    return first.nonzero_macs / max(1, other.nonzero_macs)
+
+
+def falls_short(ratio: Ratio, promised: float) -> bool:
+    """Whether a model with fewer operations is not faster, or by much less than they promise."""
+    return promised > 1.05 and (ratio.verdict != "faster" or ratio.value - 1 < KEPT * (promised - 1))
+
+
+def verdicts(models: Sequence[ModelFacts], timings: Sequence[Timing]) -> Iterator[str]:
+    """One line for each model and batch size that is compared with the first."""
+    by_name = {model.name: model for model in models}
+    first = models[0]
+    for timing in timings:
+        if timing.ratio is not None:
+            line = verdict(timing.model, first.name, timing.batch, timing.ratio)
+            yield line + _paper(promise(first, by_name[timing.model]))
+
+
+def verdict(name: str, first: str, batch: int, ratio: Ratio) -> str:
+    """One comparison in words, with its interval."""
+    interval = f"(95 % interval {ratio.low:.2f}x to {ratio.high:.2f}x)"
+    where = f"{name} is"
+    if ratio.verdict == "no difference":
+        if ratio.high / ratio.low > WIDE:
+            doubt = f"at batch {batch} {name} cannot be told from {first}"
+            return f"{doubt}: {ratio.value:.2f}x {interval}; more runs would help"
+        return f"at batch {batch} {where} as fast as {first}: {ratio.value:.2f}x {interval}"
+    factor = ratio.value if ratio.verdict == "faster" else 1 / ratio.value
+    if factor < PAYS:
+        return f"at batch {batch} {where} hardly {ratio.verdict} than {first}: {ratio.value:.2f}x {interval}"
+    return f"at batch {batch} {where} {factor:.2f}x {ratio.verdict} than {first} {interval}"
+
+
+def _paper(promised: float) -> str:
+    """What the count of operations says to it, where it says something else."""
+    if promised > 1.05:
+        return f"; fewer multiplications promise {promised:.2f}x"
+    return f"; it has {1 / promised:.2f}x the multiplications" if promised < 1 / 1.05 else ""

@@ -1,0 +1,62 @@
+"""``prunec bench``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from bench_models import perceptron
+
+from prunec.tools import prunec as command
+
+QUICK = ("--runs", "12", "--seconds", "1", "--no-memory")
+
+
+@pytest.fixture
+def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory with ``a.onnx`` and ``b.onnx``."""
+    onnx.save(perceptron(64), tmp_path / "a.onnx")
+    onnx.save(perceptron(32), tmp_path / "b.onnx")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_tables_and_json(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    np.savez("real.npz", x=np.zeros((10, 16), np.float32))
+    options = ("--batch", "1,4", "--data", "real.npz", "--json", "out.json")
+    assert command.run(["bench", "a.onnx", "b.onnx", *options, *QUICK]) == 0
+    captured = capsys.readouterr()
+    assert captured.err == "wrote out.json\n"
+    out = captured.out
+    for expected in (
+        "p99 ms",
+        "samples/s",
+        "1,280",
+        "95 % interval",
+        "at batch 4 b.onnx",
+        "inputs from real.npz",
+    ):
+        assert expected in out
+    found = json.loads((models / "out.json").read_text(encoding="utf-8"))
+    assert found["schema"] == "prunec.bench/1"
+    assert [model["name"] for model in found["models"]] == ["a.onnx", "b.onnx"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["a.onnx", "--batch", "1,x"], "'1,x' is no list of batch sizes such as 1,8,64"),
+        (["a.onnx", "--json", "a.onnx"], "this output would overwrite an input"),
+        (["c.onnx"], "c.onnx"),
+        (["a.onnx", "--batch", "0"], "a batch of 0 is no batch"),
+    ],
+)
+def test_mistakes(
+    models: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    assert command.run(["bench", *arguments]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and message in error.splitlines()[0]

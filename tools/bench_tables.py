@@ -1,0 +1,101 @@
+"""What ``prunec bench`` prints: the models, a table of times, verdicts, and reasons."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rich.console import Group as Lines
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from prunec.exporters.bench.results import BenchReport, Explanation, ModelFacts, Timing
+from prunec.tools.summary import file_size, number
+
+
+def render_report(report: BenchReport) -> RenderableType:
+    """The whole report, verdicts last."""
+    return Lines(
+        render_models(report),
+        Text(),
+        render_timings(report),
+        *(_line(f"  {line}", style="dim") for line in _conditions(report)),
+        *(_line(f"note: {note}") for note in report.notes),
+        *([Text()] if report.verdicts else []),
+        *(_line(line, style="bold") for line in report.verdicts),
+        *(part for explanation in report.explanations for part in render_explanation(explanation)),
+    )
+
+
+def render_models(report: BenchReport) -> RenderableType:
+    """One row for each model: what it costs before it runs."""
+    table = Table(box=None, pad_edge=True, header_style="dim")
+    table.add_column("model", overflow="fold")
+    for header in ("params", "MACs", "without zeros", "file", "load ms", "memory"):
+        table.add_column(header, justify="right", no_wrap=True)
+    for model in report.models:
+        table.add_row(
+            model.name,
+            number(model.parameters),
+            number(model.macs),
+            number(model.nonzero_macs),
+            file_size(model.size),
+            f"{model.load.p50 * 1e3:.1f}",
+            _memory(model),
+        )
+    return table
+
+
+def render_timings(report: BenchReport) -> RenderableType:
+    """One row for each batch size and model."""
+    table = Table(box=None, pad_edge=True, header_style="dim")
+    table.add_column("batch", justify="right")
+    table.add_column("model", overflow="fold")
+    for header in ("p50 ms", "p95 ms", "p99 ms", "samples/s", "speed-up", "95 % interval"):
+        table.add_column(header, justify="right", no_wrap=True)
+    for timing in report.timings:
+        first = timing.ratio is None
+        table.add_row(str(timing.batch) if first else "", timing.model, *_cells(timing))
+    return table
+
+
+def render_explanation(explanation: Explanation) -> Iterator[RenderableType]:
+    """Why a model is not as fast as its operations promise."""
+    yield Text()
+    yield _line(
+        f"why {explanation.model} is not {explanation.promise:.2f}x faster at batch {explanation.batch}",
+        style="bold",
+    )
+    for reason in explanation.reasons:
+        yield _line(f"  {reason.message}")
+        yield _line(f"    = help: {reason.help}", style="dim")
+
+
+def _memory(model: ModelFacts) -> str:
+    return "-" if model.memory is None else file_size(model.memory.model)
+
+
+def _cells(timing: Timing) -> Iterator[str]:
+    latency, ratio = timing.latency, timing.ratio
+    yield from (f"{seconds * 1e3:.3g}" for seconds in (latency.p50, latency.p95, latency.p99))
+    yield f"{timing.throughput:,.0f}" if timing.throughput >= 10 else f"{timing.throughput:.2g}"
+    yield "" if ratio is None else f"{ratio.value:.2f}x"
+    yield "" if ratio is None else f"{ratio.low:.2f} to {ratio.high:.2f}"
+
+
+def _conditions(report: BenchReport) -> Iterator[str]:
+    inputs = "random inputs" if report.inputs == "random" else f"inputs from {report.inputs}"
+    threads = "threads as ONNX Runtime chooses" if not report.threads else f"{report.threads} thread"
+    threads += "s" if report.threads > 1 else ""
+    providers = ", ".join(report.providers)
+    runs = {(timing.runs, timing.rounds) for timing in report.timings}
+    most = max(runs)
+    yield (
+        f"{inputs}, {threads}, {providers}, onnxruntime {report.versions['onnxruntime']}; "
+        f"{most[0]} runs each in {most[1]} rounds of new sessions"
+    )
+    yield "load: to create a session; memory: peak of a process of its own, less what it held before"
+
+
+def _line(text: str, style: str = "") -> Text:
+    return Text(text, style=style, overflow="fold")
