@@ -187,6 +187,7 @@ def run(
     parsed = Pipeline.of(pipeline)
     return _Run(
         module=module if in_place else module.clone(),
+        original=module.clone() if in_place else module,
         pipeline=parsed,
         verify=verify,
         seed=seed,
@@ -202,6 +203,7 @@ class _Run:
     """The state of one run."""
 
     module: Module
+    original: Module
     pipeline: Pipeline
     verify: bool
     seed: int
@@ -247,6 +249,7 @@ class _Run:
                 seed=self.seed,
                 replay=step,
                 data=self.data,
+                original=self.original,
                 uncut=record.open(number, self.module),
             )
             record.close(number, self._watched(stage, context))

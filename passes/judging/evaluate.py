@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from prunec.ir.diagnostics import UserError
+from prunec.ir.diagnostics import GateError, Place, UserError
 from prunec.ir.dialect import Blame
 from prunec.ir.source import SourceText
 from prunec.passes.calibration.data import CalibrationData
@@ -85,6 +85,22 @@ class Evaluation:
                 if check.status in bad:
                     named = "the whole set" if row.name == "all" else f"slice `{row.name}`"
                     yield f"{named} ({row.size:,} samples): {row.metric} {check.why}"
+
+    def require(self, *, undecided: bool = False, file: str | None = None) -> None:
+        """See that all thresholds hold.
+
+        Args:
+            undecided: thresholds that the samples do not decide count as failed.
+            file: that they stand in, for the message.
+
+        Raises:
+            GateError: one does not.
+        """
+        failures = list(self.failures(undecided=undecided))
+        if failures:
+            more = f", and {len(failures) - 1} more" if len(failures) > 1 else ""
+            place = None if file is None else Place(file=file)
+            raise GateError(f"{failures[0]}{more}", place=place, notes=failures[1:])
 
     def to_json(self) -> dict[str, Any]:
         """The result as plain data, without the numbers of single samples."""

@@ -53,7 +53,8 @@ def matching(
         if name not in names:
             raise _unknown("column", name, names, where, source)
     count = len(next(iter(arrays.values())))
-    frame = polars.DataFrame({"": np.arange(count), **{name: column(arrays, name) for name in set(used)}})
+    used_arrays = {name: column(arrays, name) for name in dict.fromkeys(used)}
+    frame = polars.DataFrame({"": np.arange(count), **used_arrays}, nan_to_null=True)
     try:
         found = frame.with_columns(expression.alias("\0"))["\0"]
     except (polars.exceptions.PolarsError, polars.exceptions.PanicException) as error:
@@ -72,7 +73,9 @@ def _parsed(where: str, text: str, source: SourceText) -> polars.Expr:
         reason = _first_line(error)
         message = "this is no predicate" if reason.startswith("unable to parse") else reason
         help = ["comparisons, and, or, not, in, between, like; for example: length > 400 and label in (3, 7)"]
-        raise _error(message, where, _unread(where), source, help) from error
+        named = re.search(r"'(\w+)'", reason)
+        part = named[1] if named and named[1] in where else _unread(where)
+        raise _error(message, where, part, source, help) from error
 
 
 def _unread(where: str) -> str:

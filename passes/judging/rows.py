@@ -23,8 +23,9 @@ class Row:
         value: of the metric.
         interval: of the value.
         dense: value of the dense model; None where there is none.
-        drop: how much worse the model is than the dense one, in the unit of its limit; positive is worse.
+        drop: how much worse the model is than the dense one; positive is worse.
         drop_interval: of the drop, paired.
+        relative: whether drops are shares of the dense model's value, as the limit is.
         checks: what became of every threshold.
     """
 
@@ -37,6 +38,7 @@ class Row:
     dense: float | None
     drop: float | None
     drop_interval: Interval | None
+    relative: bool
     checks: tuple[Check, ...]
 
     @property
@@ -55,6 +57,7 @@ class Row:
             "interval": list(self.interval),
             "dense": self.dense,
             "drop": self.drop,
+            "relative": self.relative,
             "drop_interval": None if self.drop_interval is None else list(self.drop_interval),
             "status": self.status if self.checks else None,
             "checks": [
@@ -97,6 +100,7 @@ def judge(item: Slice, metric: Metric, own: Floats, dense: Floats | None, *, see
         dense=None if dense is None else metric.value(dense),
         drop=drop,
         drop_interval=drop_interval,
+        relative=item.limits.relative,
         checks=tuple(checks),
     )
 

@@ -49,12 +49,14 @@ class Check:
         limit: the number that must be kept.
         status: whether it is.
         why: the numbers, in words.
+        demand: the threshold, in words.
     """
 
     name: str
     limit: float
     status: Status
     why: str
+    demand: str
 
 
 def worst(statuses: Iterator[Status]) -> Status:
@@ -82,21 +84,26 @@ def checks_of(
         drop_interval: of the drop, paired.
     """
     if size < limits.min_size:
-        why = f"has {size:,} samples, at least {limits.min_size:,} are needed"
-        yield Check(name="min-size", limit=limits.min_size, status="fails", why=why)
+        why = f"is measured on {size:,} samples, at least {limits.min_size:,} are needed"
+        yield _check("min-size", limits.min_size, "fails", why)
     if limits.minimum is not None:
         status = _status(limits.minimum, (-interval[0], -interval[1]), sign=-1)
         why = f"is {_between(value, interval)}, at least {limits.minimum:g} is demanded"
-        yield Check(name="min", limit=limits.minimum, status=status, why=why)
+        yield _check("min", limits.minimum, status, why)
     if limits.maximum is not None:
         status = _status(limits.maximum, (interval[1], interval[0]))
         why = f"is {_between(value, interval)}, at most {limits.maximum:g} is allowed"
-        yield Check(name="max", limit=limits.maximum, status=status, why=why)
+        yield _check("max", limits.maximum, status, why)
     if limits.max_drop is not None and drop is not None:
         status = _status(limits.max_drop, (drop_interval[1], drop_interval[0]))
         unit = " of the dense model's" if limits.relative else ""
         why = f"drops by {_between(drop, drop_interval)}{unit}, at most {limits.max_drop:g} is allowed"
-        yield Check(name="max-drop", limit=limits.max_drop, status=status, why=why)
+        yield _check("max-drop", limits.max_drop, status, why, relative=limits.relative)
+
+
+def _check(name: str, limit: float, status: Status, why: str, *, relative: bool = False) -> Check:
+    shown = f"{100 * limit:g} %" if relative else f"{limit:g}"
+    return Check(name=name, limit=limit, status=status, why=why, demand=f"{name} {shown}")
 
 
 def _status(limit: float, ends: Interval, *, sign: int = 1) -> Status:
