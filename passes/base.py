@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from prunec.passes.calibration.data import CalibrationData
     from prunec.passes.coupling.options import CouplingOptions
     from prunec.passes.plan import Step
+    from prunec.passes.pruning.gradients import Gradients
     from prunec.passes.uncut import Slots, Uncut
 
 Contract = Literal["same", "masked", "sparse", "repaired", "quantised", "none"]
@@ -53,6 +54,7 @@ class Context:
         replay: the step of an earlier plan that this pass must repeat, or None.
         data: calibration data, or None; there for every pass that says that it ``needs_data``.
         original: the model that the pipeline began with; it is not to be changed.
+        gradients: of the weights as they are now, or None; there for every pass that ``needs_gradients``.
         uncut: the model before its channels were cut, for a pass that says that it ``needs_uncut``; None where
             nothing was cut.
     """
@@ -63,6 +65,7 @@ class Context:
     replay: Step | None = None
     data: CalibrationData | None = None
     original: Module | None = None
+    gradients: Gradients | None = None
     uncut: Uncut | None = None
 
 
@@ -112,6 +115,8 @@ class Pass(ABC):
         needs_uncut: whether the pass looks at the model as it was before channels were cut.
         takes_body: whether the pass runs other passes, written in parentheses behind it; the class then has a
             field ``body: Pipeline``, which is no option, and overrides ``expand``.
+        rescales: whether the pass gives weights that stay other values, so that gradients taken before it are
+            not those of the weights after it.
         noun: what messages call it.
     """
 
@@ -121,6 +126,7 @@ class Pass(ABC):
     planned: ClassVar[bool] = False
     needs_uncut: ClassVar[bool] = False
     takes_body: ClassVar[bool] = False
+    rescales: ClassVar[bool] = False
 
     @abstractmethod
     def run(self, module: Module, context: Context) -> Outcome:
@@ -142,6 +148,11 @@ class Pass(ABC):
             UserError: it is not, or does not.
         """
         del module, data
+
+    @property
+    def needs_gradients(self) -> bool:
+        """Whether the pass, with its options as they are, judges weights by their gradients."""
+        return False
 
     def expand(self) -> tuple[Pass, ...]:
         """The passes that run in the place of this one: itself, but for a pass that takes a body."""
