@@ -393,10 +393,6 @@ class _Run:
         self.verdicts.append(verdict)
 
     def _plan(self) -> Plan:
-        source = self.module.source
-        return Plan(
-            source_name=source.name,
-            source_sha256=source.sha256,
-            pipeline=self.pipeline.text(every=True),
-            steps=tuple(self.steps),
-        )
+        source, steps = self.module.source, tuple(self.steps)
+        text = self.pipeline.text(every=True)
+        return Plan(source_name=source.name, source_sha256=source.sha256, pipeline=text, steps=steps)
