@@ -69,6 +69,9 @@ COMMANDS: Mapping[str, LazyCommand] = {
     "diff": LazyCommand(
         target="prunec.tools.diff:diff_models", summary="Show what is different between two models."
     ),
+    "eval": LazyCommand(
+        target="prunec.tools.evaluate:evaluate_models", summary="Measure models on samples, slice by slice."
+    ),
     "inspect": LazyCommand(
         target="prunec.tools.inspect:inspect_model", summary="Show a model, its channel groups and its cost."
     ),
