@@ -28,6 +28,7 @@ CONTRACTS = {
     "same": "what the model computes stays the same (checked on probe inputs)",
     "masked": "the result equals the model before with the removed slices set to zero (checked likewise)",
     "sparse": "nothing changes but the masked weights, which have the pattern; outputs are finite (checked likewise)",
+    "repaired": "new numbers in the tensors that it names are all that changes; outputs are finite (checked likewise)",
     "quantised": "quantised weights are within one step of what they were, all others the same; outputs keep their "
     "shapes and are finite, and their change is measured (on held-out samples, or on probe inputs)",
     "none": "nothing is compared for the pass itself",

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from prunec.ir.diagnostics import Place, Remark, UserError
+
 if TYPE_CHECKING:
     from prunec.ir.facts import Facts
     from prunec.ir.module import Module
@@ -67,6 +69,29 @@ class Analyses:
         return self._cached(
             ("eligibility", None), lambda: assess(self.module.model, self.facts(), self.layers())
         )
+
+    def check_operands(self) -> None:
+        """Refuse a graph in which operands contradict an op, which no runtime runs.
+
+        Raises:
+            UserError: there is such an op.
+        """
+        from prunec.ir.inference import find_contradiction
+        from prunec.passes.coupling.axes import node_label
+
+        if (found := find_contradiction(self.module.model, self.facts())) is not None:
+            place = Place(file=self.module.source.name, node=node_label(found[0]))
+            raise UserError(found[1], place=place, help=["the model contradicts itself; export it again"])
+
+    def misdeclared(self) -> list[Remark]:
+        """A remark for every output that is declared with sizes that it does not have; ONNX Runtime tolerates it."""
+        from prunec.ir.inference import find_misdeclared
+
+        found = find_misdeclared(self.module.graph, self.facts())
+        return [
+            Remark(kind="analysis", origin="load", message=message, node=value.name, urgent=True)
+            for value, message in found
+        ]
 
     def keep_only(self, preserved: frozenset[str]) -> None:
         """Forget all results but those of the named analyses."""

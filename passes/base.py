@@ -37,8 +37,10 @@ if TYPE_CHECKING:
     from prunec.passes.calibration.data import CalibrationData
     from prunec.passes.coupling.options import CouplingOptions
     from prunec.passes.plan import Step
+    from prunec.passes.pruning.gradients import Gradients
+    from prunec.passes.uncut import Slots, Uncut
 
-Contract = Literal["same", "masked", "sparse", "quantised", "none"]
+Contract = Literal["same", "masked", "sparse", "repaired", "quantised", "none"]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -51,6 +53,9 @@ class Context:
         seed: for anything random; the same seed gives the same output.
         replay: the step of an earlier plan that this pass must repeat, or None.
         data: calibration data, or None; there for every pass that says that it ``needs_data``.
+        gradients: of the weights as they are now, or None; there for every pass that ``needs_gradients``.
+        uncut: the model before its channels were cut, for a pass that says that it ``needs_uncut``; None where
+            nothing was cut.
     """
 
     analyses: Analyses
@@ -58,6 +63,8 @@ class Context:
     seed: int = 0
     replay: Step | None = None
     data: CalibrationData | None = None
+    gradients: Gradients | None = None
+    uncut: Uncut | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +80,9 @@ class Outcome:
         predicted: concrete shape that every value must have now, by name (pruning passes only).
         copies: tensors that had to be un-shared: name of the copy, name of the original.
         options: of the dependency analysis that the pass used (pruning passes only).
+        kept: per value that lost slots those that are left (pruning passes only).
+        repaired: per tensor that has new numbers, by name, those with which the model computes what it did
+            (passes with the contract ``repaired`` only).
         statistics: counters for ``--stats``.
     """
 
@@ -82,6 +92,8 @@ class Outcome:
     predicted: Mapping[str, tuple[int, ...]] | None = None
     copies: Mapping[str, str] = field(default_factory=dict)
     options: CouplingOptions | None = None
+    kept: Slots | None = None
+    repaired: Mapping[str, onnx_ir.TensorProtocol] = field(default_factory=dict)
     statistics: Mapping[str, int | float] = field(default_factory=dict)
 
 
@@ -93,12 +105,16 @@ class Pass(ABC):
         name: the name in pipeline text, verb-object, kebab-case.
         contract: what the verifier proves about the output: ``same`` (computes what its input computed),
             ``masked`` (equals its input with the removed slices set to zero), ``sparse`` (differs from its
-            input in the masked weights alone, which have the claimed pattern), ``quantised`` (its weights are
-            within one step of what they were; outputs are finite, and their change is measured) or ``none`` (changes
-            nothing, or on purpose).
+            input in the masked weights alone, which have the claimed pattern), ``repaired`` (gives new numbers
+            to the tensors that it names, and changes nothing else), ``quantised`` (its weights are within one step
+            of what they were; outputs are finite, and their change is measured) or ``none`` (changes nothing, or
+            on purpose).
         planned: whether what the pass decides is a step of the plan, which a replay repeats.
+        needs_uncut: whether the pass looks at the model as it was before channels were cut.
         takes_body: whether the pass runs other passes, written in parentheses behind it; the class then has a
             field ``body: Pipeline``, which is no option, and overrides ``expand``.
+        rescales: whether the pass gives weights that stay other values, so that gradients taken before it are
+            not those of the weights after it.
         noun: what messages call it.
     """
 
@@ -106,7 +122,9 @@ class Pass(ABC):
     noun: ClassVar[str] = "pass"
     contract: ClassVar[Contract] = "same"
     planned: ClassVar[bool] = False
+    needs_uncut: ClassVar[bool] = False
     takes_body: ClassVar[bool] = False
+    rescales: ClassVar[bool] = False
 
     @abstractmethod
     def run(self, module: Module, context: Context) -> Outcome:
@@ -115,6 +133,11 @@ class Pass(ABC):
     @property
     def needs_data(self) -> bool:
         """Whether the pass, with its options as they are, runs the model on calibration data."""
+        return False
+
+    @property
+    def needs_gradients(self) -> bool:
+        """Whether the pass, with its options as they are, judges weights by their gradients."""
         return False
 
     def expand(self) -> tuple[Pass, ...]:

@@ -9,21 +9,22 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from prunec.ir.diagnostics import Place, Remark, RemarkLog, UserError
+from prunec.ir.diagnostics import RemarkLog, UserError
 from prunec.passes.base import Context, Outcome, Pass
 from prunec.passes.instruments import Instrument, Stage
 from prunec.passes.plan import Plan, Step
 from prunec.passes.plan.positions import Positions
+from prunec.passes.uncut import UncutRecord
 
 if TYPE_CHECKING:
     from prunec import Export
     from prunec.ir.fx.entry import GraphModule, NnModule, Optimizer
     from prunec.ir.module import Module
-    from prunec.passes.analyses import Analyses
     from prunec.passes.calibration.data import CalibrationData
     from prunec.passes.calibration.required import Data
     from prunec.passes.cost import Cost
     from prunec.passes.pipeline import Pipeline
+    from prunec.passes.pruning.gradients import Gradients
     from prunec.passes.verifier import Verdict
 
 Progress = Callable[[str], None]
@@ -151,6 +152,7 @@ def run(
     seed: int = 0,
     replay: Plan | None = None,
     data: Data | None = None,
+    gradients: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
     instruments: Sequence[Instrument] = (),
     in_place: bool = False,
@@ -166,13 +168,15 @@ def run(
         replay: take every removal from this plan instead of choosing.
         data: calibration data for passes that need some: arrays named as the graph inputs, first axis =
             samples; there may be others (a ``label``).
+        gradients: for passes that judge by gradients (``criterion=taylor``): per weight an array of its shape, as
+            :func:`prunec.torch.gradients` collects them.
         progress: told what begins.
         instruments: what watches the run (see :mod:`prunec.passes.instruments`).
         in_place: work on the module itself; after an error it is as the pass that failed left it.
 
     Raises:
-        UserError: the pipeline text is wrong, the plan or the data do not fit the module, or a pass needs
-            calibration data and there are none.
+        UserError: the pipeline text is wrong, the plan, the data or the gradients do not fit the module, or a
+            pass needs some and there are none.
         PassFailure: a pass failed, or (VerificationError) the verifier proved it wrong.
 
     Example:
@@ -183,6 +187,7 @@ def run(
     """
     from prunec.passes.calibration.required import checked_data
     from prunec.passes.pipeline import Pipeline
+    from prunec.passes.pruning.needed import checked_gradients
 
     parsed = Pipeline.of(pipeline)
     return _Run(
@@ -192,6 +197,7 @@ def run(
         seed=seed,
         replay=replay,
         data=checked_data(module, parsed, data),
+        gradients=checked_gradients(module, parsed, gradients, replayed=replay is not None),
         progress=progress or (lambda _: None),
         instruments=instruments,
     ).run()
@@ -207,6 +213,7 @@ class _Run:
     seed: int
     replay: Plan | None
     data: CalibrationData | None
+    gradients: Gradients | None
     progress: Progress
     instruments: Sequence[Instrument]
     remarks: RemarkLog = field(default_factory=RemarkLog)
@@ -222,14 +229,15 @@ class _Run:
         from prunec.passes.analyses import Analyses
 
         passes = [inner for item in self.pipeline for inner in item.expand()]
+        record = UncutRecord(passes)
         if self.module.model.functions and any(pass_.contract == "masked" for pass_ in passes):
             self._inline()
         make_names_unique(self.module.graph, self.module.opset(""))
         analyses = Analyses(self.module)
         self.progress("analysis")
         self.remarks.remarks.extend(self.module.repairs)
-        self._check_operands(analyses)
-        self._note_declared(analyses)
+        analyses.check_operands()
+        self.remarks.remarks.extend(analyses.misdeclared())
         self._note_unused_data(passes)
         cost_before = analyses.cost()
         replayed = deque(self.replay.steps if self.replay else ())
@@ -241,9 +249,15 @@ class _Run:
                 continue
             self.progress(f"{pass_.name} ({number} of {len(passes)})")
             context = Context(
-                analyses=analyses, remarks=self.remarks, seed=self.seed, replay=step, data=self.data
+                analyses=analyses,
+                remarks=self.remarks,
+                seed=self.seed,
+                replay=step,
+                data=self.data,
+                gradients=self.gradients and self.gradients.at(self.positions),
+                uncut=record.open(number, self.module),
             )
-            self._watched(stage, context)
+            record.close(number, self._watched(stage, context))
         if replayed:
             rest = replayed[0].pass_name
             raise UserError(f"the plan has a step of `{rest}` that no pass of the pipeline replays")
@@ -274,24 +288,6 @@ class _Run:
         if before is not None:
             compare_outputs("inline", before, self.module, seed=self.seed)
 
-    def _check_operands(self, analyses: Analyses) -> None:
-        """Refuse a graph in which operands contradict an op, which no runtime runs."""
-        from prunec.ir.inference import find_contradiction
-        from prunec.passes.coupling.axes import node_label
-
-        if (found := find_contradiction(self.module.model, analyses.facts())) is not None:
-            place = Place(file=self.module.source.name, node=node_label(found[0]))
-            raise UserError(found[1], place=place, help=["the model contradicts itself; export it again"])
-
-    def _note_declared(self, analyses: Analyses) -> None:
-        """Say so where an output is declared with sizes that it does not have, which ONNX Runtime tolerates."""
-        from prunec.ir.inference import find_misdeclared
-
-        for value, message in find_misdeclared(self.module.graph, analyses.facts()):
-            self.remarks.remarks.append(
-                Remark(kind="analysis", origin="load", message=message, node=value.name, urgent=True)
-            )
-
     def _note_unused_data(self, passes: Sequence[Pass]) -> None:
         """Say so where calibration data are given and nothing looks at them."""
         if self.data is not None and not any(pass_.needs_data for pass_ in passes):
@@ -299,7 +295,7 @@ class _Run:
                 "data",
                 f"the calibration data ({self.data.name}) are not used",
                 reason="no pass of the pipeline looks at data",
-                help="`sparsify{criterion=wanda}` and `sparsify{criterion=sparsegpt}` do",
+                help="`compensate`, `sparsify{criterion=wanda}` and `sparsify{criterion=sparsegpt}` do",
                 urgent=True,
             )
 
@@ -328,7 +324,7 @@ class _Run:
             )
         return Step(pass_name=pass_.name)
 
-    def _watched(self, stage: Stage, context: Context) -> None:
+    def _watched(self, stage: Stage, context: Context) -> Outcome:
         """One pass, with every instrument called around it."""
         if any(instrument.keeps_before for instrument in self.instruments):
             stage = replace(stage, before=self.module.clone())
@@ -342,6 +338,7 @@ class _Run:
             raise
         for instrument in self.instruments:
             instrument.after_pass(stage, outcome)
+        return outcome
 
     def _run_pass(self, pass_: Pass, context: Context) -> Outcome:
         before = self.module.clone() if self.verify and pass_.contract != "none" else None
@@ -381,6 +378,7 @@ class _Run:
                 step=outcome.step,
                 predicted=outcome.predicted,
                 options=outcome.options,
+                repaired=outcome.repaired,
                 quantised=pass_.contract == "quantised",
                 data=self.data,
                 seed=self.seed,

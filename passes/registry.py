@@ -24,6 +24,7 @@ ENTRY_POINT_GROUP = "prunec.passes"
 
 BUILT_IN: Mapping[str, str] = {
     "canonicalize": "prunec.passes.canonicalize:Canonicalize",
+    "compensate": "prunec.passes.compensate:Compensate",
     "fold-norm": "prunec.passes.fold_norm:FoldNorm",
     "permute-channels": "prunec.passes.permute_channels:PermuteChannels",
     "prune-channels": "prunec.passes.prune_channels:PruneChannels",

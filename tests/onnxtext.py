@@ -41,6 +41,7 @@ from filecheck.parser import Parser, pattern_for_opts
 from prunec.ir.diagnostics import PrunecError
 from prunec.ir.dump.model import parse_dump
 from prunec.ir.load import load
+from prunec.ir.probes import probe_feeds
 from prunec.passes.coupling import analyse
 from prunec.passes.coupling.options import CouplingOptions
 from prunec.passes.coupling.view import GroupView
@@ -70,11 +71,22 @@ def dump_result(model: onnx.ModelProto, argument: str) -> str:
     return f"before:\n{dump_groups(model, '')}\nafter:\n{print_module(result.module)}{proved}"
 
 
+def dump_with_samples(model: onnx.ModelProto, argument: str) -> str:
+    """The same of a pipeline that has so many random samples, ``64 compensate``, with its remarks."""
+    count, _, text = argument.partition(" ")
+    module = load(model)
+    result = run_pipeline(module, text, data=probe_feeds(module, batch=int(count)))
+    proved = "".join(f"verified: {verdict}\n" for verdict in result.verdicts)
+    remarks = "".join(f"{remark}\n" for remark in result.remarks)
+    return f"after:\n{print_module(result.module)}{proved}{remarks}"
+
+
 RUNNERS: dict[str, Runner] = {
     "print-onnx": lambda model, _: onnx.printer.to_text(model),
     "dump": dump,
     "groups": dump_groups,
     "pipeline": dump_result,
+    "samples": dump_with_samples,
 }
 """What a RUN line may name: (model, rest of the line) -> the text to check."""
 

@@ -17,6 +17,7 @@ CONTRACTS = {
     "same": "verified: computes what its input computed",
     "masked": "verified: equals its input with the removed slices set to zero",
     "sparse": "verified: differs from its input in masked weights alone, which have the pattern",
+    "repaired": "verified: new numbers in the tensors that it names hold all of the change",
     "quantised": "verified: weights within one step of what they were, outputs finite, their change measured",
     "none": "not verified: it changes nothing, or changes results on purpose",
 }

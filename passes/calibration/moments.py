@@ -14,35 +14,36 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
-Floats = NDArray[np.float32]
+Floats = NDArray[np.floating[Any]]
 
 SMALL = 64
 """Columns up to which the products of all groups are one batched matrix product."""
 
 
 class Moments:
-    """Second moments of rows, in float32.
+    """Second moments of rows.
 
     Args:
         groups: groups of the layer.
         columns: weights of one output.
         diagonal: add up squares only, not products of different columns.
+        dtype: float32, or float64 where a fit shall be exact.
 
     Attributes:
         rows: how many rows were added, of each group.
     """
 
-    def __init__(self, groups: int, columns: int, *, diagonal: bool = False) -> None:
+    def __init__(
+        self, groups: int, columns: int, *, diagonal: bool = False, dtype: type[np.floating[Any]] = np.float32
+    ) -> None:
         self.rows = 0
         self.diagonal = diagonal
-        self._sums: Floats = np.zeros(
-            (groups, columns) if diagonal else (groups, columns, columns), np.float32
-        )
+        self._sums: Floats = np.zeros((groups, columns) if diagonal else (groups, columns, columns), dtype)
         self._triangle = columns > SMALL and not diagonal
 
     def add(self, rows: Array) -> None:
         """Add rows, [groups, rows, columns]."""
-        rows = rows.astype(np.float32, copy=False)
+        rows = rows.astype(self._sums.dtype, copy=False)
         self.rows += rows.shape[1]
         if self.diagonal:
             self._sums += np.einsum("grc,grc->gc", rows, rows)
@@ -76,11 +77,12 @@ class Moments:
 
 def _add_products(total: Floats, rows: Floats) -> None:
     """``total += rows^T rows``, in the upper triangle only: half of the work of a plain matrix product."""
-    from scipy.linalg.blas import ssyrk
+    from scipy.linalg.blas import dsyrk, ssyrk
 
     if len(rows):
         columns = np.ascontiguousarray(rows).T  # as Fortran lays arrays out, so that nothing is copied
-        ssyrk(1.0, columns, 1.0, total.T, lower=1, overwrite_c=1)
+        multiply = dsyrk if total.dtype == np.float64 else ssyrk
+        multiply(1.0, columns, 1.0, total.T, lower=1, overwrite_c=1)
 
 
 def output_errors(weight: Array, changes: Sequence[Array], moments: Moments) -> list[float]:

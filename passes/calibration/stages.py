@@ -7,12 +7,15 @@ all of the earlier stages. The *depth* of a value is the first stage at which it
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import onnx_ir
 
 from prunec.ir.scopes import walk
+
+Watched = Mapping[onnx_ir.Node, Sequence[onnx_ir.Value]]
+"""Layers, each with the values that it is fitted to."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,38 +37,41 @@ class Stage:
 
 
 def find_stages(
-    graph: onnx_ir.Graph, layers: Mapping[onnx_ir.Node, int], constant: Collection[onnx_ir.Value]
+    graph: onnx_ir.Graph, layers: Watched, constant: Collection[onnx_ir.Value]
 ) -> tuple[Stage, ...]:
     """The stages of a graph, in order.
 
     Args:
         graph: the main graph.
-        layers: the layers that change, each with the position of the input that it is fitted to.
+        layers: the layers that change, each with the values that it is fitted to: what it reads, or what can be
+            computed from what it writes before later layers have changed.
         constant: values that depend on no graph input; they are computed anew wherever they are read.
     """
-    depths = _depths(graph, layers, constant)
+    depths = find_depths(graph, layers, constant)
     last = _last_use(depths, _needed(layers, constant))
     stages = []
     for number in sorted({depths.before[node] for node in layers}):
         mine = [node for node in graph if node in layers and depths.before[node] == number]
-        reads = dict.fromkeys(_name(node.inputs[layers[node]]) for node in mine)
-        keeps = (_name(value) for value, end in last.items() if depths.values[value] <= number < end)
+        reads = dict.fromkeys(value.name or "" for node in mine for value in layers[node])
+        keeps = (value.name or "" for value, end in last.items() if depths.values[value] <= number < end)
         stages.append(Stage(number=number, layers=tuple(mine), reads=tuple(reads), keeps=tuple(keeps)))
     return tuple(stages)
 
 
 @dataclass(frozen=True, slots=True)
-class _Depths:
+class Depths:
     """At which stage values and nodes can be computed for good.
 
     Attributes:
         values: of every value that depends on an input.
         before: of every node, what it reads; of a layer, its stage.
+        reads: of every node in graph order the values that it, or a graph inside it, reads.
         layers: the nodes that change.
     """
 
     values: dict[onnx_ir.Value, int]
     before: dict[onnx_ir.Node, int]
+    reads: dict[onnx_ir.Node, tuple[onnx_ir.Value, ...]]
     layers: Collection[onnx_ir.Node]
 
     def after(self, node: onnx_ir.Node) -> int:
@@ -73,13 +79,15 @@ class _Depths:
         return self.before[node] + (node in self.layers)
 
 
-def _depths(
+def find_depths(
     graph: onnx_ir.Graph, layers: Collection[onnx_ir.Node], constant: Collection[onnx_ir.Value]
-) -> _Depths:
+) -> Depths:
+    """The depths of a graph's values, given the layers that change."""
     values = {value: 0 for value in graph.inputs if value.name not in graph.initializers}
-    depths, stage = _Depths(values, {}, layers), 0
+    depths, stage = Depths(values, {}, {}, layers), 0
     for node in graph:
-        depth = max((values.get(value, 0) for value in _reads(node)), default=0)
+        depths.reads[node] = tuple(_reads(node))
+        depth = max((values.get(value, 0) for value in depths.reads[node]), default=0)
         if node in layers:
             depth = stage = max(depth, stage)
         depths.before[node] = depth
@@ -87,20 +95,20 @@ def _depths(
     return depths
 
 
-def _needed(layers: Mapping[onnx_ir.Node, int], constant: Collection[onnx_ir.Value]) -> set[onnx_ir.Node]:
+def _needed(layers: Watched, constant: Collection[onnx_ir.Value]) -> set[onnx_ir.Node]:
     """The nodes that what the layers are fitted to depends on, and that depend on an input."""
-    pending = [node.inputs[position] for node, position in layers.items()]
+    pending = [value for watched in layers.values() for value in watched]
     needed: set[onnx_ir.Node] = set()
     while pending:
         value = pending.pop()
-        node = value.producer() if value is not None and value not in constant else None
+        node = value.producer() if value not in constant else None
         if node is not None and node not in needed:
             needed.add(node)
             pending += _reads(node)
     return needed
 
 
-def _last_use(depths: _Depths, needed: Collection[onnx_ir.Node]) -> dict[onnx_ir.Value, int]:
+def _last_use(depths: Depths, needed: Collection[onnx_ir.Node]) -> dict[onnx_ir.Value, int]:
     """The depth up to which each value that some node computes is read; values in graph order."""
     last: dict[onnx_ir.Value, int] = {}
     for value in depths.values:
@@ -116,7 +124,3 @@ def _last_use(depths: _Depths, needed: Collection[onnx_ir.Node]) -> dict[onnx_ir
 def _reads(node: onnx_ir.Node) -> Iterator[onnx_ir.Value]:
     """Values that a node, or a graph inside it, reads."""
     return (value for reader in walk([node]) for value in reader.inputs if value is not None)
-
-
-def _name(value: onnx_ir.Value | None) -> str:
-    return "" if value is None else value.name or ""

@@ -2,10 +2,10 @@
 
 ::
 
-    stream = Stream(module, {conv1: 0, conv2: 0}, feeds, facts)
+    stream = Stream(module, {conv1: [image], conv2: [relu1]}, feeds, facts)
     for stage in stream.stages:
         for number, values in stream.runs(stage):     # one run of the feeds after the other
-            ...                                       # values[name]: what layers of the stage read
+            ...                                       # values[name]: what layers of the stage are fitted to
         ...                                           # now change the weights of the stage's layers
 
 The graph is cut between stages: what later stages need is kept, run by run, within a limit of memory. Runs that do
@@ -25,7 +25,7 @@ from prunec.ir.facts import Facts
 from prunec.ir.module import Module
 from prunec.ir.sizes import open_inputs
 from prunec.passes.calibration.data import Feeds
-from prunec.passes.calibration.stages import Stage, find_stages
+from prunec.passes.calibration.stages import Stage, Watched, find_stages
 
 Array = NDArray[Any]
 Values = Mapping[str, Array]
@@ -40,7 +40,7 @@ class Stream:
 
     Args:
         module: the model; weights of its layers may be changed between stages, nothing else.
-        layers: the layers that change, each with the position of the input to watch.
+        layers: the layers that change, each with the values to watch (see :func:`find_stages`).
         feeds: the samples.
         facts: facts of the model.
         memory: bytes of values to keep between stages.
@@ -49,7 +49,7 @@ class Stream:
     def __init__(
         self,
         module: Module,
-        layers: Mapping[onnx_ir.Node, int],
+        layers: Watched,
         feeds: Feeds,
         facts: Facts,
         *,
@@ -64,7 +64,7 @@ class Stream:
         self._used = 0
 
     def runs(self, stage: Stage) -> Iterator[tuple[int, Values]]:
-        """The number of each run and what the layers of a stage read in it; stages in order, each once."""
+        """The number of each run and what is watched for the layers of a stage; stages in order, each once."""
         wanted = {*stage.reads, *stage.keeps}
         runners: dict[frozenset[str], Runner] = {}
         for number, feeds in enumerate(self._feeds):

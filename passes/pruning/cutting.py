@@ -41,12 +41,14 @@ class Cutter:
         coupling: its analysis, made before any change.
         removed: per component whether it goes.
         constants: the constants of the graph, old and new.
+        slots: per value that is cut, by name, and axis the slots that stay.
     """
 
     model: onnx_ir.Model
     coupling: Coupling
     removed: Bools
     constants: Constants = field(init=False)
+    slots: dict[str, dict[int, Index]] = field(default_factory=dict)
     _kept: dict[int, Index | None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -103,18 +105,22 @@ class Cutter:
     def _predict_shapes(self) -> dict[str, tuple[int, ...]]:
         """New concrete shapes of all values; declared shapes of cut values are updated on the way."""
         facts, sizes_of = self.coupling.facts, dict[onnx_ir.Value, tuple[int, ...]]()
+        slots = dict[onnx_ir.Value, dict[int, Index]]()
         for value, shape in facts.shapes.items():
             if is_parameter(value, facts) and Operand(value) not in self.coupling.relations.table.operands:
                 continue  # shared: every use has its own cut
             axes = self.cut_axes(Operand(value))
             sizes = [len(axes[a]) if a in axes else n for a, n in enumerate(shape)]
             sizes_of[value] = tuple(sizes)
+            if axes:
+                slots[value] = axes
             if axes and value.shape is not None and not value.is_initializer():
                 dims = [sizes[a] if a in axes else value.shape[a] for a in range(len(sizes))]
                 value.shape = onnx_ir.Shape(dims)
         for chain in self.coupling.relations.chains.values():
             for node in chain.nodes[:-1]:
                 sizes_of.pop(node.outputs[0], None)
+        self.slots = named(slots.items())
         return named(sizes_of.items())
 
     # -- chains ------------------------------------------------------------

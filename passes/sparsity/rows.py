@@ -13,7 +13,7 @@ from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from math import prod
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import onnx_ir
@@ -54,10 +54,16 @@ class LayerInput:
     pieces: Callable[[Array], Iterator[Array]]
 
     @property
+    def value(self) -> onnx_ir.Value:
+        """The data."""
+        value = self.node.inputs[self.position]
+        assert value is not None
+        return value
+
+    @property
     def name(self) -> str:
         """The name of the data."""
-        value = self.node.inputs[self.position]
-        return "" if value is None else value.name or ""
+        return self.value.name or ""
 
 
 def layer_input(layer: SparseLayer, facts: Facts) -> LayerInput:
@@ -85,7 +91,7 @@ def layer_input(layer: SparseLayer, facts: Facts) -> LayerInput:
         terms = rule.inputs[position] or ()
         if any(0 < len(layer.layout.sizes.keys() & term) < len(term) - 1 for term in terms):
             raise NoRows(f"an axis of what `{node.op_type}` reads is a product of unknown sizes")
-        axes = _Axes.of(terms, layer.layout)
+        axes = RowAxes.of(terms, layer.layout)
         pieces, key = axes.rows, axes
     return LayerInput(node=node, position=position, key=(node.inputs[position], key), pieces=pieces)
 
@@ -128,12 +134,12 @@ def _patches(values: Array, window: Window, order: tuple[int, ...]) -> Iterator[
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Axes:
-    """What the axes of a contraction's data are to its weight.
+class RowAxes:
+    """What the axes of a contraction's data, or of its output, are to its weight.
 
     Attributes:
         split: per axis the sizes that it is the product of; -1 for what may vary.
-        order: the split axes: those of groups, those that the weight does not have, those that are summed.
+        order: the split axes: those of groups, those that the weight does not have, those of the columns.
         shape: of the rows.
     """
 
@@ -142,22 +148,25 @@ class _Axes:
     shape: tuple[int, int, int]
 
     @classmethod
-    def of(cls, terms: Operand, layout: WeightLayout) -> _Axes:
+    def of(
+        cls, terms: Operand, layout: WeightLayout, columns: Literal["input", "output"] = "input"
+    ) -> RowAxes:
+        """The axes of an operand whose rule has these terms; ``columns`` are the weight's inputs or outputs."""
         factors: list[str | None] = []
         for term in terms:
             factors += term if layout.sizes.keys() & term else (None,)
-        groups, inputs = (
+        groups, last = (
             [factors.index(f) for term in layout.terms for f in term if layout.kinds[f] == kind]
-            for kind in ("group", "input")
+            for kind in ("group", columns)
         )
-        free = [axis for axis in range(len(factors)) if axis not in (*groups, *inputs)]
+        free = [axis for axis in range(len(factors)) if axis not in (*groups, *last)]
         return cls(
             split=tuple(
                 tuple(layout.sizes.get(f, -1) for f in term) if layout.sizes.keys() & term else (-1,)
                 for term in terms
             ),
-            order=(*groups, *free, *inputs),
-            shape=(layout.shape[0], -1, layout.shape[3]),
+            order=(*groups, *free, *last),
+            shape=(layout.shape[0], -1, layout.shape[3 if columns == "input" else 1]),
         )
 
     def rows(self, values: Array) -> Iterator[Array]:
@@ -168,3 +177,9 @@ class _Axes:
         )
         parts = values.reshape([n for product in sizes for n in product])
         yield parts.transpose(self.order).reshape(self.shape)
+
+    def spread(self, columns: Array) -> Array:
+        """One number a column, ``[group, column]``, as an array that broadcasts against the operand."""
+        sizes = [max(size, 1) for parts in self.split for size in parts]
+        split = columns.reshape([sizes[axis] for axis in self.order]).transpose(np.argsort(self.order))
+        return split.reshape([prod(max(size, 1) for size in parts) for parts in self.split])

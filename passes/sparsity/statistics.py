@@ -66,7 +66,7 @@ class LayerStatistics:
                 context.remarks.missed(
                     origin, f"`{layer.name}` is judged by magnitude", reason=str(why), node=layer.name
                 )
-        watched = {node: source.position for node, source in self._inputs.items()}
+        watched = {node: [source.value] for node, source in self._inputs.items()}
         self._stream = Stream(module, watched, self.feeds, facts)
         self._stages: Iterator[Stage] = iter(self._stream.stages)
         self._moments: dict[onnx_ir.Node, LayerMoments] = {}

@@ -4,8 +4,8 @@ Checks, each in a module of its own: ``shapes`` (ONNX's checker and strict shape
 what the cut predicted),
 ``broadcast`` (nothing broadcasts that did not before) and ``masked`` (the outputs equal those of the model
 before, with the removed slices set to zero) or, for zeros in weights, ``sparse`` (nothing but the masked weights
-changed, and they have their pattern) or ``quantised`` (weights are within a step of what they were). ``compare`` holds
-what "equal" means.
+changed, and they have their pattern), ``repaired`` (the tensors with new numbers hold all of the change) or
+``quantised`` (weights are within a step of what they were). ``compare`` holds what "equal" means.
 """
 
 from __future__ import annotations
@@ -18,12 +18,15 @@ from prunec.ir.diagnostics import counted
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    import onnx_ir
+
     from prunec.ir.module import Module
     from prunec.passes.analyses import Analyses
     from prunec.passes.calibration.data import CalibrationData
     from prunec.passes.coupling.options import CouplingOptions
     from prunec.passes.plan import Step
     from prunec.passes.verifier.quantised import QuantisedWeights
+    from prunec.passes.verifier.repaired import RepairEvidence
     from prunec.passes.verifier.sparse import MaskEvidence
 
 
@@ -36,7 +39,8 @@ class Verdict:
         values: values whose shapes were checked.
         broadcasts: elementwise ops whose broadcasting was checked.
         equivalence: ``same``, ``masked`` or ``masked-kept-statistics``: what the outputs were compared with;
-            ``sparse`` and ``quantised``: they were measured against the model before, which they need not equal.
+            ``sparse``, ``repaired`` and ``quantised``: they were measured against the model before, which they need
+            not equal.
         error: largest difference of an output, relative to the largest magnitude of that output.
         batch: batch size of the probe inputs, or held-out samples.
         witnesses: intermediate values that were compared too, because an output is nearly constant.
@@ -48,9 +52,10 @@ class Verdict:
         bodies: likewise bodies that their op feeds as it sees fit (the decoder of a ``BeamSearch``), run by
             themselves.
         masks: what was found about masked weights (``sparse`` only).
+        repairs: what was found about tensors with new numbers (``repaired`` only).
         quantised: what was found about weights in 8 bits (``quantised`` only).
         held_out: outputs were measured on held-out samples of the calibration data, not on probe inputs.
-        finite: some output of the model before is a number (``sparse`` and ``quantised`` only).
+        finite: some output of the model before is a number (not where outputs had to be equal).
     """
 
     pass_name: str
@@ -65,6 +70,7 @@ class Verdict:
     ways: tuple[int, int] = (0, 0)
     bodies: tuple[int, int] = (0, 0)
     masks: MaskEvidence | None = None
+    repairs: RepairEvidence | None = None
     quantised: QuantisedWeights | None = None
     held_out: bool = False
     finite: bool = True
@@ -72,11 +78,13 @@ class Verdict:
     @property
     def exact(self) -> bool:
         """Whether the outputs had to be equal."""
-        return self.masks is None and self.quantised is None
+        return self.masks is None and self.repairs is None and self.quantised is None
 
     def __str__(self) -> str:
         if self.masks is not None:
             return self._sparse_text(self.masks)
+        if self.repairs is not None:
+            return self._repaired_text(self.repairs)
         if self.quantised is not None:
             held = f"{self.pass_name}: {self.values} shapes and {self.broadcasts} broadcasts hold"
             return f"{held}; {self.quantised}; {self._change_text()}"
@@ -108,6 +116,13 @@ class Verdict:
             f"{masks.weights:,} weights are zero and nothing else changed; {self._change_text()}"
         )
 
+    def _repaired_text(self, repairs: RepairEvidence) -> str:
+        return (
+            f"{self.pass_name}: {self.values} shapes and {self.broadcasts} broadcasts hold; {repairs.tensors} tensors "
+            f"have new numbers, and with the old ones outputs equal the model before it (relative error "
+            f"{repairs.error:.1e}); {self._change_text()}"
+        )
+
     def _change_text(self) -> str:
         if not self.finite:
             return "no output is a finite number, before as after, so that nothing tells how far they differ"
@@ -124,6 +139,7 @@ def verify(
     step: Step | None = None,
     predicted: Mapping[str, tuple[int, ...]] | None = None,
     options: CouplingOptions | None = None,
+    repaired: Mapping[str, onnx_ir.TensorProtocol] | None = None,
     quantised: bool = False,
     data: CalibrationData | None = None,
     seed: int = 0,
@@ -138,6 +154,7 @@ def verify(
         step: what the pass removed or put in another order, None for a pass that did neither.
         predicted: concrete shape that every value must have now, by name.
         options: of the dependency analysis that the pass used.
+        repaired: per tensor that the pass gave new numbers those with which the model computes what it did.
         quantised: the pass has the contract ``quantised``.
         data: calibration data, on which the change of a quantised model is measured.
         seed: of the probe inputs.
@@ -153,6 +170,7 @@ def verify(
     from prunec.passes.verifier.masked import make_reference
     from prunec.passes.verifier.moved import moved_slots
     from prunec.passes.verifier.quantised import check_weights, measure_change
+    from prunec.passes.verifier.repaired import check_repairs
     from prunec.passes.verifier.shapes import check_shapes, unchanged_shapes
     from prunec.passes.verifier.sparse import check_masks
 
@@ -162,17 +180,21 @@ def verify(
         predicted = {} if step is not None and step.groups else unchanged_shapes(facts)
     values = check_shapes(pass_name, before, after, analyses.facts(), predicted)
     broadcasts = check_broadcasts(pass_name, before, after, analyses.facts(), facts)
-    if step is not None and sparse:
-        masks = check_masks(pass_name, before, after, step.masks)
+    if sparse or repaired:
+        masks = check_masks(pass_name, before, after, step.masks) if step is not None and sparse else None
+        repairs = (
+            check_repairs(pass_name, before, after, repaired, facts=facts, seed=seed) if repaired else None
+        )
         change = measure_change(pass_name, before, after, seed=seed)
         return Verdict(
             pass_name=pass_name,
             values=values,
             broadcasts=broadcasts,
-            equivalence="sparse",
+            equivalence="sparse" if sparse else "repaired",
             error=change.error,
             batch=change.batch,
             masks=masks,
+            repairs=repairs,
             finite=change.finite,
         )
     if quantised:

@@ -87,7 +87,7 @@ def _differences(before: onnx_ir.Graph, after: onnx_ir.Graph, claimed: set[str])
         if [v.name for v in old] != [v.name for v in new]:
             yield what
     for name in (before.initializers.keys() & after.initializers.keys()) - claimed:
-        if not _same(before.initializers[name].const_value, after.initializers[name].const_value):
+        if not same_bits(before.initializers[name].const_value, after.initializers[name].const_value):
             yield f"tensor `{name}`"
     old_nodes, new_nodes = list(before), list(after)
     if len(old_nodes) != len(new_nodes):
@@ -110,7 +110,7 @@ def _node_differences(one: onnx_ir.Node, other: onnx_ir.Node, claimed: set[str])
     for name, attribute in one.attributes.items():
         mine, theirs = attribute.value, other.attributes[name].value
         if attribute.type == onnx_ir.AttributeType.TENSOR:
-            same = one.outputs[0].name in claimed or _same(mine, theirs)
+            same = one.outputs[0].name in claimed or same_bits(mine, theirs)
         elif graphs := list(graphs_in(attribute)):
             pairs = zip(graphs, graphs_in(other.attributes[name]), strict=True)
             same = not any(next(_differences(g, h, set()), None) for g, h in pairs)
@@ -120,7 +120,7 @@ def _node_differences(one: onnx_ir.Node, other: onnx_ir.Node, claimed: set[str])
             yield what
 
 
-def _same(one: onnx_ir.TensorProtocol | None, other: onnx_ir.TensorProtocol | None) -> bool:
+def same_bits(one: onnx_ir.TensorProtocol | None, other: onnx_ir.TensorProtocol | None) -> bool:
     """Whether two tensors hold the same bits."""
     if one is other or one is None or other is None:
         return one is other

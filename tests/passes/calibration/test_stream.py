@@ -34,8 +34,9 @@ net (float[N,6] x, float[N,6] late) => (float[N,4] y) <float[6,6] w1, float[6,6]
 LAYERS = ("q", "k", "g", "m", "y")
 
 
-def parts(module: Module) -> dict[onnx_ir.Node, int]:
-    return {node_of(module, name): 0 for name in LAYERS}
+def parts(module: Module, *names: str) -> dict[onnx_ir.Node, list[onnx_ir.Value]]:
+    nodes = [node_of(module, name) for name in names or LAYERS]
+    return {node: [value for value in node.inputs[:1] if value is not None] for node in nodes}
 
 
 def test_stages_hold_what_does_not_depend_on_each_other() -> None:
@@ -103,7 +104,7 @@ def test_a_layer_inside_reach_of_a_nested_graph_keeps_what_that_reads() -> None:
         y = MatMul(b, w2)
     }
     """)
-    layers = {node_of(module, "a"): 0, node_of(module, "y"): 0}
+    layers = parts(module, "a", "y")
     stages = find_stages(module.graph, layers, infer_facts(module.model).constant)
     assert [stage.reads for stage in stages] == [("x",), ("b",)]
     data = {"x": np.ones((4, 4), np.float32), "c": np.array([True, False, True, False])}
