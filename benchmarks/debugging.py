@@ -81,11 +81,11 @@ def reduce(model: Path, folder: Path) -> dict[str, Any]:
 
 def bisect(model: Path) -> dict[str, Any]:
     """The search for the first transform, and the first group, that makes a model bad."""
-    passes = "canonicalize, fold-norm, prune-channels{ratio=0.3 round-to=1}, prune-channels{ratio=0.3 round-to=1}"
-    test = f"{shlex.quote(sys.executable)} -c {shlex.quote(NARROW)} {{}}"
-    done = processes.run(
-        [*processes.PRUNEC, "bisect", str(model), "-p", passes, "--test", test], seconds=900
+    passes = (
+        "canonicalize, fold-norm, prune-channels{ratio=0.3 round-to=1}, prune-channels{ratio=0.3 round-to=1}"
     )
+    test = f"{shlex.quote(sys.executable)} -c {shlex.quote(NARROW)} {{}}"
+    done = processes.run([*processes.PRUNEC, "bisect", str(model), "-p", passes, "--test", test], seconds=900)
     found = re.findall(r"(?:transform|part) \d+ of \d+", done.output)
     return {**_row("prunec bisect", model, done, None), "result": ", ".join(found) or done.last_words}
 

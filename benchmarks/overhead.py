@@ -28,14 +28,13 @@ from time import process_time  # noqa: E402
 from typing import Any  # noqa: E402
 from unittest.mock import patch  # noqa: E402
 
-from report import Column, Report, add_output_options, new_parser, publish  # noqa: E402
-
 import prunec  # noqa: E402
 from prunec.ir.diagnostics import RemarkLog  # noqa: E402
 from prunec.ir.module import Module  # noqa: E402
 from prunec.passes import verifier  # noqa: E402
 from prunec.passes.analyses import Analyses  # noqa: E402
 from prunec.passes.base import Context, Pass  # noqa: E402
+from report import Column, Report, add_output_options, new_parser, publish  # noqa: E402
 
 PIPELINE = "fold-norm, prune-channels{ratio=0.5}"
 LIMIT = 0.01

@@ -29,7 +29,9 @@ def graphs_in(attribute: onnx_ir.Attr) -> Iterator[onnx_ir.Graph]:
 
 def bodies(node: onnx_ir.Node) -> tuple[onnx_ir.Graph, ...]:
     """The graphs that a node holds, in the order of its attributes."""
-    attributes = node.attributes.data.values()  # the dictionary itself: this is asked of every node many times
+    attributes = (
+        node.attributes.data.values()
+    )  # the dictionary itself: this is asked of every node many times
     if not any(attribute.type in _GRAPHS for attribute in attributes):
         return ()
     return tuple(graph for attribute in attributes for graph in graphs_in(attribute))
