@@ -9,7 +9,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from prunec.ir.diagnostics import RemarkLog, UserError
+from prunec.ir.diagnostics import RemarkLog, UserError, VerificationError
 from prunec.passes.base import Context, Outcome, Pass
 from prunec.passes.instruments import Instrument, Stage
 from prunec.passes.plan import Plan, Step
@@ -368,6 +368,7 @@ class _Run:
 
     def _verify(self, pass_: Pass, before: Module, outcome: Outcome, context: Context) -> None:
         from prunec.passes.verifier import verify
+        from prunec.passes.verifier.advice import address
 
         try:
             verdict = verify(
@@ -383,6 +384,9 @@ class _Run:
                 data=self.data,
                 seed=self.seed,
             )
+        except VerificationError as error:
+            address(error, pass_)
+            raise
         except UserError as error:
             unverified = "a model that does not run cannot be verified; --no-verify, verify=False in Python"
             error.help = (*error.help, f"{unverified}, goes without")
