@@ -9,7 +9,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from prunec.ir.diagnostics import RemarkLog, UserError, VerificationError
+from prunec.ir.diagnostics import RemarkLog, UserError
 from prunec.passes.base import Context, Outcome, Pass
 from prunec.passes.instruments import Instrument, Stage
 from prunec.passes.plan import Plan, Step
@@ -192,6 +192,7 @@ def run(
     parsed = Pipeline.of(pipeline)
     return _Run(
         module=module if in_place else module.clone(),
+        original=module.clone() if in_place else module,
         pipeline=parsed,
         verify=verify,
         seed=seed,
@@ -208,6 +209,7 @@ class _Run:
     """The state of one run."""
 
     module: Module
+    original: Module
     pipeline: Pipeline
     verify: bool
     seed: int
@@ -254,6 +256,7 @@ class _Run:
                 seed=self.seed,
                 replay=step,
                 data=self.data,
+                original=self.original,
                 gradients=self.gradients and self.gradients.at(self.positions),
                 uncut=record.open(number, self.module),
             )
@@ -368,9 +371,9 @@ class _Run:
 
     def _verify(self, pass_: Pass, before: Module, outcome: Outcome, context: Context) -> None:
         from prunec.passes.verifier import verify
-        from prunec.passes.verifier.advice import address
+        from prunec.passes.verifier.advice import advised
 
-        try:
+        with advised(pass_):
             verdict = verify(
                 pass_.name,
                 before,
@@ -384,20 +387,9 @@ class _Run:
                 data=self.data,
                 seed=self.seed,
             )
-        except VerificationError as error:
-            address(error, pass_)
-            raise
-        except UserError as error:
-            unverified = "a model that does not run cannot be verified; --no-verify, verify=False in Python"
-            error.help = (*error.help, f"{unverified}, goes without")
-            raise
         self.verdicts.append(verdict)
 
     def _plan(self) -> Plan:
-        source = self.module.source
-        return Plan(
-            source_name=source.name,
-            source_sha256=source.sha256,
-            pipeline=self.pipeline.text(every=True),
-            steps=tuple(self.steps),
-        )
+        source, steps = self.module.source, tuple(self.steps)
+        text = self.pipeline.text(every=True)
+        return Plan(source_name=source.name, source_sha256=source.sha256, pipeline=text, steps=steps)
