@@ -1,9 +1,9 @@
 """Curves of a profile as the damage that a cut does, layer by layer.
 
 A curve is made monotone, goes through nothing at no cut, is interpolated without overshoot (Fritsch and Carlson,
-*Monotone piecewise cubic interpolation*, 1980), and goes on behind its last point as steeply, bent towards the loss of all
-that the model is worth: a layer without channels passes nothing on, however flat its curve began. What single samples
-make of a curve is no evidence: a small term that grows with the square of the share decides where curves are flat.
+*Monotone piecewise cubic interpolation*, 1980), and goes on behind its last point as steeply, bent towards the loss of
+all that the model is worth: a layer without channels passes nothing on, however flat its curve began. What single
+samples make of a curve is no evidence: a small term that grows with the square of the share decides where it is flat.
 """
 
 from __future__ import annotations
@@ -113,4 +113,5 @@ def _through(points: dict[float, float], shares: Floats, everything: float) -> F
     inside = np.asarray(PchipInterpolator(x, y)(np.minimum(shares, x[-1])), np.float64)
     beyond = np.maximum(shares - x[-1], 0.0)
     slope = max((y[-1] - y[-2]) / (x[-1] - x[-2]), y[-1] / x[-1])
-    return inside + slope * beyond + everything * np.square(beyond / (1 - x[-1]))
+    behind: Floats = slope * beyond + everything * np.square(beyond / (1 - x[-1]))
+    return inside + behind
