@@ -78,6 +78,10 @@ COMMANDS: Mapping[str, LazyCommand] = {
     "reduce": LazyCommand(
         target="prunec.tools.reduce:reduce_model", summary="Shrink a model to the least that still fails."
     ),
+    "sensitivity": LazyCommand(
+        target="prunec.tools.sensitivity:measure_sensitivity",
+        summary="Measure what a metric loses when channels of one layer go, layer by layer.",
+    ),
     "passes": LazyCommand(
         target="prunec.tools.passes:list_passes", summary="List the passes, or explain one."
     ),
