@@ -124,10 +124,10 @@ class VisionTransformer(nn.Module):
 
 
 class Decoder(nn.Module):
-    """A language model over characters: three layers of width 96 with four heads."""
+    """A language model over characters: two layers of width 96 with four heads."""
 
     def __init__(
-        self, characters: int, length: int = 64, width: int = 96, depth: int = 3, heads: int = 4
+        self, characters: int, length: int = 64, width: int = 96, depth: int = 2, heads: int = 4
     ) -> None:
         super().__init__()
         self.embedding = nn.Embedding(characters, width)

@@ -20,24 +20,26 @@ IMAGES, TOKENS = "image", "tokens"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """How one network is trained: AdamW, one cycle of the learning rate, batches of 64.
+    """How one network is trained: AdamW, one cycle of the learning rate.
 
     Attributes:
         steps: of the optimizer.
+        batch: samples of a step.
         rate: highest learning rate.
         seed: of the weights and of the order of the samples.
     """
 
     steps: int
+    batch: int = 64
     rate: float = 3e-3
     seed: int = 0
 
 
 RECIPES = {
-    "digits-cnn": Recipe(steps=800),
-    "resnet20": Recipe(steps=800),
-    "vit": Recipe(steps=2400, rate=2e-3),
-    "decoder": Recipe(steps=2000),
+    "digits-cnn": Recipe(steps=700),
+    "resnet20": Recipe(steps=600),
+    "vit": Recipe(steps=1600, rate=2e-3),
+    "decoder": Recipe(steps=900, batch=32),
 }
 
 
@@ -115,7 +117,7 @@ def _fit(files: Trained, recipe: Recipe, inputs: torch.Tensor, labels: torch.Ten
     optimizer = torch.optim.AdamW(net.parameters(), recipe.rate, weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.rate, recipe.steps)
     for _ in range(recipe.steps):
-        chosen = torch.randint(len(inputs), (64,))
+        chosen = torch.randint(len(inputs), (recipe.batch,))
         logits = net(inputs[chosen])
         loss = torch.nn.functional.cross_entropy(logits.flatten(0, -2), labels[chosen].flatten())
         optimizer.zero_grad()
