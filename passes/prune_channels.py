@@ -93,14 +93,14 @@ class PruneChannels(Pass):
 
     def run(self, module: Module, context: Context) -> Outcome:
         """Choose units (or take them from the plan being replayed) and cut them out."""
-        from prunec.passes.plan.steps import components_of, make_step
+        from prunec.passes.plan.steps import make_step, replayed
         from prunec.passes.pruning.cutting import Cutter
         from prunec.passes.pruning.selection import removed_components, select
 
         coupling = context.analyses.coupling(self._options())
         groups = self._groups(coupling, context)
         if context.replay is not None:
-            step, removed = context.replay, components_of(context.replay, coupling)
+            step, removed = replayed(context.replay, coupling)
         else:
             chosen = select(coupling, groups, self._scores(coupling, groups, context), self._policy())
             step = make_step(self.name, groups, chosen)
