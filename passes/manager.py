@@ -62,6 +62,8 @@ class Result:
         timings: seconds, one for every pass.
         statistics: what passes counted, such as ``prune-channels.units``, summed over the run.
         changed: whether any pass changed the module.
+        seed: of the run.
+        data: name of the calibration data, or None.
     """
 
     module: Module
@@ -73,6 +75,8 @@ class Result:
     timings: tuple[Timing, ...]
     changed: bool
     statistics: Mapping[str, int | float] = field(default_factory=dict)
+    seed: int = 0
+    data: str | None = None
 
     def save(self, path: str | Path, *, external_data: bool | None = None) -> None:
         """Write the module; see :func:`prunec.ir.save.save`."""
@@ -142,6 +146,28 @@ class Result:
         import prunec
 
         return prunec.export(self, target, path, **options)
+
+    def report(self, path: str | Path, **evidence: Any) -> None:
+        """Write what was done as a page; see :func:`prunec.write_report`.
+
+        Args:
+            path: the page.
+            **evidence: ``output``, ``evaluation``, ``profile``, ``bench``, ``quantization``.
+        """
+        import prunec
+
+        prunec.write_report(self, path, **evidence)
+
+    def card(self, path: str | Path, **evidence: Any) -> None:
+        """Write a model card; see :func:`prunec.write_card`.
+
+        Args:
+            path: the card.
+            **evidence: ``fields``, and as for :meth:`report`.
+        """
+        import prunec
+
+        prunec.write_card(self, path, **evidence)
 
 
 def run(
@@ -271,6 +297,8 @@ class _Run:
             timings=tuple(self.timings),
             changed=self.changed,
             statistics=dict(self.statistics),
+            seed=self.seed,
+            data=None if self.data is None else self.data.name,
         )
 
     def _inline(self) -> None:

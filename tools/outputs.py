@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from prunec.ir.atomic import real_target, replace_file
+from prunec.ir.atomic import real_target
 from prunec.ir.diagnostics import Place, UserError
 
 REPLACEABLE = frozenset(
@@ -54,19 +54,6 @@ def check_outputs(*, inputs: Sequence[Path], outputs: Sequence[Path]) -> None:
         if any(_same_file(output, other) for other in outputs[:position]):
             _refuse(output, "two outputs have this name")
         _check_writable(output)
-
-
-def write_output(path: Path, content: bytes) -> None:
-    """Write a file whole, or leave what was there.
-
-    Raises:
-        UserError: it cannot be written.
-    """
-    try:
-        replace_file(real_target(path), lambda stream: stream.write(content))
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise UserError(f"cannot write the file: {reason}", place=Place(file=str(path))) from error
 
 
 def _check_writable(output: Path) -> None:

@@ -15,7 +15,8 @@ from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING, Any
 
-from prunec.tools.outputs import write_output
+from prunec.exporters.report.theme import theme
+from prunec.ir.atomic import write_whole
 
 if TYPE_CHECKING:
     from prunec.ir.module import Module
@@ -38,13 +39,13 @@ def write_page(module: Module, survey: Survey, path: Path) -> None:
     """
     from prunec.tools.page.content import page_data
 
-    write_output(path, render_page(page_data(module, survey)).encode())
+    write_whole(path, render_page(page_data(module, survey)).encode())
 
 
 def render_page(data: dict[str, Any]) -> str:
     """The page of what :func:`prunec.tools.page.content.page_data` returns."""
     folder = files(__name__)
-    style = folder.joinpath("page.css").read_text(encoding="utf-8")
+    style = theme() + folder.joinpath("page.css").read_text(encoding="utf-8")
     script = "".join(folder.joinpath(name).read_text(encoding="utf-8") for name in SCRIPTS)
     template = Template(folder.joinpath("page.html").read_text(encoding="utf-8"))
     return template.substitute(
