@@ -7,8 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from prunec.ir.atomic import write_whole
-
 if TYPE_CHECKING:
     import networkx as nx
 
@@ -17,7 +15,7 @@ _SHAPES = {"parameter": "box", "value": "ellipse", "factor": "diamond"}
 
 def write_dot(graph: nx.Graph[str], path: Path) -> None:
     """Write a group graph for Graphviz: parameters are boxes, frozen axes are grey, edges bear their op."""
-    write_whole(path, ("\n".join(_dot_lines(graph)) + "\n").encode())
+    write_output(path, ("\n".join(_dot_lines(graph)) + "\n").encode())
 
 
 def _dot_lines(graph: nx.Graph[str]) -> Iterator[str]:
@@ -42,4 +40,4 @@ def write_graphml(graph: nx.Graph[str], path: Path) -> None:
     import networkx as nx
 
     content = "\n".join(nx.generate_graphml(graph))
-    write_whole(path, f"<?xml version='1.0' encoding='utf-8'?>\n{content}\n".encode())
+    write_output(path, f"<?xml version='1.0' encoding='utf-8'?>\n{content}\n".encode())

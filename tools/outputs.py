@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from prunec.ir.atomic import real_target
+from prunec.ir.atomic import real_target, write_whole
 from prunec.ir.diagnostics import Place, UserError
 
 REPLACEABLE = frozenset(
@@ -25,9 +25,12 @@ REPLACEABLE = frozenset(
         ".sh",
         ".data",
     }
-    | {".json", ".yaml", ".yml", ".html", ".dot", ".graphml"}
+    | {".json", ".yaml", ".yml", ".html", ".dot", ".graphml", ".svg", ".png"}
 )
 """Endings of what prunec writes: only files of such names are replaced."""
+
+CARD = b"# Model card: "
+"""How a model card begins."""
 
 MODEL_SUFFIXES = (".onnx.txt", ".onnxtxt", ".prunec", ".onnx")
 
@@ -56,6 +59,11 @@ def check_outputs(*, inputs: Sequence[Path], outputs: Sequence[Path]) -> None:
         _check_writable(output)
 
 
+def write_output(path: Path, content: bytes) -> None:
+    """Write a file whole, or leave what was there; see :func:`prunec.ir.atomic.write_whole`."""
+    write_whole(path, content)
+
+
 def _check_writable(output: Path) -> None:
     if str(output) == "-":
         _refuse(output, "a model is not written to standard output", ["give a file name with -o"])
@@ -68,7 +76,7 @@ def _check_writable(output: Path) -> None:
             _refuse(output, f"folder '{folder}' does not exist", [f"mkdir -p '{folder}'"])
         if output.is_file() and not output.stat().st_mode & stat.S_IWUSR:
             _refuse(output, "this output exists and is read-only", ["give another name, or make it writable"])
-        if output.is_file() and output.stat().st_size and output.suffix.lower() not in REPLACEABLE:
+        if output.is_file() and output.stat().st_size and not _is_ours(output):
             help = ["give another name, or remove the file first"]
             _refuse(output, "this file exists, and its name is that of no model or report", help)
         # A permission bit says too little (read-only disks, containers); a file says it all.
@@ -79,6 +87,14 @@ def _check_writable(output: Path) -> None:
         raise UserError(
             f"cannot write to folder '{folder}': {reason}", place=Place(file=str(output))
         ) from error
+
+
+def _is_ours(output: Path) -> bool:
+    """Whether a file is of a kind that prunec writes; Markdown is only what begins like a model card."""
+    if output.suffix.lower() == ".md":
+        with output.open("rb") as stream:
+            return stream.read(len(CARD)) == CARD
+    return output.suffix.lower() in REPLACEABLE
 
 
 def _same_file(one: Path, other: Path) -> bool:

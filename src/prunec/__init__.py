@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from prunec import torch as torch
+    from prunec.exporters.bench.ceiling import ceiling as ceiling
     from prunec.exporters.bench.measure import bench as bench
     from prunec.exporters.bench.results import BenchReport as BenchReport
     from prunec.exporters.export import export as export
@@ -50,6 +51,8 @@ if TYPE_CHECKING:
     from prunec.passes.plan import Plan as Plan
     from prunec.passes.quantization.table import QuantizationTable as QuantizationTable
     from prunec.passes.quantization.table import quantization_table as quantization_table
+    from prunec.passes.sensitivity.profile import Profile as Profile
+    from prunec.passes.sensitivity.sweep import sensitivity as sensitivity
 
 __version__ = "0.1.0"
 
@@ -62,6 +65,7 @@ _HOMES = {
     "PassFailure": "prunec.ir.diagnostics",
     "Plan": "prunec.passes.plan",
     "PrunecError": "prunec.ir.diagnostics",
+    "Profile": "prunec.passes.sensitivity.profile",
     "QuantizationTable": "prunec.passes.quantization.table",
     "Remark": "prunec.ir.diagnostics",
     "Result": "prunec.passes.manager",
@@ -69,6 +73,7 @@ _HOMES = {
     "VerificationError": "prunec.ir.diagnostics",
     "analyse": "prunec.passes.coupling",
     "bench": "prunec.exporters.bench.measure",
+    "ceiling": "prunec.exporters.bench.ceiling",
     "evaluate": "prunec.passes.judging.evaluate",
     "export": "prunec.exporters.export",
     "load": "prunec.ir.load",
@@ -76,6 +81,7 @@ _HOMES = {
     "quantization_table": "prunec.passes.quantization.table",
     "run": "prunec.passes.manager",
     "save": "prunec.ir.save",
+    "sensitivity": "prunec.passes.sensitivity.sweep",
     "trace": "prunec.ir.fx.entry",
     "write_card": "prunec.exporters.report.card",
     "write_report": "prunec.exporters.report.page",

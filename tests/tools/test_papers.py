@@ -33,6 +33,7 @@ def test_both_are_written_and_named(capsys: pytest.CaptureFixture[str]) -> None:
         assert "450" in text
     assert "| seed | 7 |" in card
     assert "Latency was not measured" in card
+    assert run("--card", "c.md") == 0  # a card may be written again
 
 
 def test_latencies_are_measured_or_read(
@@ -86,12 +87,17 @@ def test_what_cannot_be_judged_is_a_remark(capsys: pytest.CaptureFixture[str]) -
         ),
         (["--report", "out.onnx"], "error: out.onnx: two outputs have this name"),
         (["--report", "no/r.html"], "error: no/r.html: folder 'no' does not exist"),
+        (
+            ["--card", "notes.md"],
+            "error: notes.md: this file exists, and its name is that of no model or report",
+        ),
         (["--report", DATA], f"error: {DATA}: "),
     ],
 )
 def test_mistakes_are_found_before_anything_runs(
     arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    Path("notes.md").write_text("# Notes\n", "utf-8")
     assert run(*arguments) == 2
     assert capsys.readouterr().err.startswith(message)
     assert not Path("out.onnx").exists()
