@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from prunec.tools.outputs import write_output
+
 if TYPE_CHECKING:
     import networkx as nx
 
