@@ -192,4 +192,4 @@ def test_names_that_say_nothing_are_not_used() -> None:
 def test_the_version_is_that_of_the_package() -> None:
     from prunec.ir.version import VERSION
 
-    assert VERSION == tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"] == VERSION

@@ -8,8 +8,9 @@ from importlib.metadata import PackageNotFoundError, version
 
 from prunec.exporters.amounts import file_size
 from prunec.exporters.report.evidence import Evidence
+from prunec.ir.version import VERSION
 
-PACKAGES = ("prunec", "onnx", "onnx-ir", "onnxruntime", "numpy")
+PACKAGES = ("onnx", "onnx-ir", "onnxruntime", "numpy")
 
 
 def provenance(evidence: Evidence) -> Iterator[tuple[str, str]]:
@@ -34,6 +35,7 @@ def provenance(evidence: Evidence) -> Iterator[tuple[str, str]]:
 
 def versions() -> Iterator[tuple[str, str]]:
     """The versions of prunec, of what it stands on, and of Python."""
+    yield "prunec", VERSION
     for package in PACKAGES:
         try:
             yield package, version(package)
