@@ -80,6 +80,9 @@ def _squeezed(array: Array) -> Array:
 
 def _whole(name: str, labels: Array) -> Labels:
     """Labels as int64."""
+    if labels.dtype.kind == "f" and np.isnan(labels).any():
+        help = ["leave these samples out, or give them a negative label: those do not count"]
+        raise UserError(f"array `{name}` has samples without a label (NaN)", help=help)
     if labels.dtype.kind not in "iubf" or (labels.dtype.kind == "f" and (labels != np.round(labels)).any()):
         raise UserError(
             f"array `{name}` is of type {labels.dtype} and holds more than whole numbers, so that it names no classes",
