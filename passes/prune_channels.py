@@ -162,6 +162,7 @@ class PruneChannels(Pass):
     def _groups(self, coupling: Coupling, context: Context) -> list[Group]:
         """The groups that the name filters let through; says why where there is none."""
         from prunec.passes.pruning.filters import GroupFilter
+        from prunec.passes.pruning.pinned import report_pinned
 
         accept = GroupFilter(
             coupling, ignore=self.ignore, only=self.only, exclude_outputs_of=self.exclude_outputs_of
@@ -175,6 +176,7 @@ class PruneChannels(Pass):
                 reason=_why_nothing(coupling),
                 help=_what_unlocks(coupling) or "`prunec inspect MODEL` lists every group and what pins it",
             )
+        report_pinned(coupling, accept, context.remarks, self.name)
         return groups
 
     def _scores(self, coupling: Coupling, groups: list[Group], context: Context) -> list[NDArray[np.float64]]:
@@ -185,13 +187,21 @@ class PruneChannels(Pass):
 
     def _report(self, groups: list[Group], chosen: list[NDArray[np.int64]], context: Context) -> None:
         for group, units in zip(groups, chosen, strict=True):
-            what = group.title
+            what, node, counts = (
+                group.title,
+                group.members[0].name,
+                (("units", group.units), ("removed", len(units))),
+            )
             if len(units):
-                context.remarks.passed(self.name, f"{what} loses {len(units)} of {group.units} units")
+                text = f"{what} loses {len(units)} of {group.units} units"
+                context.remarks.passed(self.name, text, node=node, group=group.id, numbers=counts)
             elif self.ratio > 0:
                 context.remarks.missed(
                     self.name,
                     f"{what} keeps all {group.units} units",
+                    node=node,
+                    group=group.id,
+                    numbers=counts,
                     reason=f"no allowed number of units is nearer to the share (round-to={self.round_to}, "
                     f"min-channels={self.min_channels}, max-ratio={self._most()})",
                     help="lower `round-to`" if self.round_to > 1 else None,
