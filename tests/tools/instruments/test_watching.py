@@ -162,9 +162,9 @@ def test_remarks_for_programs_have_group_op_source_and_numbers(
     (document,) = [text for text in documents if text.startswith("--- !Passed") and '"w0"' in text]
     assert document == (
         '--- !Passed\nPass: "prune-channels"\nName: "w0"\nGroup: "g1"\nOp: "Conv"\nSource: "net.py:9"\n'
-        'Message: "group g1 (w0 and 3 more) loses 2 of 4 units"\nNumbers: {"units": 4, "removed": 2}\n'
+        'Message: "group g1 (w0 and 6 more) loses 2 of 4 units"\nNumbers: {"units": 4, "removed": 2}\n'
     )
-    assert "group g1 (w0 and 3 more) loses 2 of 4 units\n  = at: net.py:9\n" in shown
+    assert "group g1 (w0 and 6 more) loses 2 of 4 units\n  = at: net.py:9\n" in shown
 
 
 @pytest.mark.parametrize("before", [True, False])
