@@ -19,7 +19,9 @@ from prunec.tools.emit import read_target
 from prunec.tools.instruments.options import Watch, watch_options
 from prunec.tools.optional_value import OptionalValue, OptionalValues
 from prunec.tools.outputs import check_outputs, default_output
+from prunec.tools.papers import Papers, paper_options
 from prunec.tools.progress import show_progress
+from prunec.tools.quantization import compared, render_table
 from prunec.tools.remarks import from_passes, origins_in, save_remarks, with_source
 
 if TYPE_CHECKING:
@@ -93,6 +95,7 @@ class CompileCommand(OptionalValues):
 )
 @click.option("--remarks", metavar="FILE", help="Also write all remarks, as YAML.")
 @click.option("-v", "--verbose", is_flag=True, help="Show every step and its time.")
+@paper_options
 @watch_options
 def compile_model(
     model: str,
@@ -109,6 +112,7 @@ def compile_model(
     shown: tuple[str, ...],
     remarks: str | None,
     verbose: bool,
+    papers: Papers,
     watch: Watch,
 ) -> None:
     """Run a pipeline of passes on MODEL and write the verified result.
@@ -121,10 +125,12 @@ def compile_model(
         raise UserError("the name of the model is empty", help=["give the path of a model"])
     target = read_target(emit, require_sparse=require_sparse)
     path = default_output(Path(model), target.suffix) if output is None else Path(output)
-    outputs = [*target.files(path), *(Path(file) for file in (plan, remarks) if file)]
+    outputs = [*target.files(path), *(Path(file) for file in (plan, remarks) if file), *papers.outputs]
     if Path(model).exists():  # if not, loading it says so, and names the closest file
-        inputs = [Path(given) for given in (model, passes, replay, replay_from, data) if given]
+        given = (model, passes, replay, replay_from, data)
+        inputs = [*(Path(file) for file in given if file), *papers.inputs]
         check_outputs(inputs=inputs, outputs=outputs)
+    papers.check()
     calibration = calibration_data(pipeline, data)
     options = [*([] if verify else ["--no-verify"]), *(["--data", data] if data else [])]
     instruments = watch.instruments(pipeline, plan=replayed, options=options)
@@ -139,13 +145,12 @@ def compile_model(
                 verify=verify,
                 seed=seed,
                 replay=replayed,
-                data=calibration,
+                data=papers.data_for(pipeline, calibration),
                 progress=progress,
                 instruments=instruments,
             )
-        from prunec.tools.quantization import compared
-
         table = compared(module, pipeline, calibration, result, seed=seed, progress=progress)
+        evaluation = papers.judged(module, pipeline, result, calibration, progress)
         context = ExportContext(remarks=result.remarks, progress=progress, verify=verify, seed=seed)
         try:
             progress(f"writing {path}")
@@ -154,9 +159,10 @@ def compile_model(
             _tell(result.remarks, shown, remarks, module)
         if plan is not None:
             result.plan.save(plan)
+        papers.write(module, pipeline, result, export, evaluation=evaluation, table=table, progress=progress)
     watch.report(result, pipeline, instruments)
     pruning = {p.name for item in pipeline for p in item.expand() if p.contract in ("masked", "sparse")}
-    also = tuple(filter(None, (plan, remarks)))
+    also = tuple(filter(None, (plan, remarks, papers.report, papers.card)))
     _summarise(
         result, export, verify=verify, remarks_shown=bool(shown), pruning=pruning, also=also, table=table
     )
@@ -223,7 +229,6 @@ def _summarise(
     """Say what was done, on stderr."""
     from rich.console import Console
 
-    from prunec.tools.quantization import render_table
     from prunec.tools.summary import Summary, render_summary
 
     summary = Summary.of(
