@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from prunec.exporters.amounts import change, file_size, number
+from prunec.passes.pruning.pinned import PINNED
 
 if TYPE_CHECKING:
     from prunec.exporters.target import Export
@@ -74,6 +75,7 @@ class Summary:
             also: reports that were written.
         """
         missed = [r for r in result.remarks if r.kind == "missed" and r.origin in pruning]
+        missed = [r for r in missed if not (r.reason or "").startswith(PINNED)]
         hidden = [] if remarks_shown else [remark.kind for remark in result.remarks]
         return cls(
             output=str(export.files[0]),
