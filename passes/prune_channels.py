@@ -94,7 +94,9 @@ class PruneChannels(Pass):
         if context.replay is not None:
             step, removed = replayed(context.replay, coupling)
         else:
-            chosen = select(coupling, groups, self._scores(coupling, groups, context), self._policy())
+            chosen = select(
+                coupling, groups, self._scores(coupling, groups, context), self._policy(), context.earlier
+            )
             step = make_step(self.name, groups, chosen)
             removed = removed_components(coupling, groups, chosen)
             self._report(groups, chosen, context)
