@@ -142,8 +142,10 @@ _CURVES: Mapping[str, Callable[[float, float], float]] = {
 
 
 def _varies(pass_: Pass) -> bool:
+    """Whether a pass takes a share (an N:M pattern, or a target in milliseconds, leaves it none)."""
     pattern = getattr(pass_, "pattern", None)
-    return hasattr(pass_, "ratio") and (pattern is None or pattern.takes_ratio)
+    free = pattern is None or pattern.takes_ratio
+    return free and hasattr(pass_, "ratio") and getattr(pass_, "target", None) is None
 
 
 def _final(pass_: Pass, ratio: float | None) -> float:
