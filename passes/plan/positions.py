@@ -58,6 +58,8 @@ class Positions:
 
     def to_original(self, step: Step) -> Step:
         """A step in terms of the tensors as they are now, rewritten in terms of the input file."""
+        if not self.axes:
+            return step  # nothing has been changed yet
         return _map_slots(step, self._original)
 
     def to_current(self, step: Step) -> Step:
@@ -70,10 +72,13 @@ class Positions:
 
     def record(self, step: Step) -> None:
         """Note that a step (in terms of the input file) has been made."""
+        removed: dict[Key, list[int]] = {}
         for cut in (cut for group in step.groups for cut in group.tensors):
-            gone = np.array(cut.removed, np.int64)
-            axis = self._axis(cut).with_originals(gone)
-            self.axes[_key(cut)] = replace(axis, standing=axis.standing[~np.isin(axis.standing, gone)])
+            removed.setdefault(_key(cut), []).extend(cut.removed)
+        for key, slots in removed.items():
+            gone = np.array(slots, np.int64)
+            axis = self.axes.get(key, _NEW).with_originals(gone)
+            self.axes[key] = replace(axis, standing=axis.standing[~np.isin(axis.standing, gone)])
         for order in (order for group in step.orders for order in group.tensors):
             slots = np.array(order.order, np.int64)
             axis = self._axis(order).with_originals(slots)
