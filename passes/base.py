@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from prunec.passes.calibration.data import CalibrationData
     from prunec.passes.coupling.options import CouplingOptions
     from prunec.passes.plan import Step
+    from prunec.passes.pruning.gradients import Gradients
     from prunec.passes.uncut import Slots, Uncut
 
 Contract = Literal["same", "masked", "sparse", "repaired", "quantised", "none"]
@@ -52,6 +53,7 @@ class Context:
         seed: for anything random; the same seed gives the same output.
         replay: the step of an earlier plan that this pass must repeat, or None.
         data: calibration data, or None; there for every pass that says that it ``needs_data``.
+        gradients: of the weights as they are now, or None; there for every pass that ``needs_gradients``.
         uncut: the model before its channels were cut, for a pass that says that it ``needs_uncut``; None where
             nothing was cut.
     """
@@ -61,6 +63,7 @@ class Context:
     seed: int = 0
     replay: Step | None = None
     data: CalibrationData | None = None
+    gradients: Gradients | None = None
     uncut: Uncut | None = None
 
 
@@ -110,6 +113,8 @@ class Pass(ABC):
         needs_uncut: whether the pass looks at the model as it was before channels were cut.
         takes_body: whether the pass runs other passes, written in parentheses behind it; the class then has a
             field ``body: Pipeline``, which is no option, and overrides ``expand``.
+        rescales: whether the pass gives weights that stay other values, so that gradients taken before it are
+            not those of the weights after it.
         noun: what messages call it.
     """
 
@@ -119,6 +124,7 @@ class Pass(ABC):
     planned: ClassVar[bool] = False
     needs_uncut: ClassVar[bool] = False
     takes_body: ClassVar[bool] = False
+    rescales: ClassVar[bool] = False
 
     @abstractmethod
     def run(self, module: Module, context: Context) -> Outcome:
@@ -127,6 +133,11 @@ class Pass(ABC):
     @property
     def needs_data(self) -> bool:
         """Whether the pass, with its options as they are, runs the model on calibration data."""
+        return False
+
+    @property
+    def needs_gradients(self) -> bool:
+        """Whether the pass, with its options as they are, judges weights by their gradients."""
         return False
 
     def expand(self) -> tuple[Pass, ...]:

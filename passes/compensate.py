@@ -24,6 +24,7 @@ class Compensate(Pass):
 
     name: ClassVar[str] = "compensate"
     contract: ClassVar[Contract] = "repaired"
+    rescales: ClassVar[bool] = True
     needs_uncut: ClassVar[bool] = True
 
     method: Literal["bias", "lstsq"] = option(

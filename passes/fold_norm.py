@@ -27,6 +27,7 @@ class FoldNorm(Pass):
 
     name: ClassVar[str] = "fold-norm"
     contract: ClassVar[Contract] = "same"
+    rescales: ClassVar[bool] = True
 
     only: tuple[str, ...] = option((), help="globs of norm names: fold these alone", metavar="GLOB")
     ignore: tuple[str, ...] = option((), help="globs of norm names: leave these as they are", metavar="GLOB")

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from prunec.passes.calibration.required import Data
     from prunec.passes.cost import Cost
     from prunec.passes.pipeline import Pipeline
+    from prunec.passes.pruning.gradients import Gradients
     from prunec.passes.verifier import Verdict
 
 Progress = Callable[[str], None]
@@ -156,6 +157,7 @@ def run(
     seed: int = 0,
     replay: Plan | None = None,
     data: Data | None = None,
+    gradients: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
     instruments: Sequence[Instrument] = (),
     in_place: bool = False,
@@ -171,13 +173,15 @@ def run(
         replay: take every removal from this plan instead of choosing.
         data: calibration data for passes that need some: arrays named as the graph inputs, first axis =
             samples; there may be others (a ``label``).
+        gradients: for passes that judge by gradients (``criterion=taylor``): per weight an array of its shape, as
+            :func:`prunec.torch.gradients` collects them.
         progress: told what begins.
         instruments: what watches the run (see :mod:`prunec.passes.instruments`).
         in_place: work on the module itself; after an error it is as the pass that failed left it.
 
     Raises:
-        UserError: the pipeline text is wrong, the plan or the data do not fit the module, or a pass needs
-            calibration data and there are none.
+        UserError: the pipeline text is wrong, the plan, the data or the gradients do not fit the module, or a
+            pass needs some and there are none.
         PassFailure: a pass failed, or (VerificationError) the verifier proved it wrong.
 
     Example:
@@ -188,6 +192,7 @@ def run(
     """
     from prunec.passes.calibration.required import checked_data
     from prunec.passes.pipeline import Pipeline
+    from prunec.passes.pruning.needed import checked_gradients
 
     parsed = Pipeline.of(pipeline)
     return _Run(
@@ -197,6 +202,7 @@ def run(
         seed=seed,
         replay=replay,
         data=checked_data(module, parsed, data),
+        gradients=checked_gradients(module, parsed, gradients, replayed=replay is not None),
         progress=progress or (lambda _: None),
         instruments=instruments,
     ).run()
@@ -212,6 +218,7 @@ class _Run:
     seed: int
     replay: Plan | None
     data: CalibrationData | None
+    gradients: Gradients | None
     progress: Progress
     instruments: Sequence[Instrument]
     remarks: RemarkLog = field(default_factory=RemarkLog)
@@ -252,6 +259,7 @@ class _Run:
                 seed=self.seed,
                 replay=step,
                 data=self.data,
+                gradients=self.gradients and self.gradients.at(self.positions),
                 uncut=record.open(number, self.module),
             )
             record.close(number, self._watched(stage, context))

@@ -44,8 +44,9 @@ class PruneChannels(Pass):
     scope: Literal["local", "global"] = option(
         "local", help="take the share from every group, or rank the units of all groups together"
     )
-    criterion: Literal["l1", "l2", "bn-scale", "fpgm", "random"] = option(
-        "l2", help="what makes a unit important, judged over all members of its group"
+    criterion: Literal["l1", "l2", "bn-scale", "fpgm", "taylor", "random"] = option(
+        "l2",
+        help="what makes a unit important, judged over all members of its group; `taylor` needs gradients",
     )
     unit: Literal["head", "head-dim"] = option(
         "head", help="what attention loses: whole heads, or the same positions of every head"
@@ -76,6 +77,11 @@ class PruneChannels(Pass):
                 f"max-ratio={self.max_ratio} is below ratio={self.ratio}, which could then never be reached",
                 help=["lower `ratio` or raise `max-ratio`"],
             )
+
+    @property
+    def needs_gradients(self) -> bool:
+        """Whether the criterion looks at gradients."""
+        return self.criterion == "taylor"
 
     def run(self, module: Module, context: Context) -> Outcome:
         """Choose units (or take them from the plan being replayed) and cut them out."""
@@ -174,7 +180,7 @@ class PruneChannels(Pass):
     def _scores(self, coupling: Coupling, groups: list[Group], context: Context) -> list[NDArray[np.float64]]:
         from prunec.passes.pruning.importance import Importance
 
-        importance = Importance(coupling, self.criterion, context.seed)
+        importance = Importance(coupling, self.criterion, context.seed, context.gradients)
         return [importance.score(group) for group in groups]
 
     def _report(self, groups: list[Group], chosen: list[NDArray[np.int64]], context: Context) -> None:

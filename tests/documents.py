@@ -23,7 +23,7 @@ _NEED_TORCH = {"torch.md"}
 PAGES = [
     *sorted(ROOT.glob("*.md")),
     *sorted(p for p in (ROOT / "docs").glob("*.md") if find_spec("torch") or p.name not in _NEED_TORCH),
-    *sorted((ROOT / "examples").glob("*.md")),
+    *sorted((ROOT / "examples").rglob("*.md")),
 ]
 
 _FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)

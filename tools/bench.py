@@ -75,6 +75,7 @@ class _Sizes(click.ParamType[tuple[int, ...]]):
     show_default=True,
     help="Seconds that one run may take.",
 )
+@click.option("--profile", is_flag=True, help="Also show where the time of every model goes, layer by layer.")
 @click.option("--memory/--no-memory", default=True, help="Measure peak memory.  [default: on]")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Of random inputs.")
 @click.option("--json", "json_file", metavar="FILE", help="Also write everything as JSON.")
@@ -88,6 +89,7 @@ def bench_models(
     runs: int,
     seconds: float,
     timeout: float,
+    profile: bool,
     memory: bool,
     seed: int,
     json_file: str | None,
@@ -111,20 +113,21 @@ def bench_models(
             seconds=seconds,
             timeout=timeout,
             memory=memory,
+            profile=profile,
             seed=seed,
             progress=progress,
         )
-    show_report(report)
+    show_report(report, profiles=profile)
     if json_file is not None:
         write_output(Path(json_file), (json.dumps(report.to_json(), indent=1) + "\n").encode())
         click.echo(f"wrote {json_file}", err=True)
 
 
-def show_report(report: BenchReport) -> None:
-    """Print a report."""
+def show_report(report: BenchReport, *, profiles: bool) -> None:
+    """Print a report, with its profiles or without."""
     from rich.console import Console
 
     from prunec.tools.bench_tables import render_report
 
     console = Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
-    console.print(render_report(report))
+    console.print(render_report(report, profiles=profiles))

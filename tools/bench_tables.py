@@ -9,18 +9,34 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from prunec.exporters.bench.results import BenchReport, Explanation, ModelFacts, Timing
-from prunec.tools.summary import file_size, number
+from prunec.exporters.amounts import file_size, number
+from prunec.exporters.bench.results import (
+    BenchReport,
+    Explanation,
+    LayerTime,
+    ModelFacts,
+    ModelProfile,
+    Timing,
+)
+
+FEW = 15
+"""Kernels of a profile that are shown."""
 
 
-def render_report(report: BenchReport) -> RenderableType:
-    """The whole report, verdicts last."""
+def render_report(report: BenchReport, *, profiles: bool = False) -> RenderableType:
+    """The whole report; verdicts and reasons last.
+
+    Args:
+        report: what was found.
+        profiles: show where the time goes, too.
+    """
     return Lines(
         render_models(report),
         Text(),
         render_timings(report),
         *(_line(f"  {line}", style="dim") for line in _conditions(report)),
         *(_line(f"note: {note}") for note in report.notes),
+        *(part for profile in report.profiles if profiles for part in render_profile(profile)),
         *([Text()] if report.verdicts else []),
         *(_line(line, style="bold") for line in report.verdicts),
         *(part for explanation in report.explanations for part in render_explanation(explanation)),
@@ -59,13 +75,41 @@ def render_timings(report: BenchReport) -> RenderableType:
     return table
 
 
+def render_profile(profile: ModelProfile) -> Iterator[RenderableType]:
+    """The kernels that take longest."""
+    rows = sorted(profile.layers, key=lambda layer: -layer.seconds)
+    table = Table(box=None, pad_edge=True, header_style="dim", expand=True)
+    table.add_column("layer", no_wrap=True, overflow="ellipsis", ratio=1)
+    table.add_column("op", no_wrap=True)
+    for header in ("share", "ms", "MACs", "GMAC/s", "ops/byte", "zeros", "channels"):
+        table.add_column(header, justify="right", no_wrap=True)
+    for layer in rows[:FEW]:
+        table.add_row(layer.name, f"{layer.op} {layer.layout}".strip(), *_layer_cells(layer, profile.kernels))
+    yield Text()
+    yield _line(f"where the time of {profile.model} goes at batch {profile.batch}", style="bold")
+    yield table
+    if len(rows) > FEW:
+        rest = sum(layer.seconds for layer in rows[FEW:]) / profile.kernels
+        yield _line(
+            f"  ... and {len(rows) - FEW} more kernels with {rest:.1%} of the time: --json has all",
+            style="dim",
+        )
+
+
+def _layer_cells(layer: LayerTime, total: float) -> Iterator[str]:
+    yield f"{layer.seconds / max(total, 1e-12):.1%}"
+    yield f"{layer.seconds * 1e3:.3g}"
+    yield number(layer.macs) if layer.macs else ""
+    yield f"{layer.macs / layer.seconds / 1e9:.1f}" if layer.macs and layer.seconds else ""
+    yield f"{2 * layer.macs / layer.bytes:.1f}" if layer.macs and layer.bytes else ""
+    yield f"{layer.zeros:.0%}" if layer.zeros else ""
+    yield "" if layer.channels is None else f"{layer.channels[0]}x{layer.channels[1]}"
+
+
 def render_explanation(explanation: Explanation) -> Iterator[RenderableType]:
     """Why a model is not as fast as its operations promise."""
     yield Text()
-    yield _line(
-        f"why {explanation.model} is not {explanation.promise:.2f}x faster at batch {explanation.batch}",
-        style="bold",
-    )
+    yield _line(explanation.title, style="bold")
     for reason in explanation.reasons:
         yield _line(f"  {reason.message}")
         yield _line(f"    = help: {reason.help}", style="dim")

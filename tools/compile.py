@@ -24,6 +24,7 @@ from prunec.tools.remarks import from_passes, save_remarks
 
 if TYPE_CHECKING:
     from prunec.passes.manager import Result
+    from prunec.passes.quantization.table import QuantizationTable
 
 
 class CompileCommand(OptionalValues):
@@ -135,9 +136,12 @@ def compile_model(
                 progress=progress,
                 instruments=instruments,
             )
-        progress(f"writing {path}")
+        from prunec.tools.quantization import compared
+
+        table = compared(module, pipeline, calibration, result, seed=seed, progress=progress)
         context = ExportContext(remarks=result.remarks, progress=progress, verify=verify, seed=seed)
         try:
+            progress(f"writing {path}")
             export = target.write(result.module, path, context)
         finally:  # what is known stays known where a gate does not hold
             _tell(result.remarks, shown, remarks)
@@ -146,7 +150,9 @@ def compile_model(
     watch.report(result, pipeline, instruments)
     pruning = {p.name for item in pipeline for p in item.expand() if p.contract in ("masked", "sparse")}
     also = tuple(filter(None, (plan, remarks)))
-    _summarise(result, export, verify=verify, remarks_shown=bool(shown), pruning=pruning, also=also)
+    _summarise(
+        result, export, verify=verify, remarks_shown=bool(shown), pruning=pruning, also=also, table=table
+    )
 
 
 @contextlib.contextmanager
@@ -196,13 +202,18 @@ def _summarise(
     remarks_shown: bool,
     pruning: Collection[str],
     also: tuple[str, ...],
+    table: QuantizationTable | None,
 ) -> None:
     """Say what was done, on stderr."""
     from rich.console import Console
 
+    from prunec.tools.quantization import render_table
     from prunec.tools.summary import Summary, render_summary
 
     summary = Summary.of(
         result, export=export, verify=verify, remarks_shown=remarks_shown, pruning=pruning, also=also
     )
-    Console(stderr=True, highlight=False).print(render_summary(summary), crop=False)
+    console = Console(stderr=True, highlight=False)
+    if table is not None:
+        console.print(render_table(table), "", crop=False)
+    console.print(render_summary(summary), crop=False)

@@ -13,6 +13,9 @@ import click
 
 import prunec
 from prunec.ir.diagnostics import UserError, nearest
+from prunec.tools.ceiling_tables import HELP as CEILING_HELP
+from prunec.tools.ceiling_tables import parse_source, render_ceiling
+from prunec.tools.optional_value import OptionalValue, OptionalValues
 from prunec.tools.outputs import check_outputs
 
 if TYPE_CHECKING:
@@ -27,11 +30,27 @@ PIPE_WIDTH = 100
 """Columns where the output is no terminal."""
 
 
-@click.command("inspect", context_settings={"help_option_names": ["-h", "--help"]})
+@click.command("inspect", cls=OptionalValues, context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("model")
 @click.option("--groups", is_flag=True, help="List all channel groups, and all that is pinned.")
 @click.option("--layers", is_flag=True, help="List all layers with their cost.")
 @click.option("--sparsity", is_flag=True, help="List the zeros of all layers, and which can be 2:4.")
+@click.option("--ceiling", cls=OptionalValue, bare="measured", metavar="HOW", help=CEILING_HELP)
+@click.option(
+    "--kernel-speedup",
+    type=click.FloatRange(min=1),
+    default=2.0,
+    show_default=True,
+    metavar="X",
+    help="With --ceiling: how much faster sparse kernels are.",
+)
+@click.option(
+    "--batch",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="With --ceiling: samples of a run.",
+)
 @click.option("--group", "group_id", metavar="G", help="Show one group with all its members.")
 @click.option("--why", nargs=2, metavar="A B", help="Show by which ops two layers or tensors are tied.")
 @click.option("--dump", is_flag=True, help="Print the model as text, every axis with its group.")
@@ -61,6 +80,9 @@ def inspect_model(
     groups: bool,
     layers: bool,
     sparsity: bool,
+    ceiling: tuple[str, ...],
+    kernel_speedup: float,
+    batch: int,
     group_id: str | None,
     why: tuple[str, str] | None,
     dump: bool,
@@ -79,21 +101,28 @@ def inspect_model(
     """
     if dump_to is not None and not dump_to.endswith(".prunec"):
         raise click.UsageError(f"--dump-to: the name of a dump must end in .prunec, not '{dump_to}'")
+    sources = [parse_source(text) for text in ceiling]
     files = [Path(file) for file in (dot, graphml, dump_to, html) if file is not None]
     if files and Path(model).exists():
         check_outputs(inputs=[Path(model)], outputs=files)
     module = prunec.load(model)
     check_outputs(inputs=module.source.data, outputs=files)
     view = _Inspection(module, unit)
+    ceilings = [
+        prunec.ceiling(model, kernel=kernel_speedup, batch=batch, estimate=estimate, machine=machine)
+        for estimate, machine in sources
+    ]
     parts = [
         *([view.groups()] if groups else []),
         *([view.layers()] if layers else []),
         *([view.sparsity()] if sparsity else []),
+        *map(render_ceiling, ceilings),
         *([view.group(group_id)] if group_id is not None else []),
         *([view.why(*why)] if why else []),
     ]
     if as_json:
-        click.echo(json.dumps(view.json(why), indent=1, ensure_ascii=False))
+        found = view.json(why) | ({"ceilings": [c.to_json() for c in ceilings]} if ceilings else {})
+        click.echo(json.dumps(found, indent=1, ensure_ascii=False))
     elif parts:
         _show(*parts)
     elif not (dump or files):

@@ -11,12 +11,12 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from prunec.exporters.amounts import file_size, number
 from prunec.ir.printer import Annotator, Printer
 from prunec.ir.scopes import walk
 from prunec.ir.sizes import open_inputs
 from prunec.passes.coupling.lookup import short_name
 from prunec.passes.survey import GroupFacts, LayerFacts, PinnedFacts, Survey
-from prunec.tools.summary import file_size, number
 
 if TYPE_CHECKING:
     import onnx_ir

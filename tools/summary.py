@@ -10,6 +10,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from prunec.exporters.amounts import change, file_size, number
+
 if TYPE_CHECKING:
     from prunec.exporters.target import Export
     from prunec.passes.manager import Result
@@ -118,22 +120,5 @@ def _lines(summary: Summary) -> list[str]:
 
 
 def _cells(before: int | None, after: int | None, form: Callable[[int], str]) -> tuple[str, str, str]:
-    change = "" if not before or after is None else f"{100 * (after - before) / before:+.1f} %"
-    change = "same" if change in ("+0.0 %", "-0.0 %") else change
-    return ("?" if before is None else form(before), "?" if after is None else form(after), change)
-
-
-def number(count: int) -> str:
-    """A count with a thousands separator up to a million, then in millions or billions."""
-    for size, unit in ((10**9, "G"), (10**6, "M")):
-        if count >= size:
-            return f"{count / size:.2f} {unit}"
-    return f"{count:,}"
-
-
-def file_size(count: int) -> str:
-    """Bytes in the largest binary unit that gives at least 1."""
-    for size, unit in ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")):
-        if count >= size:
-            return f"{count / size:.2f} {unit}"
-    return f"{count} B"
+    was, now = ("?" if count is None else form(count) for count in (before, after))
+    return was, now, change(before, after)

@@ -25,8 +25,9 @@ from prunec.exporters.bench.candidates import (
     feeds_of,
     open_candidates,
 )
-from prunec.exporters.bench.machine import versions_and_processor
+from prunec.exporters.bench.machine import measure_machine, versions_and_processor
 from prunec.exporters.bench.memory import measure_peak
+from prunec.exporters.bench.profiling import Profiler
 from prunec.exporters.bench.results import BenchReport, Memory, ModelFacts, Timing
 from prunec.exporters.bench.schedule import Schedule, plan_runs
 from prunec.exporters.bench.sessions import Setting, check_providers, open_session
@@ -52,6 +53,7 @@ def bench(
     seconds: float = 10.0,
     timeout: float = 120.0,
     memory: bool = True,
+    profile: bool = False,
     seed: int = 0,
     progress: Progress = lambda _: None,
 ) -> BenchReport:
@@ -67,6 +69,7 @@ def bench(
         seconds: for the runs of each batch size, about.
         timeout: seconds that one run may take.
         memory: measure peak memory, in a process for each model.
+        profile: say where the time of every model goes, even where nothing asks for an explanation.
         seed: of random inputs and of the resampling.
         progress: told what is being done.
 
@@ -92,7 +95,7 @@ def bench(
         trial = _Bench(candidates, setting, samples, seed, progress, notes)
         trial.try_out(sizes)
         trial.time(runs=runs, seconds=seconds)
-        return trial.report(memory=memory)
+        return trial.report(memory=memory, profile=profile)
 
 
 @dataclass(slots=True)
@@ -151,17 +154,21 @@ class _Bench:
     def _turns(self, calls: Sequence[Callable[[], object]], plan: Schedule, seconds: float) -> Seconds:
         return take_turns(calls, plan.turns, warm_up=plan.warm_up, seconds=2 * seconds / plan.rounds)
 
-    def report(self, *, memory: bool) -> BenchReport:
+    def report(self, *, memory: bool, profile: bool) -> BenchReport:
         """What was found."""
         facts = tuple(self._facts(i, memory=memory) for i in range(len(self.candidates)))
         timings = tuple(self._timing(i, size) for size in self.taken for i in range(len(self.candidates)))
+        profiler = Profiler(self.candidates, self.feeds, self.setting, self.progress)
+        explanations = tuple(profiler.explanations(facts, timings))
+        for index, timing in enumerate(timings[: len(facts)] if profile else ()):
+            profiler.profile(index, timing)
         return BenchReport(
             models=facts,
             timings=timings,
             verdicts=tuple(verdicts(facts, timings)),
-            explanations=(),
-            profiles=(),
-            machine=None,
+            explanations=explanations,
+            profiles=tuple(profiler.made.values()),
+            machine=measure_machine(self.setting.threads) if profiler.made else None,
             notes=tuple(self.notes),
             inputs="random" if self.data is None else self.data.name,
             threads=self.setting.threads,

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import tempfile
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,11 @@ import numpy as np
 
 from prunec.exporters.bench.candidates import Candidate, Feeds
 from prunec.exporters.bench.sessions import Setting, open_session
+from prunec.exporters.bench.work import named
 from prunec.ir.diagnostics import Place, UserError
 from prunec.ir.runtime import session_options
+from prunec.ir.save import save
+from prunec.ir.scopes import walk
 
 WARM_UP = 3
 SUFFIX = "_kernel_time"
@@ -51,7 +55,6 @@ def run_profiled(
     candidate: Candidate,
     feeds: Sequence[Feeds],
     setting: Setting,
-    folder: Path,
     *,
     runs: int,
     level: str = "all",
@@ -62,7 +65,6 @@ def run_profiled(
         candidate: the model.
         feeds: what it runs on, in turn.
         setting: threads and providers.
-        folder: where the profile is written.
         runs: runs that count.
         level: ``all`` optimisations, or ``basic`` ones, which keep most nodes apart.
 
@@ -73,15 +75,26 @@ def run_profiled(
 
     options = session_options(optimize=True, threads=setting.threads)
     options.enable_profiling = True
-    options.profile_file_prefix = str(folder / "profile")
     if level == "basic":
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
-    opened = open_session(candidate, setting, options)
-    call = opened.call(feeds)
-    for _ in range(WARM_UP + runs):
-        call()
-    path = Path(opened.session.end_profiling())
-    return read_profile(path.read_text(encoding="utf-8"), warm_up=WARM_UP, file=candidate.name)
+    with tempfile.TemporaryDirectory(prefix="prunec-bench-") as folder:
+        options.profile_file_prefix = str(Path(folder) / "profile")
+        opened = open_session(_with_names(candidate, Path(folder)), setting, options)
+        call = opened.call(feeds)
+        opened.first_run(feeds[0], len(feeds[0]), setting.timeout)
+        for _ in range(WARM_UP - 1 + runs):
+            call()
+        text = Path(opened.session.end_profiling()).read_text(encoding="utf-8")
+    return read_profile(text, warm_up=WARM_UP, file=candidate.name)
+
+
+def _with_names(candidate: Candidate, folder: Path) -> Candidate:
+    """The model with a name for every node, since kernels are told apart by names."""
+    if all(node.name for node in walk(candidate.module.graph)):
+        return candidate
+    file = folder / "named.onnx"
+    save(named(candidate.module), file)
+    return replace(candidate, file=file)
 
 
 def read_profile(text: str, *, warm_up: int = 0, file: str = "<profile>") -> list[Kernel]:

@@ -194,6 +194,12 @@ class Explanation:
     promise: float
     reasons: tuple[Reason, ...]
 
+    @property
+    def title(self) -> str:
+        """What is explained."""
+        none = "" if self.reasons else ": nothing in its profile says so"
+        return f"why {self.model} is not {self.promise:.2f}x faster at batch {self.batch}{none}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BenchReport:
@@ -250,6 +256,7 @@ class BenchReport:
     def _lines(self) -> Iterator[str]:
         yield from self.verdicts
         for explanation in self.explanations:
+            yield explanation.title
             for reason in explanation.reasons:
                 yield f"  {reason.message}"
                 yield f"    = help: {reason.help}"

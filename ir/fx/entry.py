@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,18 +11,25 @@ from prunec.ir.diagnostics import Place, UserError
 from prunec.ir.dialect import ATEN
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor
     from torch.fx import GraphModule as GraphModule
     from torch.nn import Module as NnModule
     from torch.optim import Optimizer as Optimizer
 
+    from prunec.ir.fx.training.masks import Masks as Masks
     from prunec.ir.module import Module
 
 
 __all__ = [
     "GraphModule",
+    "Masks",
     "NnModule",
     "Optimizer",
     "cut_optimizer",
+    "gradients",
+    "hold_masks",
     "load_program",
     "require_program",
     "save_program",
@@ -116,6 +123,45 @@ def cut_optimizer(module: Module, removed: Removed, optimizer: Optimizer, target
     with torch_needed():
         from prunec.ir.fx import optimizer as cutting
     cutting.cut_optimizer(removed, optimizer, target)
+
+
+def hold_masks(module: NnModule, keep: Mapping[str, NDArray[np.bool_]]) -> Masks:
+    """Keep weights zero while a module trains; see :class:`prunec.ir.fx.training.masks.Masks`."""
+    with torch_needed():
+        from prunec.ir.fx.training.masks import Masks
+    return Masks(module, keep)
+
+
+def gradients(
+    module: NnModule, loss: Callable[[NnModule, Any], Tensor], batches: Iterable[Any]
+) -> dict[str, NDArray[np.float32]]:
+    """The gradients that ``prune-channels{criterion=taylor}`` judges weights by.
+
+    Args:
+        module: the module, on any device; it runs in evaluation mode, and is left as it was, with the gradients
+            that it had.
+        loss: called with the module and a batch; returns a single number, as in training.
+        batches: whatever ``loss`` takes; a few dozen make a good estimate.
+
+    Returns:
+        Per trained parameter the root mean square over the batches of every element's gradient, in the
+        parameter's shape. Parameters that the loss does not depend on are left out.
+
+    Raises:
+        UserError: the loss is no single finite number, no parameter is trained, or there are no batches.
+
+    Example:
+        >>> import prunec, torch
+        >>> net = torch.nn.Sequential(torch.nn.Linear(4, 16), torch.nn.ReLU(), torch.nn.Linear(16, 2))
+        >>> loss = lambda net, batch: torch.nn.functional.cross_entropy(net(batch[0]), batch[1])
+        >>> batches = [(torch.randn(8, 4), torch.randint(0, 2, (8,))) for _ in range(4)]
+        >>> found = prunec.torch.gradients(net, loss, batches)
+        >>> found["0.weight"].shape
+        (16, 4)
+    """
+    with torch_needed():
+        from prunec.ir.fx.training.gradients import collect_gradients
+    return collect_gradients(module, loss, batches)
 
 
 def require_program(module: Module) -> None:

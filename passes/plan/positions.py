@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -85,6 +85,19 @@ class Positions:
             standing = axis.standing.copy()
             standing[np.isin(standing, slots)] = slots
             self.axes[_key(order)] = replace(axis, standing=standing)
+
+    def standing(self, name: str, shape: tuple[int, ...]) -> Iterator[tuple[int, Index]]:
+        """Per axis of a tensor that a step changed everywhere: the original positions that stand there now.
+
+        Args:
+            name: of the tensor in the input file.
+            shape: that it had there.
+        """
+        for axis, size in enumerate(shape):
+            known = self.axes.get((name, axis, ()))
+            if known is not None:
+                longer = known.with_originals(np.array([size - 1]))
+                yield axis, longer.standing
 
     def _axis(self, tensor: TensorCut | TensorOrder) -> _Axis:
         return self.axes.get(_key(tensor), _NEW)

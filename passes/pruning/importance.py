@@ -5,7 +5,9 @@ consume it, in every layer
 that shares it. With ``w`` running over all their weights, the importance of unit ``u`` is ``sum |w|`` (l1) or
 ``sqrt(sum w^2)`` (l2), the group norm of Fang et al. 2023 (DepGraph, eq. 6); ``bn-scale`` is ``sum |gamma|``
 (Liu et al. 2017, network slimming); ``fpgm`` is the distance to all other units of the group (He et al. 2019,
-eq. 4); ``random`` is the baseline that every criterion has to beat.
+eq. 4); ``taylor`` is ``sum (g w)^2`` over weights, scales and biases, what the loss changes by to first order where
+a weight goes, squared (Molchanov et al. 2019, the group contribution of eq. 8); ``random`` is the baseline that
+every criterion has to beat.
 """
 
 from __future__ import annotations
@@ -19,8 +21,9 @@ from numpy.typing import NDArray
 
 from prunec.ir.diagnostics import UserError
 from prunec.passes.coupling.groups import Coupling, Group, Member
+from prunec.passes.pruning.gradients import Gradients
 
-Criterion = Literal["l1", "l2", "bn-scale", "fpgm", "random"]
+Criterion = Literal["l1", "l2", "bn-scale", "fpgm", "taylor", "random"]
 
 Floats = NDArray[np.float64]
 
@@ -32,9 +35,12 @@ class Importance:
     channel.
     """
 
-    def __init__(self, coupling: Coupling, criterion: Criterion, seed: int = 0) -> None:
+    def __init__(
+        self, coupling: Coupling, criterion: Criterion, seed: int = 0, gradients: Gradients | None = None
+    ) -> None:
         self.coupling = coupling
         self.criterion = criterion
+        self.gradients = gradients
         self.rng = np.random.default_rng(seed)
         self._norms: dict[tuple[onnx_ir.Value, int, int], Floats] = {}
 
@@ -42,11 +48,11 @@ class Importance:
         """Importance of every unit of a group, not normalised; larger means keep.
 
         Raises:
-            UserError: a weight that counts is NaN or infinite.
+            UserError: a weight that counts is NaN or infinite, or no gradient says anything about the group.
         """
         if self.criterion == "random":
             return self.rng.random(group.units)
-        scores = self._distance(group) if self.criterion == "fpgm" else self._sum(group)
+        scores = {"fpgm": self._distance, "taylor": self._loss_change}.get(self.criterion, self._sum)(group)
         if not np.isfinite(scores).all():
             self._refuse(group)
         return scores
@@ -71,6 +77,30 @@ class Importance:
         for member in self._judged(group):
             total += self._sum_by_unit(member, self._norm(member, power), group.units)
         return np.sqrt(total) if power == 2 else total
+
+    def _loss_change(self, group: Group) -> Floats:
+        """What the loss changes by where a unit goes, squared, to first order: ``sum (g w)^2``."""
+        assert self.gradients is not None, "the manager sees to it"
+        total = np.zeros(group.units)
+        judged = [m for m in group.members if self.gradients.knows(m.operand.value)]
+        if not judged:
+            self._refuse_unknown(group)
+        for member in judged:
+            change = self.gradients.of(member.operand.value) * _float_array(member.operand.value)
+            others = tuple(a for a in range(change.ndim) if a != member.axis)
+            sums = np.square(change, dtype=np.float64).sum(axis=others)
+            total += self._sum_by_unit(member, sums, group.units)
+        return total
+
+    def _refuse_unknown(self, group: Group) -> NoReturn:
+        first = group.members[0].name
+        raise UserError(
+            f"no gradient is given for group {group.id} (`{first}` and {len(group.members) - 1} more)",
+            help=[
+                "unfreeze these parameters before the gradients are collected, and let the loss depend on them",
+                f"to prune the rest: prune-channels{{criterion=taylor ignore={first}}}",
+            ],
+        )
 
     def _judged(self, group: Group) -> list[Member]:
         """The members that the criterion looks at; where it finds none of its kind, all of them."""

@@ -13,6 +13,8 @@ or, on a module of torch::
     captured = prunec.trace(net, (images,))
     pruned = prunec.run(captured, "prune-channels{ratio=0.4}").to_torch()
 
+What a training loop needs is in :mod:`prunec.torch`.
+
 Importing this package loads nothing heavy; every name below is fetched at first use.
 """
 
@@ -22,6 +24,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from prunec import torch as torch
+    from prunec.exporters.bench.ceiling import ceiling as ceiling
     from prunec.exporters.bench.measure import bench as bench
     from prunec.exporters.bench.results import BenchReport as BenchReport
     from prunec.exporters.export import export as export
@@ -43,6 +47,8 @@ if TYPE_CHECKING:
     from prunec.passes.manager import run as run
     from prunec.passes.pipeline import parse_pipeline as parse_pipeline
     from prunec.passes.plan import Plan as Plan
+    from prunec.passes.quantization.table import QuantizationTable as QuantizationTable
+    from prunec.passes.quantization.table import quantization_table as quantization_table
 
 __version__ = "0.1.0"
 
@@ -55,25 +61,30 @@ _HOMES = {
     "PassFailure": "prunec.ir.diagnostics",
     "Plan": "prunec.passes.plan",
     "PrunecError": "prunec.ir.diagnostics",
+    "QuantizationTable": "prunec.passes.quantization.table",
     "Remark": "prunec.ir.diagnostics",
     "Result": "prunec.passes.manager",
     "UserError": "prunec.ir.diagnostics",
     "VerificationError": "prunec.ir.diagnostics",
     "analyse": "prunec.passes.coupling",
     "bench": "prunec.exporters.bench.measure",
+    "ceiling": "prunec.exporters.bench.ceiling",
     "evaluate": "prunec.passes.judging.evaluate",
     "export": "prunec.exporters.export",
     "load": "prunec.ir.load",
     "parse_pipeline": "prunec.passes.pipeline",
+    "quantization_table": "prunec.passes.quantization.table",
     "run": "prunec.passes.manager",
     "save": "prunec.ir.save",
     "trace": "prunec.ir.fx.entry",
 }
 
-__all__ = [*_HOMES, "__version__"]
+__all__ = [*_HOMES, "__version__", "torch"]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "torch":
+        return import_module("prunec.torch")
     if name not in _HOMES:
         raise AttributeError(f"module 'prunec' has no attribute '{name}'")
     return getattr(import_module(_HOMES[name]), name)

@@ -60,3 +60,41 @@ def test_mistakes(
     assert command.run(["bench", *arguments]) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ") and message in error.splitlines()[0]
+
+
+def test_a_profile_is_shown_on_request(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.run(["bench", "a.onnx", "b.onnx", "--batch", "1", "--profile", *QUICK]) == 0
+    out = capsys.readouterr().out
+    assert "where the time of a.onnx goes at batch 1" in out and "where the time of b.onnx goes" in out
+    (up,) = [line for line in out.splitlines() if line.split()[:1] == ["up"] and "16x64" in line]
+    assert "1,024" in up
+
+
+def test_inspect_predicts_a_ceiling(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    onnx.save(perceptron(512, inputs=512), "wide.onnx")
+    options = ["--ceiling=estimated:1T,0.1T", "--kernel-speedup", "1.9", "--batch", "64"]
+    assert command.run(["inspect", "wide.onnx", *options]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("2:4 can make wide.onnx at most 1.") and "1.9x faster at most" in " ".join(
+        out.split()
+    )
+    assert command.run(["inspect", "wide.onnx", "--ceiling", "--json"]) == 0
+    (found,) = json.loads(capsys.readouterr().out)["ceilings"]
+    assert (found["source"], found["kernel"], found["batch"]) == ("measured", 2.0, 1)
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ("fast", "'fast' is no way to know where time goes"),
+        ("measured:1,2", "'measured:1,2' is no way to know where time goes"),
+        ("estimated:1", "'1' are not operations and bytes a second"),
+        ("estimated:1x,2", "'1x' is no number"),
+        ("estimated:0,2", "0 is no speed"),
+    ],
+)
+def test_mistakes_in_a_ceiling(
+    models: Path, capsys: pytest.CaptureFixture[str], how: str, message: str
+) -> None:
+    assert command.run(["inspect", "a.onnx", f"--ceiling={how}"]) == 2
+    assert capsys.readouterr().err.startswith(f"error: --ceiling: {message}\n")

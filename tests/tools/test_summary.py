@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from prunec.tools.summary import Summary, _cells, file_size, number, render_summary
+from prunec.exporters.amounts import file_size, number
+from prunec.tools.summary import Summary, _cells, render_summary
 
 
 @pytest.mark.parametrize(

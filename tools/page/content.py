@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from prunec.exporters.amounts import file_size, number
 from prunec.ir.location import source_of
 from prunec.ir.notation import attribute_text
 from prunec.ir.printer import Printer
@@ -22,7 +23,6 @@ from prunec.passes.coupling.view import GroupView
 from prunec.passes.printer import GroupAnnotator
 from prunec.tools.inspect_tables import percent
 from prunec.tools.page.layout import arrange, lane_positions
-from prunec.tools.summary import file_size, number
 
 if TYPE_CHECKING:
     import onnx_ir

@@ -1,0 +1,282 @@
+"""Why a model with fewer operations is not as much faster: what its kernels did, beside those of the original.
+
+Each reason is one function of the two profiles and the machine, and gives the seconds of a run that it accounts for.
+They overlap (a layer of zeros may wait for memory, too), so that they are no parts of a sum.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from prunec.exporters.bench.layers import is_compute
+from prunec.exporters.bench.results import Explanation, LayerTime, Machine, ModelProfile, Reason
+
+LEAST = 0.04
+"""Share of a run below which a reason is not told."""
+SPARSE = 0.3
+"""Share of zeros from which a weight counts as sparse."""
+VECTOR = 8
+"""Channels that vector kernels take at a time, at the least (16 with AVX-512)."""
+SLOWER = 0.85
+"""Share of its former operations a second below which a layer counts as slowed down."""
+LARGE = 1 << 20
+"""Bytes of a layer from which they hardly stay in the caches near the core."""
+STARVED = 0.3
+"""Share of the memory's bandwidth from which a layer counts as waiting for it."""
+TINY = 8
+"""Times an op that does nothing: what takes no longer is hardly more than overhead."""
+NAMED = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """What an explanation starts from.
+
+    Attributes:
+        first: profile of the model that is compared with.
+        other: profile of the one in question, at the same batch size.
+        machine: what the machine can do.
+    """
+
+    first: ModelProfile
+    other: ModelProfile
+    machine: Machine
+
+    def pairs(self) -> Iterator[tuple[LayerTime, LayerTime]]:
+        """Layers that multiply in both models: of the first, of the other."""
+        before = self.first.named()
+        for name, layer in self.other.named().items():
+            if name in before:
+                yield before[name], layer
+
+    def tiny(self, layer: LayerTime) -> bool:
+        """Whether a layer takes hardly longer than one that does nothing."""
+        return layer.seconds < TINY * self.machine.node
+
+
+def explain(case: Case, *, promise: float) -> Explanation:
+    """Find the reasons, those that account for most first."""
+    found = [reason for find in REASONS if (reason := find(case)) is not None]
+    told = [reason for reason in found if reason.seconds >= LEAST * case.other.run]
+    return Explanation(
+        model=case.other.model,
+        batch=case.other.batch,
+        promise=promise,
+        reasons=tuple(sorted(told, key=lambda reason: -reason.seconds)),
+    )
+
+
+def zeros(case: Case) -> Reason | None:
+    """Zeros that a dense kernel multiplies like any other number."""
+    sparse = [layer for layer in case.other.layers if (layer.zeros or 0) >= SPARSE]
+    before = {layer.name: layer for layer in case.first.layers}
+    fresh = [x for x in sparse if x.name not in before or (before[x.name].zeros or 0) < SPARSE]
+    if not fresh:
+        return None
+    seconds = sum(layer.seconds for layer in fresh)
+    share = sum((layer.zeros or 0) * layer.macs for layer in fresh) / sum(layer.macs for layer in fresh)
+    dense = sum(before[layer.name].seconds for layer in fresh if layer.name in before)
+    return Reason(
+        kind="zeros",
+        message=(
+            f"no sparse kernel ran: {_layers(fresh)} {_have(fresh)} {share:.0%} zeros, which a dense kernel "
+            f"multiplies like other numbers; {_part(seconds, case)}, {_ms(dense)} in {case.first.model}"
+        ),
+        help=(
+            "remove channels instead (`prune-channels`), by which every runtime gains; 2:4 zeros "
+            "(`sparsify{pattern=2:4}`) gain on sparse tensor cores, see `prunec inspect MODEL --ceiling`"
+        ),
+        seconds=seconds * share,
+        layers=_names(fresh),
+    )
+
+
+def channels(case: Case) -> Reason | None:
+    """Channel counts that do not fill the blocks of vector kernels."""
+    slow = [
+        (before, after)
+        for before, after in case.pairs()
+        if _odd(before, after)
+        and after.macs < before.macs
+        and _slowed(before, after)
+        and not case.tiny(after)
+    ]
+    if not slow:
+        return None
+    lost = sum(_lost(before, after) for before, after in slow)
+    before, after = max(slow, key=lambda pair: _lost(*pair))
+    assert after.channels is not None
+    left = [b for b, a in slow if b.layout and not a.layout]
+    blocked = (
+        f"; {_count(left)} no longer run{'s' if len(left) == 1 else ''} on blocks of channels" if left else ""
+    )
+    inputs, outputs = after.channels
+    return Reason(
+        kind="channels",
+        message=(
+            f"channel counts that are no multiples of {VECTOR}: {_layers([a for _, a in slow])}; `{after.name}` "
+            f"with {inputs} inputs and {outputs} outputs does {_rate(after)}, {_rate(before)} in "
+            f"{case.first.model}{blocked}; that costs {_part(lost, case)}"
+        ),
+        help="prune with `round-to=8` (the default), or 16 where the processor has AVX-512",
+        seconds=lost,
+        layers=_names([a for _, a in slow]),
+    )
+
+
+def rate(case: Case) -> Reason | None:
+    """Smaller products that keep the cores less busy, though their channels fill the blocks."""
+    slow = [
+        (before, after)
+        for before, after in case.pairs()
+        if not _odd(before, after) and after.macs < before.macs and _slowed(before, after)
+    ]
+    lost = sum(_lost(before, after) for before, after in slow)
+    if not slow or lost <= 0:
+        return None
+    before, after = max(slow, key=lambda pair: _lost(*pair))
+    return Reason(
+        kind="overhead",
+        message=(
+            f"smaller products keep the processor less busy: {_layers([a for _, a in slow])}; `{after.name}` "
+            f"does {_rate(after)}, {_rate(before)} in {case.first.model}; that costs {_part(lost, case)}"
+        ),
+        help="run larger batches, or remove whole blocks of layers instead of a share of each",
+        seconds=lost,
+        layers=_names([a for _, a in slow]),
+    )
+
+
+def memory(case: Case) -> Reason | None:
+    """Layers that read more than they compute, and wait for it."""
+    machine = case.machine
+    waiting = [
+        layer
+        for layer in case.other.named().values()
+        if layer.bytes > LARGE
+        and not case.tiny(layer)
+        and 2 * layer.macs / layer.bytes < machine.balance
+        and layer.bytes / layer.seconds > STARVED * machine.bandwidth
+    ]
+    if not waiting:
+        return None
+    moved, seconds = sum(layer.bytes for layer in waiting), sum(layer.seconds for layer in waiting)
+    intensity = 2 * sum(layer.macs for layer in waiting) / moved
+    return Reason(
+        kind="memory",
+        message=(
+            f"memory is the limit: {_layers(waiting)} {'does' if len(waiting) == 1 else 'do'} {intensity:.1f} "
+            f"operations for each byte moved, and this machine could do {machine.balance:.1f}; "
+            f"{moved / seconds / 1e9:.0f} of {machine.bandwidth / 1e9:.0f} GB/s, {_part(seconds, case)}"
+        ),
+        help="larger batches use each weight more often; fewer channels, or 8 bits, leave fewer bytes to read",
+        seconds=seconds,
+        layers=_names(waiting),
+    )
+
+
+def other_ops(case: Case) -> Reason | None:
+    """Ops that multiply nothing, and take their time all the same."""
+    now, before = _other_times(case.other), _other_times(case.first)
+    total, kernels = sum(now.values()), case.other.kernels
+    if not total:
+        return None
+    most = sorted(now, key=lambda op: -now[op])[:NAMED]
+    parts = ", ".join(f"{op} {now[op] / kernels:.0%}" for op in most)
+    return Reason(
+        kind="other ops",
+        message=(
+            f"{total / kernels:.0%} of the time in kernels ({_ms(total)}) goes to ops that multiply nothing: {parts}; "
+            f"in {case.first.model} these took {_ms(sum(before.values()))}"
+        ),
+        help=_advice(most),
+        seconds=total,
+        layers=tuple(most),
+    )
+
+
+def _other_times(profile: ModelProfile) -> dict[str, float]:
+    """Seconds of each op that does not multiply."""
+    times: dict[str, float] = defaultdict(float)
+    for layer in profile.layers:
+        if not is_compute(layer.op):
+            times[layer.op] += layer.seconds
+    return times
+
+
+def _advice(ops: Sequence[str]) -> str:
+    if ops[0].startswith("Reorder"):
+        return "layouts are converted around layers that the blocked kernels do not take: round channels to 8 or 16"
+    if ops[0] == "Transpose":
+        return "have the exporter keep one layout, or try `canonicalize`; zeros in weights change nothing about it"
+    return "zeros in weights change nothing about these: remove channels, so that what they work on shrinks"
+
+
+def overhead(case: Case) -> Reason | None:
+    """What it takes to start kernels, however little they do."""
+    node, layers = case.machine.node, case.other.layers
+    tiny = [layer for layer in layers if case.tiny(layer)]
+    between = max(0.0, case.other.run - case.other.kernels)
+    seconds = between + sum(layer.seconds for layer in tiny)
+    if not layers or seconds <= 0:
+        return None
+    return Reason(
+        kind="overhead",
+        message=(
+            f"too small to matter: {len(tiny)} of {len(layers)} kernels take less than {_ms(TINY * node)}, where an "
+            f"op that does nothing takes {_ms(node)}; with the time between kernels that is {_part(seconds, case)}"
+        ),
+        help="run larger batches, or remove layers instead of channels",
+        seconds=seconds,
+    )
+
+
+REASONS: tuple[Callable[[Case], Reason | None], ...] = (zeros, channels, rate, memory, other_ops, overhead)
+
+
+def _odd(before: LayerTime, after: LayerTime) -> bool:
+    """Whether a count of channels fills no blocks any more."""
+    pairs = zip(before.channels or (), after.channels or (), strict=False)
+    return any(now % VECTOR and not was % VECTOR for was, now in pairs)
+
+
+def _slowed(before: LayerTime, after: LayerTime) -> bool:
+    return after.macs * before.seconds < SLOWER * before.macs * after.seconds
+
+
+def _lost(before: LayerTime, after: LayerTime) -> float:
+    """Seconds that a layer would not take at its former operations a second."""
+    return max(0.0, after.seconds - before.seconds * after.macs / before.macs)
+
+
+def _rate(layer: LayerTime) -> str:
+    return f"{layer.macs / max(layer.seconds, 1e-9) / 1e9:.1f} GMAC/s"
+
+
+def _names(layers: Sequence[LayerTime]) -> tuple[str, ...]:
+    return tuple(layer.name for layer in sorted(layers, key=lambda layer: -layer.seconds))
+
+
+def _layers(layers: Sequence[LayerTime]) -> str:
+    """The slowest layer by name, and how many more there are."""
+    more = len(layers) - 1
+    return f"`{_names(layers)[0]}`" + (f" and {more} more layer{'s' if more > 1 else ''}" if more else "")
+
+
+def _count(layers: Sequence[LayerTime]) -> str:
+    return "1 of them" if len(layers) == 1 else f"{len(layers)} of them"
+
+
+def _have(layers: Sequence[LayerTime]) -> str:
+    return "has" if len(layers) == 1 else "have"
+
+
+def _part(seconds: float, case: Case) -> str:
+    return f"{_ms(seconds)} of {_ms(case.other.run)}"
+
+
+def _ms(seconds: float) -> str:
+    """A time with three digits."""
+    return f"{seconds * 1e3:.3g} ms" if seconds >= 1e-4 else f"{seconds * 1e6:.3g} µs"

@@ -1,0 +1,72 @@
+"""Gradients of a loss over batches, as arrays by parameter name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from prunec.ir.diagnostics import UserError
+
+Loss = Callable[[torch.nn.Module, Any], torch.Tensor]
+
+
+def collect_gradients(
+    module: torch.nn.Module, loss: Loss, batches: Iterable[Any]
+) -> dict[str, NDArray[np.float32]]:
+    """See :func:`prunec.ir.fx.entry.gradients`."""
+    named = {name: p for name, p in module.named_parameters(remove_duplicate=False) if p.requires_grad}
+    if not named:
+        raise UserError(
+            f"no parameter of `{type(module).__name__}` is trained: there are no gradients",
+            help=["unfreeze what shall be judged: module.requires_grad_(True)"],
+        )
+    squares: dict[str, torch.Tensor] = {}
+    count = 0
+    with _undisturbed(module):
+        for batch in batches:
+            module.zero_grad(set_to_none=True)
+            _backward(loss(module, batch), count)
+            for name, parameter in named.items():
+                if parameter.grad is not None:
+                    square = parameter.grad.detach().to_dense().float().square()
+                    squares[name] = squares[name] + square if name in squares else square
+            count += 1
+    if not count:
+        raise UserError("there are no batches to take gradients over", help=["give at least one"])
+    return {name: torch.sqrt(total / count).cpu().numpy() for name, total in squares.items()}
+
+
+def _backward(value: Any, batch: int) -> None:
+    """Take the gradients of one batch's loss, which must be a single finite number that training changes."""
+    if not isinstance(value, torch.Tensor) or value.numel() != 1 or not value.requires_grad:
+        has = f"shape {list(value.shape)}" if isinstance(value, torch.Tensor) else f"a {type(value).__name__}"
+        if isinstance(value, torch.Tensor) and value.numel() == 1:
+            has = "a number that depends on no parameter"
+        raise UserError(
+            f"the loss of batch {batch} must be a single number with a gradient, got {has}",
+            help=["loss(module, batch) runs the module and returns, say, cross_entropy(module(x), y)"],
+        )
+    if not torch.isfinite(value).all():
+        raise UserError(f"the loss of batch {batch} is {value.item():g}", help=["look at this batch"])
+    value.backward()  # type: ignore[no-untyped-call,unused-ignore]
+
+
+@contextmanager
+def _undisturbed(module: torch.nn.Module) -> Iterator[None]:
+    """Run in evaluation mode with gradients on; leave modes, gradients and random numbers as they were."""
+    modes = [(part, part.training) for part in module.modules()]
+    gradients = [(parameter, parameter.grad) for parameter in module.parameters()]
+    try:
+        module.eval()
+        with torch.enable_grad():
+            yield
+    finally:
+        for part, mode in modes:
+            part.training = mode
+        for parameter, gradient in gradients:
+            parameter.grad = gradient

@@ -1,0 +1,58 @@
+"""What a compile that prunes and quantises prints of the four models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from documents import ROOT
+
+from prunec.tools import prunec as command
+
+MODEL = str(ROOT / "examples" / "digits.onnx")
+
+
+def run(*arguments: str) -> int:
+    return command.run([MODEL, "-o", "out.onnx", *arguments])
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+PIPELINE = "fold-norm, prune-channels{ratio=60%}, quantize"
+
+
+def test_the_four_models_are_shown_with_what_each_loses(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("-p", PIPELINE, "--data", str(ROOT / "examples" / "digits.npz")) == 0
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].split() == ["dense", "pruned", "quantised", "both"]
+    assert lines[1].split()[:3] == ["top1", "99.78", "%"]
+    assert lines[2].split()[0] == "lost"
+    assert "each by itself (450 samples of" in lines[3]
+
+
+def test_above_the_limit_there_is_a_warning(capsys: pytest.CaptureFixture[str]) -> None:
+    data = np.load(ROOT / "examples" / "digits.npz")
+    np.savez("noise.npz", image=data["image"] * 0.02, label=data["label"])  # no calibration to speak of
+    assert run("-p", PIPELINE.replace("quantize", "quantize{warn=0%}"), "--data", "noise.npz") == 0
+    err = capsys.readouterr().err
+    assert "lost" in err
+
+
+def test_what_cannot_be_judged_is_a_remark_and_the_model_is_written(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    data = np.load(ROOT / "examples" / "digits.npz")
+    np.savez("odd.npz", image=data["image"], label=data["label"] + 100)
+    assert run("-p", PIPELINE, "--data", "odd.npz") == 0
+    err = capsys.readouterr().err
+    assert "remark[missed]: quantize: pruned and quantised models are not compared\n  = reason: " in err
+    assert Path("out.onnx").exists()
+
+
+def test_without_data_there_is_nothing_to_show(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("-p", PIPELINE.replace("quantize", "quantize{mode=dynamic}")) == 0
+    assert "lost" not in capsys.readouterr().err
