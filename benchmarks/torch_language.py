@@ -150,20 +150,22 @@ CONFIGURATIONS: Mapping[str, Callable[[], _Built]] = {
     "beit": _image("BeitConfig", _IMAGES, **_VISION),
     "bert": _text("BertConfig", _CLASSIFY),
     "bloom": _plain(
-        "BloomConfig", "AutoModelForCausalLM", {"hidden_size": 32, "n_layer": 2, "n_head": 4, "vocab_size": 99}
+        "BloomConfig",
+        "AutoModelForCausalLM",
+        {"hidden_size": 32, "n_layer": 2, "n_head": 4, "vocab_size": 99},
     ),
     "clip": _clip,
     "clip_vision": _image("CLIPVisionConfig", "CLIPVisionModelWithProjection", **_VISION, projection_dim=16),
     "convbert": _text("ConvBertConfig", _CLASSIFY, embedding_size=32, head_ratio=2, conv_kernel_size=3),
-    "convnext": _image(
-        "ConvNextConfig", _IMAGES, 64, hidden_sizes=[16, 32], depths=[1, 1], num_stages=2
-    ),
+    "convnext": _image("ConvNextConfig", _IMAGES, 64, hidden_sizes=[16, 32], depths=[1, 1], num_stages=2),
     "deberta": _text("DebertaConfig", _CLASSIFY),
     "deberta_v2": _text("DebertaV2Config", _CLASSIFY),
     "deit": _image("DeiTConfig", "DeiTForImageClassification", **_VISION),
     "dinov2": _image("Dinov2Config", _IMAGES, **{**_VISION, "mlp_ratio": 2}),
     "distilbert": _plain(
-        "DistilBertConfig", _CLASSIFY, {"dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 64, "vocab_size": 99}
+        "DistilBertConfig",
+        _CLASSIFY,
+        {"dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 64, "vocab_size": 99},
     ),
     "electra": _text("ElectraConfig", _CLASSIFY, embedding_size=16),
     "falcon": _plain(
@@ -176,7 +178,11 @@ CONFIGURATIONS: Mapping[str, Callable[[], _Built]] = {
     "gemma3": _causal("Gemma3TextConfig", **_GROUPED, head_dim=8),
     "gpt2": _plain("GPT2Config", "AutoModelForCausalLM", _GPT),
     "gpt_neo": _text(
-        "GPTNeoConfig", "AutoModelForCausalLM", num_layers=2, num_heads=4, attention_types=[[["global", "local"], 1]]
+        "GPTNeoConfig",
+        "AutoModelForCausalLM",
+        num_layers=2,
+        num_heads=4,
+        attention_types=[[["global", "local"], 1]],
     ),
     "gpt_neox": _causal("GPTNeoXConfig"),
     "gptj": _plain("GPTJConfig", "AutoModelForCausalLM", {**_GPT, "rotary_dim": 4}),
@@ -188,7 +194,9 @@ CONFIGURATIONS: Mapping[str, Callable[[], _Built]] = {
     "mixtral": _causal("MixtralConfig", **_GROUPED, num_local_experts=4),
     "modernbert": _text("ModernBertConfig", _CLASSIFY, cls_token_id=1, sep_token_id=2),
     "mpnet": _text("MPNetConfig", _CLASSIFY),
-    "mpt": _plain("MptConfig", "AutoModelForCausalLM", {"d_model": 32, "n_layers": 2, "n_heads": 4, "vocab_size": 99}),
+    "mpt": _plain(
+        "MptConfig", "AutoModelForCausalLM", {"d_model": 32, "n_layers": 2, "n_heads": 4, "vocab_size": 99}
+    ),
     "olmo": _causal("OlmoConfig", **_GROUPED),
     "olmo2": _causal("Olmo2Config", **_GROUPED),
     "opt": _text("OPTConfig", "AutoModelForCausalLM", ffn_dim=64, word_embed_proj_dim=32),
@@ -197,7 +205,11 @@ CONFIGURATIONS: Mapping[str, Callable[[], _Built]] = {
     "pegasus": _pair("PegasusConfig", "PegasusForConditionalGeneration", _PAIR),
     "qwen2": _causal("Qwen2Config", **_GROUPED),
     "qwen2_moe": _causal(
-        "Qwen2MoeConfig", **_GROUPED, num_experts=4, moe_intermediate_size=32, shared_expert_intermediate_size=32
+        "Qwen2MoeConfig",
+        **_GROUPED,
+        num_experts=4,
+        moe_intermediate_size=32,
+        shared_expert_intermediate_size=32,
     ),
     "qwen3": _causal("Qwen3Config", **_GROUPED, head_dim=8),
     "roberta": _text("RobertaConfig", _CLASSIFY),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 _TIMM = """
@@ -51,12 +52,11 @@ def architectures() -> list[Architecture]:
     from torch_language import CONFIGURATIONS
 
     made = [
-        Architecture(name=name, origin="torchvision", build=lambda name=name: _torchvision(name))
+        Architecture(name=name, origin="torchvision", build=partial(_torchvision, name))
         for name in _torchvision_names()
     ]
     made += [
-        Architecture(name=f"timm/{name}", origin="timm", build=lambda name=name: _timm(name))
-        for name in _timm_names()
+        Architecture(name=f"timm/{name}", origin="timm", build=partial(_timm, name)) for name in _timm_names()
     ]
     made += [
         Architecture(name=f"hf/{name}", origin="transformers", build=build)
@@ -75,6 +75,7 @@ def preload() -> Any:
     warnings.filterwarnings("ignore")
     logging.disable(logging.ERROR)
     import torch
+
     import torchvision_ops
 
     torch.set_num_threads(1)
@@ -121,7 +122,9 @@ def randomise(module: Any) -> None:
             elif bool((tensor == tensor.flatten()[0]).all()):
                 tensor.add_(0.1 * normal(tensor))
             else:
-                wanted = (tensor.numel() / len(tensor)) ** -0.5  # as loud as its input, or cuts would not be heard
+                wanted = (
+                    tensor.numel() / len(tensor)
+                ) ** -0.5  # as loud as its input, or cuts would not be heard
                 noise = 1e-2 * normal(tensor)
                 loudness = max(1.0, wanted / float(tensor.std()))
                 tensor.mul_(loudness * (1 + noise)).add_(wanted * noise)

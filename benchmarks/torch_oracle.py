@@ -86,7 +86,7 @@ def _kept(name: str, old: NDArray[np.float32], new: NDArray[np.float32]) -> Kept
 def _positions(
     bits: NDArray[np.int32], probes: NDArray[np.int32], shape: tuple[int, ...], axis: int
 ) -> NDArray[np.int64]:
-    """For every position of a cut axis that of the same values before, from a few values each (``[probe, position]``)."""
+    """Where each position of a cut axis was before, from a few of its values (``[probe, position]``)."""
     mask = (1 << _TABLE) - 1
     table = np.zeros(1 << _TABLE, bool)
     table[probes.ravel() & mask] = True
@@ -117,11 +117,11 @@ def mask(module: nn.Module, kept: Mapping[str, Kept]) -> nn.Module:
             with torch.no_grad():
                 tensor.index_fill_(axis, torch.from_numpy(lost), 0)
     for path, part in list(masked.named_modules()):
-        positions = kept.get(f"{path}.weight", {}).get(0)
+        stayed = kept.get(f"{path}.weight", {}).get(0)
         bare = not list(part.parameters()) and not list(part.children())
-        if _is_statistic(part) and (positions is not None or bare):
+        if _is_statistic(part) and (stayed is not None or bare):
             owner, _, last = path.rpartition(".")
-            setattr(masked.get_submodule(owner), last, _Restricted(part, positions))
+            setattr(masked.get_submodule(owner), last, _Restricted(part, stayed))
     return masked
 
 
@@ -133,7 +133,7 @@ def _is_statistic(part: nn.Module) -> bool:
     return named and getattr(part, "running_mean", None) is None and (weight is None or weight.ndim == 1)
 
 
-class _Restricted(nn.Module):
+class _Restricted(nn.Module):  # type: ignore[misc]
     """A norm over some of its channels; the others come out as zeros.
 
     Args:

@@ -13,14 +13,38 @@ from time import process_time
 from typing import Any
 
 from torch import nn
+
 from torch_trial import Trial
 
-_QUERIES = ("q", "query", "q_proj", "q_lin", "q_attn", "qkv", "query_key_value", "c_attn", "Wqkv", "qkv_proj", "in_proj")
+_QUERIES = (
+    "q",
+    "query",
+    "q_proj",
+    "q_lin",
+    "q_attn",
+    "qkv",
+    "query_key_value",
+    "c_attn",
+    "Wqkv",
+    "qkv_proj",
+    "in_proj",
+)
 _KEYS = ("k", "v", "key", "value", "k_proj", "v_proj", "k_lin", "v_lin", "kv")
 _FUSED = ("qkv", "query_key_value", "c_attn", "Wqkv", "qkv_proj", "in_proj")
 _HEADS = ("num_attention_heads", "num_heads", "n_heads", "n_head", "heads")
 _KEY_HEADS = ("num_key_value_heads", "num_kv_heads")
-_OUTPUTS = ("head", "classifier", "fc", "aux_classifier", "lm_head", "roi_heads", "rpn", "update_block", "mask_predictor", "corr_block")
+_OUTPUTS = (
+    "head",
+    "classifier",
+    "fc",
+    "aux_classifier",
+    "lm_head",
+    "roi_heads",
+    "rpn",
+    "update_block",
+    "mask_predictor",
+    "corr_block",
+)
 
 
 def prune(trial: Trial, *, hints: bool) -> None:
@@ -65,9 +89,8 @@ def _sum(output: Any) -> Any:
 
 
 def _count_of(module: nn.Module, names: tuple[str, ...]) -> int | None:
-    found = (getattr(module, name, None) for name in names)
-    config = getattr(module, "config", None)
-    found = (*found, *(getattr(config, name, None) for name in names))
+    holders = (module, getattr(module, "config", None))
+    found = (getattr(holder, name, None) for holder in holders for name in names)
     return next((n for n in found if isinstance(n, int)), None)
 
 
@@ -90,7 +113,9 @@ def _fix_attributes(module: nn.Module) -> None:
     """Set the sizes that modules keep as attributes after what their projections have become."""
     for part in module.modules():
         heads = _count_of(part, _HEADS)
-        query = next((c for n, c in part.named_children() if n in _QUERIES and isinstance(c, nn.Linear)), None)
+        query = next(
+            (c for n, c in part.named_children() if n in _QUERIES and isinstance(c, nn.Linear)), None
+        )
         if heads is not None and query is not None:
             name = next(n for n, c in part.named_children() if c is query)
             width = query.out_features // (3 if name in _FUSED else 1)

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch_oracle
 from torch import nn
 from torch.utils import _pytree as pytree
 
+import torch_oracle
 from torch_models import Architecture, randomise
 
 PASSES = "prune-channels{ratio=50% round-to=1}"
@@ -40,7 +40,9 @@ class Trial:
         self.module, self.args, self.kwargs = self.architecture.build()
         randomise(self.module)
         self.dense = copy.deepcopy(self.module)
-        self.untouched = copy.deepcopy(self.module)  # some modules keep tensors of a run, which cannot be copied
+        self.untouched = copy.deepcopy(
+            self.module
+        )  # some modules keep tensors of a run, which cannot be copied
         self.row["parameters"] = _count(self.module)
 
     def judge(self, pruned: nn.Module) -> None:
@@ -79,11 +81,13 @@ class Trial:
             floats = [t for t in leaves if isinstance(t, torch.Tensor) and t.requires_grad and t.numel()]
             if not floats:
                 return
-            sum((t.float() ** 2).mean() for t in floats).backward()  # type: ignore[union-attr]
+            sum((t.float() ** 2).mean() for t in floats).backward()
             trained[kind] = {n: p for n, p in module.named_parameters() if p.grad is not None}
         named = dict(pruned.named_parameters())
         missing = [n for n in trained["dense"] if n in named and n not in trained["pruned"]]
-        bad = [n for n, p in trained["pruned"].items() if p.grad.shape != p.shape or not p.grad.isfinite().all()]
+        bad = [
+            n for n, p in trained["pruned"].items() if p.grad.shape != p.shape or not p.grad.isfinite().all()
+        ]
         for module in (self.dense, pruned):
             module.zero_grad(set_to_none=True)
         self.row["backward"] = not missing and not bad
@@ -122,7 +126,9 @@ class Trial:
             wanted = [t for t in pytree.tree_leaves(self._run(pruned)) if isinstance(t, torch.Tensor)]
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "net.onnx"
-            torch.onnx.export(pruned, self.args, path, kwargs=self.kwargs, dynamo=True, verbose=False, optimize=False)
+            torch.onnx.export(
+                pruned, self.args, path, kwargs=self.kwargs, dynamo=True, verbose=False, optimize=False
+            )
             self.row["onnx_seconds"] = process_time() - started
             options = onnxruntime.SessionOptions()
             options.intra_op_num_threads = 1

@@ -5,20 +5,21 @@
     python benchmarks/torch_zoo.py --log zoo.jsonl                    # resumable; every trial is a process of its own
     python benchmarks/torch_zoo.py --log zoo.jsonl --summarise --json benchmarks/results/torch_zoo.json
 
-Both sides remove half of every channel group from the same random weights on one thread, and are judged alike: the
-result runs, every parameter that had a gradient has a finite one of its own shape, and it computes what the module before
-it computes with the removed slices at zero (``torch_oracle.py``, which knows neither tool). Ours also has to export with
-``torch.onnx.export`` and compute the same in ONNX Runtime. Torch-Pruning gets a second try with hints, as its own examples
-give them, where it is not right without. Seconds are of this process' CPU: analysis and pruning for ours (the capture is
-shown apart), building the graph and pruning for the peer.
+Both remove half of every channel group from the same random weights and are judged alike: the result runs, every
+parameter that had a gradient has a finite one of its own shape, and it computes what the module before it computes with
+the removed slices at zero (``torch_oracle.py``, which knows neither tool). Ours also has to export with
+``torch.onnx.export`` and compute the same in ONNX Runtime. Torch-Pruning gets a second try with hints, as its examples
+give them, where it ends and is not right without. Seconds are of the CPU, on one thread: analysis and pruning of ours
+(the capture is apart), graph and pruning of the other.
 
-The environment: torch 2.13.0 (CPU), torchvision 0.28.0, timm 1.0.31, transformers 5.23.0, torch-pruning 1.6.1, onnx,
-onnxruntime and onnxscript.
+It needs torch 2.13.0 (CPU), torchvision 0.28.0, timm 1.0.31, transformers 5.23.0, torch-pruning 1.6.1, onnx,
+onnxruntime and onnxscript in one environment; torchvision and torch-pruning are installed with ``--no-deps``.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import resource
@@ -30,11 +31,14 @@ from pathlib import Path
 from typing import Any
 
 import torch_models
-from report import add_output_options, new_parser
+from report import add_output_options, new_parser, publish, refresh
 from torch_models import Architecture
+from torch_summary import is_right, report_of
 
 SECONDS = {"ours": 120, "peer": 60, "hints": 60}
 """CPU seconds after which a trial counts as never finished."""
+
+PAGE = Path(__file__).parents[1] / "docs" / "torch_zoo.md"
 
 Row = dict[str, Any]
 
@@ -49,8 +53,6 @@ def attempt(architecture: Architecture, side: str, options: argparse.Namespace) 
             os.close(reading)
             with os.fdopen(writing, "w") as stream:
                 json.dump(_inside(architecture, side, options), stream)
-        except BaseException:
-            traceback.print_exc()
         finally:
             os._exit(0)  # the loop of the parent is not the child's
     os.close(writing)
@@ -79,9 +81,11 @@ def _inside(architecture: Architecture, side: str, options: argparse.Namespace) 
             prune(trial, hints=side == "hints")
     except _TooLong:
         trial.row["outcome"] = f"not finished after {limit} s"
-    except Exception as error:  # whatever goes wrong is the result
+    except Exception as error:  # noqa: BLE001  (whatever goes wrong is the result)
         trial.row["outcome"] = f"{type(error).__name__}: {' '.join(str(error).split())[:400]}"
-        trial.row["where"] = [f"{f.filename}:{f.lineno}" for f in traceback.extract_tb(error.__traceback__)[-3:]]
+        trial.row["where"] = [
+            f"{f.filename}:{f.lineno}" for f in traceback.extract_tb(error.__traceback__)[-3:]
+        ]
     return trial.row
 
 
@@ -94,12 +98,6 @@ def _too_long(number: int, frame: Any) -> None:
     raise _TooLong
 
 
-def is_right(row: Row) -> bool:
-    """Whether a trial came out right; of ours the export to ONNX counts, too, where it was tried."""
-    exact = row.get("exact") and row.get("forward") and row.get("backward", True)
-    return bool(exact and row.get("onnx", True) and "outcome" not in row)
-
-
 def load(path: Path) -> dict[tuple[str, str], Row]:
     """The last row of every trial of a log."""
     rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
@@ -109,7 +107,7 @@ def load(path: Path) -> dict[tuple[str, str], Row]:
 def sweep(options: argparse.Namespace) -> None:
     """Run the trials that the log lacks."""
     library = torch_models.preload()
-    for architecture in torch_models.architectures():
+    for architecture in sorted(torch_models.architectures(), key=_anyhow):
         if options.only and not any(name in architecture.name for name in options.only):
             continue
         for side in options.sides:
@@ -127,12 +125,30 @@ def sweep(options: argparse.Namespace) -> None:
     del library
 
 
+def _anyhow(architecture: Architecture) -> bytes:
+    """An order that knows nothing of the architectures, so that an unfinished log stands for all of them."""
+    return hashlib.sha256(architecture.name.encode()).digest()
+
+
+def summarise(options: argparse.Namespace) -> None:
+    """Show the log as a table, store it, and bring the page up to date."""
+    library = torch_models.preload()
+    names = [architecture.name for architecture in torch_models.architectures()]
+    publish(report_of(load(options.log), names, SECONDS), options)
+    if options.json is not None and PAGE.exists():
+        refresh(PAGE)
+    del library
+
+
 def describe(row: Row) -> str:
     """A trial as a line."""
     if "outcome" in row:
-        return f"{row['model']} {row['side']} FAIL {row['outcome'][:300]} {row.get('where', '')} {row['wall']}"
+        return (
+            f"{row['model']} {row['side']} FAIL {row['outcome'][:300]} {row.get('where', '')} {row['wall']}"
+        )
     figures = {k: f"{v:.3g}" for k, v in row.items() if isinstance(v, float)}
-    return f"{row['model']} {row['side']} {'right' if is_right(row) else 'WRONG'} {figures} {row.get('backward_error', '')}"
+    verdict = "right" if is_right(row) else "WRONG"
+    return f"{row['model']} {row['side']} {verdict} {figures} {row.get('backward_error', '')}"
 
 
 def main() -> None:
@@ -145,8 +161,9 @@ def main() -> None:
     parser.add_argument("--verify", action="store_true", help="run prunec's own verifier, too")
     parser.add_argument("--export-seconds", type=int, default=120, help="CPU seconds more for the export")
     add_output_options(parser)
+    parser.add_argument("--summarise", action="store_true", help="run nothing; make the table of the log")
     options = parser.parse_args()
-    sweep(options)
+    summarise(options) if options.summarise else sweep(options)
 
 
 if __name__ == "__main__":

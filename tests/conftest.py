@@ -14,4 +14,6 @@ if os.environ.get("CI"):
 
 pytest_plugins = ["onnxtext", "pytester"]
 
-collect_ignore_glob = [] if find_spec("torch") else ["ir/fx/*", "tools/test_programs.py"]
+collect_ignore_glob = (
+    [] if find_spec("torch") else ["benchmarks/test_torch_oracle.py", "ir/fx/*", "tools/test_programs.py"]
+)

@@ -75,8 +75,8 @@ class Positions:
         removed: dict[Key, list[int]] = {}
         for cut in (cut for group in step.groups for cut in group.tensors):
             removed.setdefault(_key(cut), []).extend(cut.removed)
-        for key, slots in removed.items():
-            gone = np.array(slots, np.int64)
+        for key, positions in removed.items():
+            gone = np.array(positions, np.int64)
             axis = self.axes.get(key, _NEW).with_originals(gone)
             self.axes[key] = replace(axis, standing=axis.standing[~np.isin(axis.standing, gone)])
         for order in (order for group in step.orders for order in group.tensors):
