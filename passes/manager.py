@@ -197,6 +197,7 @@ def run(
     parsed = Pipeline.of(pipeline)
     return _Run(
         module=module if in_place else module.clone(),
+        original=module.clone() if in_place else module,
         pipeline=parsed,
         verify=verify,
         seed=seed,
@@ -213,6 +214,7 @@ class _Run:
     """The state of one run."""
 
     module: Module
+    original: Module
     pipeline: Pipeline
     verify: bool
     seed: int
@@ -259,6 +261,7 @@ class _Run:
                 seed=self.seed,
                 replay=step,
                 data=self.data,
+                original=self.original,
                 gradients=self.gradients and self.gradients.at(self.positions),
                 uncut=record.open(number, self.module),
             )
@@ -395,10 +398,6 @@ class _Run:
         self.verdicts.append(verdict)
 
     def _plan(self) -> Plan:
-        source = self.module.source
-        return Plan(
-            source_name=source.name,
-            source_sha256=source.sha256,
-            pipeline=self.pipeline.text(every=True),
-            steps=tuple(self.steps),
-        )
+        source, steps = self.module.source, tuple(self.steps)
+        text = self.pipeline.text(every=True)
+        return Plan(source_name=source.name, source_sha256=source.sha256, pipeline=text, steps=steps)

@@ -26,6 +26,7 @@ BUILT_IN: Mapping[str, str] = {
     "canonicalize": "prunec.passes.canonicalize:Canonicalize",
     "compensate": "prunec.passes.compensate:Compensate",
     "fold-norm": "prunec.passes.fold_norm:FoldNorm",
+    "gate": "prunec.passes.gate:Gate",
     "permute-channels": "prunec.passes.permute_channels:PermuteChannels",
     "prune-channels": "prunec.passes.prune_channels:PruneChannels",
     "quantize": "prunec.passes.quantize:Quantize",

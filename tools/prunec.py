@@ -69,11 +69,18 @@ COMMANDS: Mapping[str, LazyCommand] = {
     "diff": LazyCommand(
         target="prunec.tools.diff:diff_models", summary="Show what is different between two models."
     ),
+    "eval": LazyCommand(
+        target="prunec.tools.evaluate:evaluate_models", summary="Measure models on samples, slice by slice."
+    ),
     "inspect": LazyCommand(
         target="prunec.tools.inspect:inspect_model", summary="Show a model, its channel groups and its cost."
     ),
     "reduce": LazyCommand(
         target="prunec.tools.reduce:reduce_model", summary="Shrink a model to the least that still fails."
+    ),
+    "sensitivity": LazyCommand(
+        target="prunec.tools.sensitivity:measure_sensitivity",
+        summary="Measure what a metric loses when channels of one layer go, layer by layer.",
     ),
     "passes": LazyCommand(
         target="prunec.tools.passes:list_passes", summary="List the passes, or explain one."
