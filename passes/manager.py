@@ -376,8 +376,9 @@ class _Run:
 
     def _verify(self, pass_: Pass, before: Module, outcome: Outcome, context: Context) -> None:
         from prunec.passes.verifier import verify
+        from prunec.passes.verifier.advice import advised
 
-        try:
+        with advised(pass_):
             verdict = verify(
                 pass_.name,
                 before,
@@ -391,10 +392,6 @@ class _Run:
                 data=self.data,
                 seed=self.seed,
             )
-        except UserError as error:
-            unverified = "a model that does not run cannot be verified; --no-verify, verify=False in Python"
-            error.help = (*error.help, f"{unverified}, goes without")
-            raise
         self.verdicts.append(verdict)
 
     def _plan(self) -> Plan:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from prunec.ir.diagnostics import UserError
 from prunec.passes.base import Context, Contract, Outcome, Pass, option
 from prunec.passes.checks import at_least, within
+from prunec.passes.pruning.target import TargetOption
 from prunec.passes.text.option_types import Ratio
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from prunec.passes.coupling.groups import Coupling, Group
     from prunec.passes.coupling.options import CouplingOptions
     from prunec.passes.pruning.selection import Policy
+    from prunec.passes.pruning.target import Target
+    from prunec.passes.sensitivity.budget import Damages
     from prunec.passes.sparsity.eligibility import Eligibility
 
 USUAL_MAX_RATIO = 0.9
@@ -41,12 +44,24 @@ class PruneChannels(Pass):
     planned: ClassVar[bool] = True
 
     ratio: Ratio = option(Ratio(0.5), help="share of the units to remove", check=within(0, 1, closed="left"))
+    target: TargetOption | None = option(
+        None,
+        help="what may stay of the model's cost, instead of `ratio`; found to within 2 % of the original cost",
+    )
+    budget: str = option(
+        "",
+        help="sensitivity profile that says what each layer can spare; needs `target`",
+        metavar="profile.json",
+    )
     scope: Literal["local", "global"] = option(
         "local", help="take the share from every group, or rank the units of all groups together"
     )
-    criterion: Literal["l1", "l2", "bn-scale", "fpgm", "taylor", "random"] = option(
-        "l2",
-        help="what makes a unit important, judged over all members of its group; `taylor` needs gradients",
+    criterion: Literal["l1", "l2", "bn-scale", "fpgm", "taylor", "activation", "reconstruction", "random"] = (
+        option(
+            "l2",
+            help="what makes a unit important, judged over all members of its group; `taylor` needs gradients, "
+            "`activation` and `reconstruction` need `--data`",
+        )
     )
     unit: Literal["head", "head-dim"] = option(
         "head", help="what attention loses: whole heads, or the same positions of every head"
@@ -72,6 +87,11 @@ class PruneChannels(Pass):
     )
 
     def __post_init__(self) -> None:
+        if self.budget and self.target is None:
+            raise UserError(
+                "a budget needs a target: what the profile says is spent until the model costs that",
+                help=["add target=macs:0.5 (half of the multiply-accumulates stay) or target=params:0.5"],
+            )
         if self.max_ratio is not None and self.max_ratio < self.ratio:
             raise UserError(
                 f"max-ratio={self.max_ratio} is below ratio={self.ratio}, which could then never be reached",
@@ -83,18 +103,27 @@ class PruneChannels(Pass):
         """Whether the criterion looks at gradients."""
         return self.criterion == "taylor"
 
+    @property
+    def needs_data(self) -> bool:
+        """Whether the criterion looks at activations."""
+        return self.criterion in ("activation", "reconstruction")
+
     def run(self, module: Module, context: Context) -> Outcome:
         """Choose units (or take them from the plan being replayed) and cut them out."""
-        from prunec.passes.plan.steps import components_of, make_step
+        from prunec.passes.plan.steps import make_step, replayed
         from prunec.passes.pruning.cutting import Cutter
         from prunec.passes.pruning.selection import removed_components, select
 
         coupling = context.analyses.coupling(self._options())
         groups = self._groups(coupling, context)
         if context.replay is not None:
-            step, removed = context.replay, components_of(context.replay, coupling)
+            step, removed = replayed(context.replay, coupling)
         else:
-            chosen = select(coupling, groups, self._scores(coupling, groups, context), self._policy())
+            scores = self._scores(coupling, groups, context)
+            if self.target is not None and groups:
+                chosen = self._choose_for(self.target, module, coupling, groups, scores, context)
+            else:
+                chosen = select(coupling, groups, scores, self._policy())
             step = make_step(self.name, groups, chosen)
             removed = removed_components(coupling, groups, chosen)
             self._report(groups, chosen, context)
@@ -114,6 +143,43 @@ class PruneChannels(Pass):
             kept=cutter.slots,
             statistics={"groups": len(step.groups), "units": sum(len(g.removed) for g in step.groups)},
         )
+
+    def _choose_for(
+        self,
+        target: Target,
+        module: Module,
+        coupling: Coupling,
+        groups: list[Group],
+        scores: list[NDArray[np.float64]],
+        context: Context,
+    ) -> list[NDArray[np.int64]]:
+        """The units that go so that the model costs its target."""
+        from prunec.passes.pruning.targeting import choose_for
+
+        damage = self._damage(module, groups, context) if self.budget else None
+        return choose_for(
+            target, module.model, coupling, groups, scores, self._policy(), damage, context.remarks, self.name
+        )
+
+    def _damage(self, module: Module, groups: list[Group], context: Context) -> Damages:
+        """What the profile says about every layer."""
+        from prunec.passes.pruning.selection import clusters_of
+        from prunec.passes.sensitivity.budget import Damages, check_model, curves_for
+        from prunec.passes.sensitivity.profile import Profile
+
+        profile = Profile.load(self.budget)
+        check_model(profile, module.source, self.budget)
+        clusters = clusters_of(groups)
+        curves = curves_for(profile, groups, clusters, self.budget)
+        for members, curve in zip(clusters, curves, strict=True):
+            if curve is None:
+                context.remarks.missed(
+                    self.name,
+                    f"{groups[members[0]].title} keeps all units",
+                    reason=f"the profile {self.budget} says nothing about it",
+                    help="make the profile of the model as this pass finds it",
+                )
+        return Damages(profile, curves)
 
     def _report_interface(
         self, module: Module, coupling: Coupling, predicted: Mapping[str, tuple[int, ...]], context: Context
@@ -179,8 +245,13 @@ class PruneChannels(Pass):
 
     def _scores(self, coupling: Coupling, groups: list[Group], context: Context) -> list[NDArray[np.float64]]:
         from prunec.passes.pruning.importance import Importance
+        from prunec.passes.pruning.observed import observed_scores
 
-        importance = Importance(coupling, self.criterion, context.seed, context.gradients)
+        criterion = self.criterion
+        if criterion == "activation" or criterion == "reconstruction":
+            share = self._most() if self.scope == "global" else min(1.0, 1.5 * self.ratio)
+            return observed_scores(coupling, groups, criterion, context, origin=self.name, share=share)
+        importance = Importance(coupling, criterion, context.seed, context.gradients)
         return [importance.score(group) for group in groups]
 
     def _report(self, groups: list[Group], chosen: list[NDArray[np.int64]], context: Context) -> None:
@@ -188,7 +259,7 @@ class PruneChannels(Pass):
             what = group.title
             if len(units):
                 context.remarks.passed(self.name, f"{what} loses {len(units)} of {group.units} units")
-            elif self.ratio > 0:
+            elif self.ratio > 0 and self.target is None:
                 context.remarks.missed(
                     self.name,
                     f"{what} keeps all {group.units} units",

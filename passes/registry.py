@@ -30,6 +30,7 @@ BUILT_IN: Mapping[str, str] = {
     "permute-channels": "prunec.passes.permute_channels:PermuteChannels",
     "prune-channels": "prunec.passes.prune_channels:PruneChannels",
     "quantize": "prunec.passes.quantize:Quantize",
+    "recalibrate-norm": "prunec.passes.recalibrate_norm:RecalibrateNorm",
     "repeat": "prunec.passes.repeat:Repeat",
     "sparsify": "prunec.passes.sparsify:Sparsify",
     "verify": "prunec.passes.verify:Verify",

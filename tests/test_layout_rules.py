@@ -187,3 +187,9 @@ def test_no_file_is_too_long() -> None:
 
 def test_names_that_say_nothing_are_not_used() -> None:
     assert {place(p) for p in FILES if p.stem in ("utils", "helpers", "misc", "common", "util")} == set()
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    from prunec.ir.version import VERSION
+
+    assert tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"] == VERSION

@@ -11,11 +11,19 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
+    from prunec.passes.judging.baseline import Comparison
     from prunec.passes.judging.bootstrap import Interval
     from prunec.passes.judging.evaluate import Evaluation
     from prunec.passes.judging.rows import Row
 
-STYLES = {"holds": "green", "undecided": "yellow", "fails": "bold red"}
+STYLES = {
+    "holds": "green",
+    "stable": "green",
+    "undecided": "yellow",
+    "notable": "yellow",
+    "fails": "bold red",
+    "drifted": "bold red",
+}
 
 
 def render_evaluation(result: Evaluation) -> RenderableType:
@@ -36,6 +44,39 @@ def render_evaluation(result: Evaluation) -> RenderableType:
         _table(result.rows),
         *(Text(note, style="dim") for note in notes),
     )
+
+
+def render_comparison(found: Comparison) -> RenderableType:
+    """What changed since a baseline: metrics, then distributions."""
+    parts: list[RenderableType] = [Text("against the baseline")]
+    if found.changes:
+        table = _columns(("metric", "slice"), ("baseline", "95 % interval", "now", "95 % interval"))
+        for change in found.changes:
+            cells = [change.now.metric, change.now.slice]
+            for measured in (change.before, change.now):
+                cells += [_number(measured.value), _interval(measured.interval)]
+            table.add_row(*cells, Text("worse", style="bold red") if change.worse else Text("as before"))
+        parts += [Text(), table]
+    table = _columns(("distribution",), ("samples", "stability index", "by chance", "KS distance"))
+    for drift in found.drifts:
+        ks = "" if drift.ks is None else f"{drift.ks:.3f}"
+        cells = [drift.name, f"{drift.samples:,}", f"{drift.psi:.3f}", f"{drift.chance:.3f}", ks]
+        table.add_row(*cells, Text(drift.status, style=STYLES[drift.status]))
+    parts += [Text(), table]
+    if found.absent:
+        parts.append(Text(f"not in the new samples: {', '.join(found.absent)}", style="dim"))
+    return Lines(*parts)
+
+
+def _columns(words: Sequence[str], numbers: Sequence[str]) -> Table:
+    """A table with columns of words, of numbers, and the verdict."""
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for header in words:
+        table.add_column(header, overflow="fold")
+    for header in numbers:
+        table.add_column(header, justify="right", no_wrap=True)
+    table.add_column("verdict", no_wrap=True)
+    return table
 
 
 def _table(rows: Sequence[Row]) -> Table:

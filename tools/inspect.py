@@ -145,10 +145,12 @@ class _Inspection:
     """
 
     def __init__(self, module: Module, unit: Any) -> None:
+        from prunec.ir.control import make_names_unique
         from prunec.passes.cleanup import inline_functions
         from prunec.passes.coupling import analyse
 
         inline_functions(module.model, ruled=False)  # as a pipeline that prunes begins
+        make_names_unique(module.graph, module.opset(""))
         self.module = module
         from prunec.passes.coupling.options import CouplingOptions
 

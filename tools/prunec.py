@@ -19,6 +19,7 @@ Nothing heavy is imported here: ``prunec --help`` and every mistake in a pipelin
 from __future__ import annotations
 
 import errno
+import gc
 import importlib
 import os
 import signal
@@ -234,6 +235,9 @@ def run(arguments: Sequence[str]) -> int:
 def main() -> None:
     """Entry point of the console script; a stream that the caller closed is as good as none."""
     signal.signal(signal.SIGTERM, _terminate)
+    gc.set_threshold(
+        50_000, 20, 50
+    )  # graphs are many small objects that stay: a tenth of the time of `inspect`
     with Path(os.devnull).open("w", encoding="utf-8") as nowhere:
         sys.stdout = sys.stdout or nowhere
         sys.stderr = sys.stderr or nowhere

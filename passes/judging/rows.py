@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,17 +54,24 @@ class Row:
             "where": self.where,
             "metric": self.metric,
             "size": self.size,
-            "value": self.value,
-            "interval": list(self.interval),
-            "dense": self.dense,
-            "drop": self.drop,
+            "value": known(self.value),
+            "interval": [known(end) for end in self.interval],
+            "dense": known(self.dense),
+            "drop": known(self.drop),
             "relative": self.relative,
-            "drop_interval": None if self.drop_interval is None else list(self.drop_interval),
+            "drop_interval": None
+            if self.drop_interval is None
+            else [known(end) for end in self.drop_interval],
             "status": self.status if self.checks else None,
             "checks": [
                 {"name": check.name, "limit": check.limit, "status": check.status} for check in self.checks
             ],
         }
+
+
+def known(value: float | None) -> float | None:
+    """A number as JSON has it: None where it is not known."""
+    return None if value is None or math.isnan(value) else value
 
 
 def judge(item: Slice, metric: Metric, own: Floats, dense: Floats | None, *, seed: int) -> Row:

@@ -106,6 +106,12 @@ class _Reader:
         whole = [self._slice("all", "all", self._table("", "all"), ())] if "all" in tables else []
         slices = [self._slice(f"slices.{n}", n, t, ("where",)) for n, t in self._tables("slices")]
         perturbed = [self._perturbed(n, t) for n, t in self._tables("robustness")]
+        for section in ("slices", "robustness"):
+            if "all" in self._table("", section):
+                message = f"[{section}.all]: 'all' is the whole set"
+                raise self._error(
+                    "", f"{section}.all", message, ["give it another name; thresholds of all go into [all]"]
+                )
         names = [item.name for item in (*whole, *slices, *perturbed)]
         for name in names:
             if names.count(name) > 1:

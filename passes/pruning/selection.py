@@ -60,6 +60,14 @@ class Policy:
         options = [k for k in (kept // step * step, -(-kept // step) * step) if units - limit <= k <= units]
         return units - min(options, key=lambda k: (abs(k - kept), -k)) if options else 0
 
+    def levels(self, units: int, width: int) -> Counts:
+        """All numbers of units that may go, ascending from 0."""
+        limit = self.limit(units, width)
+        step = self.round_to // gcd(self.round_to, width)
+        kept = np.arange(units - limit, units)
+        removed = units - kept[kept % step == 0]
+        return np.sort(np.append(removed, 0)).astype(np.int64)
+
 
 def select(
     coupling: Coupling, groups: Sequence[Group], scores: Sequence[Floats], policy: Policy
@@ -112,7 +120,7 @@ def apportion(counts: Counts, groups: Sequence[Group], clusters: Sequence[Sequen
     result = np.zeros(len(groups), np.int64)
     for count, members in zip(counts, clusters, strict=True):
         units = np.array([groups[i].units for i in members])
-        result[members] = _apportion(int(count), units.astype(np.float64), units)
+        result[list(members)] = _apportion(int(count), units.astype(np.float64), units)
     return result
 
 

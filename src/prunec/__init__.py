@@ -23,6 +23,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from prunec.ir.version import VERSION
+
 if TYPE_CHECKING:
     from prunec import torch as torch
     from prunec.exporters.bench.ceiling import ceiling as ceiling
@@ -52,7 +54,7 @@ if TYPE_CHECKING:
     from prunec.passes.sensitivity.profile import Profile as Profile
     from prunec.passes.sensitivity.sweep import sensitivity as sensitivity
 
-__version__ = "0.1.0"
+__version__ = VERSION
 
 _HOMES = {
     "BenchReport": "prunec.exporters.bench.results",

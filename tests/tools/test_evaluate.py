@@ -80,6 +80,50 @@ def test_an_undecided_threshold_is_shown(folder: Path, capsys: pytest.CaptureFix
     assert command.run(arguments) == 3
 
 
+def halves(folder: Path) -> None:
+    """``one.npz`` and ``two.npz`` are halves of the samples; ``dark.npz`` is the second without labels, and darker."""
+    with np.load("digits.npz") as file:
+        order = np.random.default_rng(0).permutation(450)
+        for name, rows in (("one", order[:225]), ("two", order[225:])):
+            np.savez(f"{name}.npz", image=file["image"][rows], label=file["label"][rows])
+        np.savez("dark.npz", image=file["image"][order[225:]] * np.float32(0.6))
+
+
+def test_a_baseline_holds_on_samples_of_its_kind_and_shows_drift_without_labels(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    halves(folder)
+    assert command.run(["eval", "p50.onnx", "--data", "one.npz", "--save-baseline", "base.json"]) == 0
+    assert capsys.readouterr().err == "wrote base.json\n"
+    assert json.loads(Path("base.json").read_text())["schema"] == "prunec.baseline/1"
+    base = ["eval", "p50.onnx", "--baseline", "base.json"]
+    assert command.run([*base, "--data", "two.npz", "--json", "eval.json"]) == 0
+    shown = capsys.readouterr().out
+    assert "as before" in shown and "drifted" not in shown
+    assert {d["status"] for d in json.loads(Path("eval.json").read_text())["comparison"]["drifts"]} == {
+        "stable"
+    }
+    assert command.run([*base, "--data", "dark.npz"]) == 3
+    shown = capsys.readouterr()
+    assert "not in the new samples: top1 of all, label" in shown.out
+    assert shown.err.startswith("error: base.json: image_mean has drifted: stability index 5.")
+    assert command.run([*base, "--data", "dark.npz", "--max-psi", "20"]) == 0
+
+
+def test_agreement_with_the_dense_model_is_watched_without_labels(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    halves(folder)
+    against = ["--against", "digits.onnx"]
+    assert (
+        command.run(["eval", "p60.onnx", "--data", "one.npz", *against, "--save-baseline", "base.json"]) == 0
+    )
+    assert command.run(["eval", "p60.onnx", "--data", "dark.npz", *against, "--baseline", "base.json"]) == 3
+    shown = capsys.readouterr()
+    assert "slice  baseline" in shown.out and "agreement  all" in shown.out and "worse" in shown.out
+    assert "error: base.json: the whole set: agreement is 0." in shown.err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -98,6 +142,15 @@ def test_an_undecided_threshold_is_shown(folder: Path, capsys: pytest.CaptureFix
          "error: no.toml: cannot read the slices: no such file or directory\n"),
         (["p50.onnx", "--data", "digits.npz", "--json", "digits.npz"],
          "error: digits.npz: this output would overwrite an input\n"),
+        (["digits.onnx", "--data", "digits.npz", "--baseline", "base50.json"],
+         "error: base50.json: this is the baseline of another model: of 'p50.onnx', not of 'digits.onnx'\n  = note: sha256 "),
+        (["p50.onnx", "--data", "digits.npz", "--baseline", "no.json"],
+         "error: no.json: cannot read the baseline: no such file or directory\n"),
+        (["p50.onnx", "--data", "digits.npz", "--baseline", "drop.toml"], "error: drop.toml: this is no JSON: "),
+        (["p50.onnx", "--data", "digits.npz", "--baseline", "plan.json"],
+         "error: plan.json: this is no baseline: its schema is 'prunec.plan/1', not 'prunec.baseline/1'\n"),
+        (["digits.onnx", "p50.onnx", "p60.onnx", "--data", "digits.npz", "--save-baseline", "b.json"],
+         "error: a baseline is of one model, and 2 are given\n  = help: name one model\n"),
         (["p50.onnx", "--data", "digits.npz", "--slices", "drop.toml"],
          "error: drop.toml: 'all' limits the drop against the dense model, and none is given\n"),
     ],
@@ -109,5 +162,9 @@ def test_mistakes(
         np.savez("bare2.npz", image=file["image"])
         np.savez("short.npz", image=file["image"], label=file["label"][1:])
     Path("drop.toml").write_text("[all]\nmax-drop = 0.1\n")
+    Path("plan.json").write_text('{"schema": "prunec.plan/1"}')
+    if "base50.json" in arguments:
+        command.run(["eval", "p50.onnx", "--data", "digits.npz", "--save-baseline", "base50.json"])
+        capsys.readouterr()
     assert command.run(["eval", *arguments]) == 2
     assert capsys.readouterr().err.startswith(message)

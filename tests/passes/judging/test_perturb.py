@@ -6,15 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from core_graphs import graph
 
-import prunec
 from prunec.ir.diagnostics import UserError
 from prunec.passes.calibration.data import CalibrationData
 from prunec.passes.judging.outputs import sample_runs
 from prunec.passes.judging.perturb import Perturbation
-from prunec.passes.judging.slice_file import parse_slices
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.random((30, 1, 8, 8)).astype(np.float32)
@@ -42,6 +39,13 @@ def test_every_model_and_batch_gets_the_same(kind: str) -> None:
     np.testing.assert_allclose(seen(kind, batch="7"), once, rtol=1e-6)
     assert np.array_equal(seen(kind, seed=1), once) == (kind == "blur")
     np.testing.assert_allclose(seen(kind, strength=0), IMAGES, atol=1e-6)
+
+
+def test_stacks_of_whole_inputs_are_perturbed_like_batches() -> None:
+    net = graph("net (float[1,8,8] x) => (float[1,8,8] y) { y = Identity(x) }")
+    for kind in ("noise", "blur", "missing"):
+        stacked = outputs(net, {"x": IMAGES}, kind).reshape(IMAGES.shape)
+        np.testing.assert_allclose(stacked, seen(kind), rtol=1e-6)
 
 
 def test_noise_has_its_strength() -> None:
@@ -84,36 +88,3 @@ def test_what_a_model_does_not_allow_is_told(module: Any, arrays: Any, kind: str
     with pytest.raises(UserError) as caught:
         outputs(module, arrays, kind)
     assert message in str(caught.value) and "\n" not in caught.value.message
-
-
-def classifier() -> tuple[prunec.Module, dict[str, np.ndarray]]:
-    """A linear classifier of torch with samples near its borders."""
-    torch.manual_seed(0)
-    net = torch.nn.Sequential(torch.nn.Linear(6, 16), torch.nn.ReLU(), torch.nn.Linear(16, 3)).eval()
-    x = torch.randn(80, 6)
-    with torch.no_grad():
-        labels = net(x).argmax(dim=1)
-    batch = torch.export.Dim("batch")
-    module = prunec.trace(net, (x[:4],), dynamic_shapes=({0: batch},))
-    [name] = [value.name or "" for value in module.graph.inputs]
-    return module, {name: x.numpy(), "label": labels.numpy()}
-
-
-def test_attacks_on_programs_of_torch_lower_accuracy_and_steps_help() -> None:
-    module, data = classifier()
-    text = "".join(f"[robustness.{k}]\nkind = '{k}'\nstrength = 0.2\n" for k in ("fgsm", "pgd", "noise"))
-    result = prunec.evaluate(module, data, reference=module, slices=parse_slices(text + "max-drop = 0.05\n"))
-    clean, fgsm, pgd, noise = [row.value for row in result.rows]
-    assert clean == 1.0 and pgd <= fgsm < noise
-    assert result.rows[3].status == "holds" and result.rows[1].drop == 0.0
-
-
-def test_an_attack_stays_within_its_strength() -> None:
-    module, data = classifier()
-    [name] = [n for n in data if n != "label"]
-    what = Perturbation.of("name", "pgd", {"strength": 0.05, "steps": 3})
-    known = CalibrationData.of(data)
-    change = what.bind(module, known, known.bind(module, every=True), 0)
-    feed, _ = change({name: data[name][:16]}, {"label": data["label"][:16]}, 0)
-    moved = np.abs(feed[name] - data[name][:16])
-    assert 0.01 < moved.max() <= 0.05 + 1e-6 and feed[name].max() <= data[name].max()
