@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from prunec.exporters.bench.measure import bench as bench
     from prunec.exporters.bench.results import BenchReport as BenchReport
     from prunec.exporters.export import export as export
+    from prunec.exporters.report.card import write_card as write_card
+    from prunec.exporters.report.page import write_report as write_report
     from prunec.exporters.target import Export as Export
     from prunec.ir.diagnostics import PassFailure as PassFailure
     from prunec.ir.diagnostics import PrunecError as PrunecError
@@ -83,6 +85,8 @@ _HOMES = {
     "save": "prunec.ir.save",
     "sensitivity": "prunec.passes.sensitivity.sweep",
     "trace": "prunec.ir.fx.entry",
+    "write_card": "prunec.exporters.report.card",
+    "write_report": "prunec.exporters.report.page",
 }
 
 __all__ = [*_HOMES, "__version__", "torch"]
