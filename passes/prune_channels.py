@@ -125,7 +125,7 @@ class PruneChannels(Pass):
             if self.target is not None and groups:
                 chosen = self._choose_for(self.target, module, coupling, groups, scores, context)
             else:
-                chosen = select(coupling, groups, scores, self._policy())
+                chosen = select(coupling, groups, scores, self._policy(), context.earlier)
             step = make_step(self.name, groups, chosen)
             removed = removed_components(coupling, groups, chosen)
             self._report(groups, chosen, context)
