@@ -51,6 +51,19 @@ class Kernel:
         return BLOCKED.search(self.name) is not None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profile:
+    """What ONNX Runtime's profiler wrote about a model.
+
+    Attributes:
+        kernels: in the order in which they first ran.
+        run: seconds of one run, what the profiler takes included.
+    """
+
+    kernels: tuple[Kernel, ...]
+    run: float
+
+
 def run_profiled(
     candidate: Candidate,
     feeds: Sequence[Feeds],
@@ -58,7 +71,7 @@ def run_profiled(
     *,
     runs: int,
     level: str = "all",
-) -> list[Kernel]:
+) -> Profile:
     """Run a model under ONNX Runtime's profiler.
 
     Args:
@@ -97,8 +110,8 @@ def _with_names(candidate: Candidate, folder: Path) -> Candidate:
     return replace(candidate, file=file)
 
 
-def read_profile(text: str, *, warm_up: int = 0, file: str = "<profile>") -> list[Kernel]:
-    """The kernels of a profile, in the order in which they first ran.
+def read_profile(text: str, *, warm_up: int = 0, file: str = "<profile>") -> Profile:
+    """The kernels of a profile, and what a run took.
 
     Args:
         text: the JSON that ONNX Runtime wrote.
@@ -110,7 +123,7 @@ def read_profile(text: str, *, warm_up: int = 0, file: str = "<profile>") -> lis
     """
     try:
         events = json.loads(text)
-        runs = sorted(float(e["ts"]) for e in events if e.get("name") == "model_run")
+        runs = sorted((float(e["ts"]), float(e["dur"])) for e in events if e.get("name") == "model_run")
         nodes = [e for e in events if e.get("cat") == "Node" and str(e["name"]).endswith(SUFFIX)]
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise UserError(f"this is no profile of ONNX Runtime: {error}", place=Place(file=file)) from error
@@ -118,8 +131,9 @@ def read_profile(text: str, *, warm_up: int = 0, file: str = "<profile>") -> lis
         raise UserError(
             f"the profile holds {len(runs)} runs, {warm_up} of them to warm up", place=Place(file=file)
         )
-    counted = len(runs) - warm_up
-    return list(_kernels((e for e in nodes if float(e["ts"]) >= runs[warm_up]), counted))
+    begin, counted = runs[warm_up][0], runs[warm_up:]
+    kernels = _kernels((e for e in nodes if float(e["ts"]) >= begin), len(counted))
+    return Profile(kernels=tuple(kernels), run=_typical([duration for _, duration in counted]) * 1e-6)
 
 
 def _kernels(events: Iterable[Mapping[str, Any]], runs: int) -> Iterable[Kernel]:

@@ -138,7 +138,7 @@ def rate(case: Case) -> Reason | None:
         return None
     before, after = max(slow, key=lambda pair: _lost(*pair))
     return Reason(
-        kind="overhead",
+        kind="small products",
         message=(
             f"smaller products keep the processor less busy: {_layers([a for _, a in slow])}; `{after.name}` "
             f"does {_rate(after)}, {_rate(before)} in {case.first.model}; that costs {_part(lost, case)}"

@@ -14,7 +14,7 @@ from prunec.ir.timing import Latency, Ratio
 
 SCHEMA = "prunec.bench/1"
 
-Kind = Literal["zeros", "channels", "memory", "other ops", "overhead"]
+Kind = Literal["zeros", "channels", "small products", "memory", "other ops", "overhead"]
 """What keeps a model from being as fast as its operations promise."""
 
 
@@ -140,7 +140,7 @@ class ModelProfile:
         model: its name.
         batch: samples of one run.
         layers: in the order in which they ran.
-        run: seconds of a whole run without the profiler, at the median.
+        run: seconds of a whole run: the median without the profiler, or with it, whichever is less.
     """
 
     model: str

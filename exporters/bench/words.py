@@ -17,7 +17,9 @@ KEPT = 0.7
 
 def promise(first: ModelFacts, other: ModelFacts) -> float:
     """How much faster a model would be if time followed the multiplications that are not by zero."""
-    return first.nonzero_macs / max(1, other.nonzero_macs)
+    if not first.nonzero_macs or not other.nonzero_macs:
+        return 1.0  # models of nothing but table look-ups, say
+    return first.nonzero_macs / other.nonzero_macs
 
 
 def falls_short(ratio: Ratio, promised: float) -> bool:

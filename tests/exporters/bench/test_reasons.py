@@ -65,7 +65,7 @@ def test_odd_channels_that_leave_the_blocked_layout() -> None:
 def test_channels_that_were_odd_before_are_not_to_blame() -> None:
     was, now = (replace(CONV, channels=(count, 10)) for count in (64, 32))
     (reason,) = explained([was], [replace(now, macs=20_000_000, seconds=0.9e-3)]).reasons
-    assert reason.kind == "overhead" and reason.message.startswith("smaller products keep")
+    assert reason.kind == "small products" and reason.message.startswith("smaller products keep")
 
 
 def test_layers_that_wait_for_memory() -> None:
