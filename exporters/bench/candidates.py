@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prunec.ir.diagnostics import UserError
+from prunec.ir.execute import refuse_programs
 from prunec.ir.load import load
 from prunec.ir.module import Module
 from prunec.ir.probes import probe_feeds
@@ -57,6 +58,8 @@ def open_candidates(models: Sequence[Module | str | os.PathLike[str]], folder: P
     if not models:
         raise UserError("there is no model to measure", help=["give the paths of one or several"])
     modules = [load(model) for model in models]
+    for module in modules:
+        refuse_programs(module.model, module.source.name)
     names = _names([module.source.name for module in modules])
     return [
         Candidate(

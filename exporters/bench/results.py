@@ -198,7 +198,8 @@ class Explanation:
     def title(self) -> str:
         """What is explained."""
         none = "" if self.reasons else ": nothing in its profile says so"
-        return f"why {self.model} is not {self.promise:.2f}x faster at batch {self.batch}{none}"
+        what = f"not {self.promise:.2f}x faster" if self.promise > 1.05 else "slower"
+        return f"why {self.model} is {what} at batch {self.batch}{none}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
