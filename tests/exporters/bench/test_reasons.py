@@ -77,6 +77,14 @@ def test_layers_that_wait_for_memory() -> None:
     )
 
 
+def test_a_machine_can_do_what_a_layer_did() -> None:
+    quick = replace(CONV, name="fc", macs=1_000_000, bytes=4_000_000, seconds=0.1e-3)  # 40 GB/s
+    slow = replace(quick, name="slow", seconds=1e-3)  # 4 GB/s: a tenth, and not starved
+    kinds = {reason.kind: reason for reason in explained([CONV], [quick, slow]).reasons}
+    assert "40 of 40 GB/s" in kinds["memory"].message
+    assert kinds["memory"].layers == ("fc",)
+
+
 def test_ops_that_multiply_nothing() -> None:
     softmax = replace(ADD, name="softmax", op="Softmax", seconds=6e-4)
     transpose = replace(ADD, name="t", op="Transpose", seconds=2e-4)
