@@ -1,4 +1,4 @@
-"""Writes the reference pages that follow from the code: ``passes.md`` and ``ops.md``.
+"""Writes the reference pages that follow from the code: ``passes.md``, a page for each pass, and ``ops.md``.
 
 ::
 
@@ -12,7 +12,8 @@ import inspect
 import re
 import sys
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 
 from prunec.ir import registry
@@ -35,19 +36,53 @@ CONTRACTS = {
 }
 
 
+GUIDES = {
+    "compensate": ("compensation.md", "calibration.md"),
+    "permute-channels": ("sparsity.md",),
+    "prune-channels": ("plan.md", "judging.md"),
+    "quantize": ("quantization.md", "calibration.md"),
+    "sparsify": ("sparsity.md", "calibration.md"),
+}
+"""Pages that say more about a pass."""
+
+
 def passes_page() -> Iterator[str]:
-    """The page of all passes."""
+    """The list of all passes."""
     yield "# Passes"
     yield ""
-    yield "Written by `docs/generate.py` from the passes' options; `prunec passes NAME` says the same."
+    yield "Written by `docs/generate.py` from the passes; `prunec passes NAME` says the same as the page of a pass."
     yield "[pipeline.md](pipeline.md) tells how they are put together."
+    yield from ("", "| pass | what it does | options |", "| --- | --- | --- |")
     for name in BUILT_IN:
         pass_class = load_pass(name)
-        yield from ("", f"## {name}", "", _documentation(pass_class), "")
-        yield f"Contract: {CONTRACTS[pass_class.contract]}."
-        if fields := fields_of(pass_class):
-            yield from ("", "| option | takes | default | meaning |", "| --- | --- | --- | --- |")
-            yield from map(_option_row, fields)
+        summary = " ".join(_documentation(pass_class).split("\n\n")[0].split())
+        options = ", ".join(f"`{field.name}`" for field in fields_of(pass_class)) or "none"
+        yield f"| [`{name}`](passes/{name}.md) | {summary} | {options} |"
+
+
+def pass_page(name: str) -> Iterator[str]:
+    """The page of one pass: what it does, what is proven of it, its options, and its textual test."""
+    pass_class = load_pass(name)
+    yield from (f"# {name}", "", _documentation(pass_class), "")
+    yield f"Contract: {CONTRACTS[pass_class.contract]}."
+    yield from ("", "## Options", "")
+    if fields := fields_of(pass_class):
+        yield from ("| option | takes | default | meaning |", "| --- | --- | --- | --- |")
+        yield from map(_option_row, fields)
+    else:
+        yield "It has none."
+    yield from ("", "## Example", "")
+    test = f"tests/textual/passes/{name}.prunec"
+    yield f"From its [textual test](../../{test}): `RUN` is the pipeline, `CHECK` what the dump of its result holds."
+    yield from ("", "```text", _first_section(HERE.parent / test), "```", "")
+    guides = ["pipeline.md", *GUIDES.get(name, ())]
+    links = ", ".join(f"[{page}](../{page})" for page in guides)
+    yield f"More: [all passes](../passes.md), {links}. Written by `docs/generate.py` from the pass."
+
+
+def _first_section(path: Path) -> str:
+    """The first of the tests in a file of textual tests."""
+    return path.read_text(encoding="utf-8").partition("\n// -----")[0].strip()
 
 
 def _documentation(pass_class: type[Pass]) -> str:
@@ -112,21 +147,30 @@ def _families() -> dict[str, dict[type[Op], list[str]]]:
     return found
 
 
-PAGES = {"passes.md": passes_page, "ops.md": ops_page}
+PAGES: dict[str, Callable[[], Iterator[str]]] = {
+    "passes.md": passes_page,
+    "ops.md": ops_page,
+    **{f"passes/{name}.md": partial(pass_page, name) for name in BUILT_IN},
+}
 
 
 def main(arguments: Iterable[str]) -> int:
-    """Write the pages, or compare them."""
-    stale = []
+    """Write the pages, or compare them; pages of passes that are gone go too."""
+    check = "--check" in arguments
+    stale = [path.relative_to(HERE).as_posix() for path in (HERE / "passes").glob("*.md")]
+    stale = [name for name in stale if name not in PAGES]
+    for name in () if check else stale:
+        (HERE / name).unlink()
     for name, page in PAGES.items():
         path, text = HERE / name, "\n".join(page()) + "\n"
-        if "--check" not in arguments:
+        if not check:
+            path.parent.mkdir(exist_ok=True)
             path.write_text(text, encoding="utf-8")
         elif not path.exists() or path.read_text(encoding="utf-8") != text:
             stale.append(name)
-    if stale:
+    if check and stale:
         print(f"not up to date: {', '.join(stale)}; run python docs/generate.py", file=sys.stderr)
-    return 1 if stale else 0
+    return 1 if check and stale else 0
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ what differs is who executes a graph, what may be removed from it, and what "val
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from numpy.typing import NDArray
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 Array = NDArray[Any]
 Blame = Literal["user", "pass"]
+
+LossGradients = Callable[[Mapping[str, Array], Array], dict[str, Array]]
+"""From feeds and labels to the gradient for every input of floating-point numbers."""
 
 ATEN = "aten"
 """The domain of a captured ``torch`` program."""
@@ -80,6 +83,13 @@ class Dialect(Protocol):
     def train_error(self, module: Module, feeds: Mapping[str, Array]) -> str | None:
         """What keeps a module from being trained (a parameter without a finite gradient of its shape), None
         where nothing does or where modules of this dialect are not trained.
+        """
+
+    def loss_gradients(self, module: Module) -> LossGradients:
+        """How the cross-entropy of the first output changes with the inputs.
+
+        Raises:
+            UserError: modules of this dialect have no gradients.
         """
 
     def remove_unused_nodes(self, model: onnx_ir.Model) -> None:

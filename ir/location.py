@@ -8,16 +8,19 @@ first, into the doc string.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import PurePosixPath, PureWindowsPath
 
 import onnx_ir
 
+CALL = "pkg.torch.onnx.fx_node"
 STACK_TRACE = "pkg.torch.onnx.stack_trace"
 NAMESPACE = "namespace"
 LONGEST_DOC = 80
 
 _FRAME = re.compile(r'^\s*File "(?P<file>[^"]+)", line (?P<line>\d+)', re.MULTILINE)
 _OLD_FRAME = re.compile(r"^(?P<file>\S[^()\n]*)\((?P<line>\d+)\): ", re.MULTILINE)
+_PARAMETER = re.compile(r"%(?:p|b|c)_(\w+)")
 _LIBRARY = re.compile(r"(site|dist)-packages[/\\]")
 
 
@@ -35,6 +38,25 @@ def source_of(node: onnx_ir.Node) -> str | None:
         text = " ".join(doc.split("\n", 1)[0].split())
         return f"{text[: LONGEST_DOC - 3]}..." if len(text) > LONGEST_DOC else text or None
     return " in ".join(part for part in (line, module) if part is not None)
+
+
+def module_path(node: onnx_ir.Node) -> str | None:
+    """The module of the user's network that a node came from, such as ``layer1.0.conv2``; None where nobody says.
+
+    PyTorch's older exporter says it in the node's own name, ``/layer1/0/conv2/Conv``.
+    """
+    if (path := _module(node.metadata_props.get(NAMESPACE, ""))) is not None:
+        return path
+    parts = (node.name or "").split("/")
+    return ".".join(parts[1:-1]) or None if len(parts) > 2 and not parts[0] else None
+
+
+def parameters_read(node: onnx_ir.Node) -> Iterator[str]:
+    """The parameters and buffers that a node's call in PyTorch had among its arguments.
+
+    All but letters and digits is written as ``_`` in their names.
+    """
+    yield from _PARAMETER.findall(node.metadata_props.get(CALL, ""))
 
 
 def _innermost(frames: list[tuple[str, str]]) -> str | None:

@@ -10,7 +10,8 @@ import onnx_ir
 from numpy.typing import NDArray
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
-from prunec.ir.dialect import Blame, Dialect, Executor
+from prunec.ir.diagnostics import Place, UserError
+from prunec.ir.dialect import Blame, Dialect, Executor, LossGradients
 from prunec.ir.execute import Runner
 from prunec.ir.facts import Facts, infer_facts
 from prunec.ir.module import Module
@@ -59,6 +60,18 @@ class OnnxDialect(Dialect):
         """None: ONNX models are not trained."""
         del module, feeds
         return None
+
+    def loss_gradients(self, module: Module) -> LossGradients:
+        """None are known: ONNX Runtime has no backward pass.
+
+        Raises:
+            UserError: always.
+        """
+        raise UserError(
+            "gradients are known for programs of torch, and this is an ONNX model",
+            place=Place(file=module.source.name),
+            help=["capture the module with prunec.trace, or export it with torch.export as a .pt2 file"],
+        )
 
     def remove_unused_nodes(self, model: onnx_ir.Model) -> None:
         """Those whose outputs nothing reads: no op of ONNX changes its inputs.

@@ -14,6 +14,7 @@ from typing import TypeVar
 import onnx_ir
 
 T = TypeVar("T")
+_GRAPHS = (onnx_ir.AttributeType.GRAPH, onnx_ir.AttributeType.GRAPHS)
 
 
 def graphs_in(attribute: onnx_ir.Attr) -> Iterator[onnx_ir.Graph]:
@@ -28,7 +29,12 @@ def graphs_in(attribute: onnx_ir.Attr) -> Iterator[onnx_ir.Graph]:
 
 def bodies(node: onnx_ir.Node) -> tuple[onnx_ir.Graph, ...]:
     """The graphs that a node holds, in the order of its attributes."""
-    return tuple(graph for attribute in node.attributes.values() for graph in graphs_in(attribute))
+    attributes = (
+        node.attributes.data.values()
+    )  # the dictionary itself: this is asked of every node many times
+    if not any(attribute.type in _GRAPHS for attribute in attributes):
+        return ()
+    return tuple(graph for attribute in attributes for graph in graphs_in(attribute))
 
 
 def walk(nodes: Iterable[onnx_ir.Node], *, inside_first: bool = False) -> Iterator[onnx_ir.Node]:

@@ -53,6 +53,7 @@ class Context:
         seed: for anything random; the same seed gives the same output.
         replay: the step of an earlier plan that this pass must repeat, or None.
         data: calibration data, or None; there for every pass that says that it ``needs_data``.
+        original: the model that the pipeline began with; it is not to be changed.
         gradients: of the weights as they are now, or None; there for every pass that ``needs_gradients``.
         uncut: the model before its channels were cut, for a pass that says that it ``needs_uncut``; None where
             nothing was cut.
@@ -63,6 +64,7 @@ class Context:
     seed: int = 0
     replay: Step | None = None
     data: CalibrationData | None = None
+    original: Module | None = None
     gradients: Gradients | None = None
     uncut: Uncut | None = None
 
@@ -134,6 +136,18 @@ class Pass(ABC):
     def needs_data(self) -> bool:
         """Whether the pass, with its options as they are, runs the model on calibration data."""
         return False
+
+    def check(self, module: Module, data: CalibrationData | None) -> None:
+        """See, before any pass runs, that what this one reads besides the module is there and fits.
+
+        Args:
+            module: the model that the pipeline begins with.
+            data: calibration data, or None.
+
+        Raises:
+            UserError: it is not, or does not.
+        """
+        del module, data
 
     @property
     def needs_gradients(self) -> bool:

@@ -192,6 +192,7 @@ def run(
     parsed = Pipeline.of(pipeline)
     return _Run(
         module=module if in_place else module.clone(),
+        original=module.clone() if in_place else module,
         pipeline=parsed,
         verify=verify,
         seed=seed,
@@ -208,6 +209,7 @@ class _Run:
     """The state of one run."""
 
     module: Module
+    original: Module
     pipeline: Pipeline
     verify: bool
     seed: int
@@ -254,6 +256,7 @@ class _Run:
                 seed=self.seed,
                 replay=step,
                 data=self.data,
+                original=self.original,
                 gradients=self.gradients and self.gradients.at(self.positions),
                 uncut=record.open(number, self.module),
             )
@@ -368,8 +371,9 @@ class _Run:
 
     def _verify(self, pass_: Pass, before: Module, outcome: Outcome, context: Context) -> None:
         from prunec.passes.verifier import verify
+        from prunec.passes.verifier.advice import advised
 
-        try:
+        with advised(pass_):
             verdict = verify(
                 pass_.name,
                 before,
@@ -383,17 +387,9 @@ class _Run:
                 data=self.data,
                 seed=self.seed,
             )
-        except UserError as error:
-            unverified = "a model that does not run cannot be verified; --no-verify, verify=False in Python"
-            error.help = (*error.help, f"{unverified}, goes without")
-            raise
         self.verdicts.append(verdict)
 
     def _plan(self) -> Plan:
-        source = self.module.source
-        return Plan(
-            source_name=source.name,
-            source_sha256=source.sha256,
-            pipeline=self.pipeline.text(every=True),
-            steps=tuple(self.steps),
-        )
+        source, steps = self.module.source, tuple(self.steps)
+        text = self.pipeline.text(every=True)
+        return Plan(source_name=source.name, source_sha256=source.sha256, pipeline=text, steps=steps)

@@ -44,9 +44,12 @@ class PruneChannels(Pass):
     scope: Literal["local", "global"] = option(
         "local", help="take the share from every group, or rank the units of all groups together"
     )
-    criterion: Literal["l1", "l2", "bn-scale", "fpgm", "taylor", "random"] = option(
-        "l2",
-        help="what makes a unit important, judged over all members of its group; `taylor` needs gradients",
+    criterion: Literal["l1", "l2", "bn-scale", "fpgm", "taylor", "activation", "reconstruction", "random"] = (
+        option(
+            "l2",
+            help="what makes a unit important, judged over all members of its group; `taylor` needs gradients, "
+            "`activation` and `reconstruction` need `--data`",
+        )
     )
     unit: Literal["head", "head-dim"] = option(
         "head", help="what attention loses: whole heads, or the same positions of every head"
@@ -83,16 +86,21 @@ class PruneChannels(Pass):
         """Whether the criterion looks at gradients."""
         return self.criterion == "taylor"
 
+    @property
+    def needs_data(self) -> bool:
+        """Whether the criterion looks at activations."""
+        return self.criterion in ("activation", "reconstruction")
+
     def run(self, module: Module, context: Context) -> Outcome:
         """Choose units (or take them from the plan being replayed) and cut them out."""
-        from prunec.passes.plan.steps import components_of, make_step
+        from prunec.passes.plan.steps import make_step, replayed
         from prunec.passes.pruning.cutting import Cutter
         from prunec.passes.pruning.selection import removed_components, select
 
         coupling = context.analyses.coupling(self._options())
         groups = self._groups(coupling, context)
         if context.replay is not None:
-            step, removed = context.replay, components_of(context.replay, coupling)
+            step, removed = replayed(context.replay, coupling)
         else:
             chosen = select(coupling, groups, self._scores(coupling, groups, context), self._policy())
             step = make_step(self.name, groups, chosen)
@@ -179,8 +187,13 @@ class PruneChannels(Pass):
 
     def _scores(self, coupling: Coupling, groups: list[Group], context: Context) -> list[NDArray[np.float64]]:
         from prunec.passes.pruning.importance import Importance
+        from prunec.passes.pruning.observed import observed_scores
 
-        importance = Importance(coupling, self.criterion, context.seed, context.gradients)
+        criterion = self.criterion
+        if criterion == "activation" or criterion == "reconstruction":
+            share = self._most() if self.scope == "global" else min(1.0, 1.5 * self.ratio)
+            return observed_scores(coupling, groups, criterion, context, origin=self.name, share=share)
+        importance = Importance(coupling, criterion, context.seed, context.gradients)
         return [importance.score(group) for group in groups]
 
     def _report(self, groups: list[Group], chosen: list[NDArray[np.int64]], context: Context) -> None:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import contextlib
 import doctest
 import io
+import os
 import re
 import shlex
+import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -15,6 +18,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from prunec.passes import registry
 from prunec.passes.pipeline import parse_pipeline
 from prunec.tools.prunec import run
 
@@ -22,7 +26,7 @@ ROOT = Path(__file__).parents[1]
 _NEED_TORCH = {"torch.md"}
 PAGES = [
     *sorted(ROOT.glob("*.md")),
-    *sorted(p for p in (ROOT / "docs").glob("*.md") if find_spec("torch") or p.name not in _NEED_TORCH),
+    *sorted(p for p in (ROOT / "docs").rglob("*.md") if find_spec("torch") or p.name not in _NEED_TORCH),
     *sorted((ROOT / "examples").rglob("*.md")),
 ]
 
@@ -118,7 +122,9 @@ def _run_doctest(block: Block, names: dict[str, Any], where: str) -> None:
 
 
 def _run_console(block: Block, where: str) -> None:
-    """Run every line ``$ prunec ...`` (and ``$ ls FOLDER``) and compare what it prints with the lines behind it.
+    """Run every line ``$ prunec ...``, ``$ python FILE`` or ``$ ls FOLDER``, and compare what it prints with the
+    lines behind it. ``pip install FOLDER`` makes the passes of a package known; ``make`` and other installations do
+    nothing.
 
     ``...`` stands for anything; relative errors differ from machine to machine and count as equal. The line
     ``(exit N)`` says that the command fails.
@@ -126,11 +132,12 @@ def _run_console(block: Block, where: str) -> None:
     for part in re.split(r"^\$ ", block.text, flags=re.MULTILINE)[1:]:
         command, _, expected = part.partition("\n")
         words = shlex.split(command)
-        if words[0] not in ("prunec", "ls"):
-            assert words[0] in ("make", "pip", "python3"), f"{where}: cannot run {command!r}"
+        if words[0] in ("make", "python3") or words[:2] == ["pip", "install"]:
+            _install(words[2]) if words[0] == "pip" and Path(words[-1]).is_dir() else None
             continue
+        assert words[0] in _COMMANDS, f"{where}: cannot run {command!r}"
         wanted = int(match[1]) if (match := _EXIT.search(expected)) else 0
-        code, printed = _captured(words[1:]) if words[0] == "prunec" else (0, _listed(*words[1:]))
+        code, printed = _COMMANDS[words[0]](words[1:])
         assert code == wanted, f"{where}: `{command}` exits with {code}\n{printed}"
         want, got = (_ERROR.sub("#e#", text) for text in (_EXIT.sub("", expected), printed))
         if want.strip():
@@ -141,8 +148,28 @@ def _run_console(block: Block, where: str) -> None:
             )
 
 
-def _listed(folder: str) -> str:
-    return "".join(f"{path.name}\n" for path in sorted(Path(folder).iterdir()))
+def _install(folder: str) -> None:
+    """What ``pip install FOLDER`` does for prunec: its modules and entry points are found, also in new processes."""
+    project = tomllib.loads((Path(folder) / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    points = project["entry-points"]["prunec.passes"]
+    info = Path(folder) / f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Name: {project['name']}\nVersion: {project['version']}\n")
+    lines = [f"{name} = {target}" for name, target in points.items()]
+    (info / "entry_points.txt").write_text("\n".join(["[prunec.passes]", *lines, ""]))
+    sys.path.insert(0, str(Path(folder).resolve()))
+    os.environ["PYTHONPATH"] = os.pathsep.join(sys.path[:1] + os.environ["PYTHONPATH"].split(os.pathsep))
+    registry._plugin_targets.cache_clear()
+
+
+def _listed(words: list[str]) -> tuple[int, str]:
+    (folder,) = words
+    return 0, "".join(f"{path.name}\n" for path in sorted(Path(folder).iterdir()))
+
+
+def _python(words: list[str]) -> tuple[int, str]:
+    done = subprocess.run([sys.executable, *words], capture_output=True, text=True)
+    return done.returncode, done.stdout + done.stderr
 
 
 def _captured(arguments: list[str]) -> tuple[int, str]:
@@ -150,3 +177,6 @@ def _captured(arguments: list[str]) -> tuple[int, str]:
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
         code = run(arguments)
     return code, out.getvalue()
+
+
+_COMMANDS = {"prunec": _captured, "ls": _listed, "python": _python}

@@ -81,10 +81,21 @@ def dump_with_samples(model: onnx.ModelProto, argument: str) -> str:
     return f"after:\n{print_module(result.module)}{proved}{remarks}"
 
 
+def dump_judged(model: onnx.ModelProto, argument: str) -> str:
+    """The remarks and the dump of what a pipeline makes of a model, with data: ``x`` [16, 2], whose label is its
+    larger column.
+    """
+    labels = np.arange(16) % 2
+    data = {"x": np.eye(2, dtype=np.float32)[labels], "label": labels}
+    result = run_pipeline(load(model), argument, data=data)
+    return "\n".join([*map(str, result.remarks), print_module(result.module)])
+
+
 RUNNERS: dict[str, Runner] = {
     "print-onnx": lambda model, _: onnx.printer.to_text(model),
     "dump": dump,
     "groups": dump_groups,
+    "judged": dump_judged,
     "pipeline": dump_result,
     "samples": dump_with_samples,
 }

@@ -8,11 +8,13 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from documents import PAGES, ROOT, broken_links, run_page
 
+from prunec.passes import registry
 from prunec.passes.registry import BUILT_IN
 from prunec.tools import prunec as command
 
@@ -24,12 +26,16 @@ MUST_RUN = {ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs" / f"{n
 
 
 @pytest.fixture
-def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A working directory with the examples in it, as in a checkout; ``python`` is the one that runs the tests."""
     shutil.copytree(ROOT / "examples", tmp_path / "examples")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
-    return tmp_path
+    monkeypatch.setenv("PYTHONPATH", str(ROOT / "src"))
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    yield tmp_path
+    registry._plugin_targets.cache_clear()
+    sys.modules.pop("merge_twins", None)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

@@ -61,6 +61,11 @@ class CompileCommand(OptionalValues):
 )
 @click.option("--plan", metavar="FILE", help="Also write what was removed, as JSON.")
 @click.option("--replay", metavar="PLAN", help="Remove what an earlier plan removed.")
+@click.option(
+    "--replay-from",
+    metavar="MODEL",
+    help="The model that the plan is of, where it is another export of this network.",
+)
 @click.option("--data", metavar="DATA", help=DATA_HELP)
 @click.option(
     "--verify-each/--no-verify",
@@ -96,6 +101,7 @@ def compile_model(
     require_sparse: str | None,
     plan: str | None,
     replay: str | None,
+    replay_from: str | None,
     data: str | None,
     verify: bool,
     seed: int,
@@ -108,7 +114,7 @@ def compile_model(
 
     With --replay and without --passes, the pipeline is that of the plan.
     """
-    replayed = None if replay is None else Plan.load(replay)
+    replayed = _replayed(replay, replay_from, model)
     pipeline = _pipeline(passes, replay, replayed)
     if not model:
         raise UserError("the name of the model is empty", help=["give the path of a model"])
@@ -116,7 +122,7 @@ def compile_model(
     path = default_output(Path(model), target.suffix) if output is None else Path(output)
     outputs = [*target.files(path), *(Path(file) for file in (plan, remarks) if file)]
     if Path(model).exists():  # if not, loading it says so, and names the closest file
-        inputs = [Path(given) for given in (model, passes, replay, data) if given]
+        inputs = [Path(given) for given in (model, passes, replay, replay_from, data) if given]
         check_outputs(inputs=inputs, outputs=outputs)
     calibration = calibration_data(pipeline, data)
     options = [*([] if verify else ["--no-verify"]), *(["--data", data] if data else [])]
@@ -164,6 +170,16 @@ def _placed_in(plan: str | None) -> Iterator[None]:
         if plan is not None and error.place is None:
             error.place = Place(file=plan)
         raise
+
+
+def _replayed(replay: str | None, replay_from: str | None, model: str) -> Plan | None:
+    """The plan to replay, in terms of the model."""
+    if replay is None:
+        if replay_from is not None:
+            raise UserError("--replay-from says what a plan is of, and --replay is missing")
+        return None
+    plan = Plan.load(replay)
+    return plan if replay_from is None else plan.transfer(prunec.load(replay_from), prunec.load(model))
 
 
 def _pipeline(passes: str | None, replay: str | None, plan: Plan | None) -> Pipeline:

@@ -14,11 +14,13 @@ import click
 
 import prunec
 from prunec.ir.diagnostics import GateError, PrunecError, counted
+from prunec.tools.data_files import DATA_HELP, read_samples
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from prunec.ir.diff import Alignment, Difference, Divergence
+    from prunec.passes.calibration.data import CalibrationData
 
 PLAIN_WIDTH = 120
 """Columns where the output is no terminal."""
@@ -30,8 +32,9 @@ TOLERANCE = 1e-4
 @click.command("diff", context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("a")
 @click.argument("b")
-@click.option("--run/--no-run", default=True, help="Run both on the same random inputs.  [default: on]")
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Of the inputs.")
+@click.option("--run/--no-run", default=True, help="Run both on the same inputs.  [default: on]")
+@click.option("--data", metavar="DATA", help=f"{DATA_HELP}  [default: random inputs]")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Of random inputs.")
 @click.option(
     "--tolerance",
     default=TOLERANCE,
@@ -46,6 +49,7 @@ def diff_models(
     a: str,
     b: str,
     run: bool,
+    data: str | None,
     seed: int,
     tolerance: float,
     fail_above: float | None,
@@ -54,10 +58,15 @@ def diff_models(
 ) -> None:
     """Show what is different between the models A and B.
 
-    Nodes are aligned by names, and where those differ by structure. Both models run on the same inputs, and the
-    values at which they begin to differ are named.
+    Nodes are aligned by names, and where those differ by structure. Both models run on the same inputs (the first
+    samples of --data, or random ones), and the values at which they begin to differ are named.
     """
-    report = _Report.of(a, b, run=run or fail_above is not None, seed=seed, tolerance=tolerance)
+    if data is not None and not run:
+        raise click.UsageError("--data and --no-run contradict each other")
+    samples = None if data is None else read_samples(data)
+    report = _Report.of(
+        a, b, run=run or fail_above is not None, samples=samples, seed=seed, tolerance=tolerance
+    )
     if as_json:
         click.echo(json.dumps(report.json(), indent=1, ensure_ascii=False))
     else:
@@ -84,18 +93,21 @@ class _Report:
     tolerance: float
 
     @classmethod
-    def of(cls, a: str, b: str, *, run: bool, seed: int, tolerance: float) -> _Report:
+    def of(
+        cls, a: str, b: str, *, run: bool, samples: CalibrationData | None, seed: int, tolerance: float
+    ) -> _Report:
         """Load two models and compare them."""
         from prunec.ir.diff import align, differences, diverge
         from prunec.ir.probes import probe_feeds
 
         first, second = prunec.load(a), prunec.load(b)
+        given = None if samples is None else samples.bind(first, every=True)[0]
         alignment = align(first.graph, second.graph)
         found = list(differences(first.model, second.model, alignment))
         values, why_not = None, "they were not run"
         if run:
             try:
-                feeds = probe_feeds(first, seed=seed)
+                feeds = given or probe_feeds(first, seed=seed)
                 values = diverge(first, second, alignment, feeds, tolerance=tolerance)
             except PrunecError as error:
                 why_not = error.message
@@ -176,7 +188,12 @@ def _numbers(report: _Report, rows: int | None) -> Iterator[RenderableType]:
     yield _value_table("output", report.outputs)
     begins = report.begins
     if not begins:
-        yield f"all {len(report.values):,} aligned values agree to {report.tolerance:g}"
+        all = (
+            "the one aligned value agrees"
+            if len(report.values) == 1
+            else f"all {len(report.values):,} aligned values agree"
+        )
+        yield f"{all} to {report.tolerance:g}"
         return
     differ = sum(_differs(value, report.tolerance) for value in report.values)
     yield f"{differ:,} of {len(report.values):,} aligned values differ; it begins at"

@@ -124,9 +124,9 @@ def inspect_model(
         found = view.json(why) | ({"ceilings": [c.to_json() for c in ceilings]} if ceilings else {})
         click.echo(json.dumps(found, indent=1, ensure_ascii=False))
     elif parts:
-        _show(*parts)
+        show(*parts)
     elif not (dump or files):
-        _show(view.overview())
+        show(view.overview())
     if dump and not as_json:
         click.echo(view.dump(everything=everything), nl=False)
     view.write_graphs(dot, graphml)
@@ -145,10 +145,12 @@ class _Inspection:
     """
 
     def __init__(self, module: Module, unit: Any) -> None:
+        from prunec.ir.control import make_names_unique
         from prunec.passes.cleanup import inline_functions
         from prunec.passes.coupling import analyse
 
         inline_functions(module.model, ruled=False)  # as a pipeline that prunes begins
+        make_names_unique(module.graph, module.opset(""))
         self.module = module
         from prunec.passes.coupling.options import CouplingOptions
 
@@ -257,7 +259,8 @@ class _Inspection:
         click.echo(f"wrote {path}: nodes: {nodes:,}, channel groups: {groups:,}", err=True)
 
 
-def _show(*parts: RenderableType) -> None:
+def show(*parts: RenderableType) -> None:
+    """Print tables and lines on stdout, in the width of the terminal."""
     from rich.console import Console
     from rich.text import Text
 

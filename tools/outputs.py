@@ -25,7 +25,7 @@ REPLACEABLE = frozenset(
         ".sh",
         ".data",
     }
-    | {".json", ".yaml", ".yml", ".html", ".dot", ".graphml"}
+    | {".json", ".yaml", ".yml", ".html", ".dot", ".graphml", ".svg", ".png"}
 )
 """Endings of what prunec writes: only files of such names are replaced."""
 

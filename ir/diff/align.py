@@ -18,6 +18,7 @@ from zlib import crc32
 import onnx_ir
 
 from prunec.ir.notation import attribute_text
+from prunec.ir.scopes import bodies
 
 Key = Callable[[onnx_ir.Node], Hashable]
 """What nodes are told apart by; None where a node has nothing to be told apart by yet."""
@@ -28,7 +29,7 @@ class Alignment:
     """Nodes and values of model A and what stands for them in model B.
 
     Attributes:
-        nodes: aligned nodes, in the order of A.
+        nodes: aligned nodes, in the order of A, those of bodies behind those around them.
         values: aligned values: graph inputs, initializers and what nodes make.
         only_a: nodes of A without a counterpart, in order.
         only_b: nodes of B without a counterpart, in order.
@@ -41,23 +42,32 @@ class Alignment:
 
 
 def align(a: onnx_ir.Graph, b: onnx_ir.Graph) -> Alignment:
-    """Align two main graphs; a body of ``If`` or ``Loop`` goes with the node that holds it."""
-    aligner = _Aligner(a, b)
+    """Align two main graphs, and the bodies (of ``If``, ``Loop``, ``Scan``) of nodes that stand for each other."""
+    found = Alignment()
+    _align(a, b, found)
+    return found
+
+
+def _align(a: onnx_ir.Graph, b: onnx_ir.Graph, found: Alignment) -> None:
+    """Align two graphs inside of what is aligned around them."""
+    aligner = _Aligner(a, b, found)
     aligner.named_values()
     aligner.interface()
     aligner.by_key(lambda node: (node.op_type, node.domain, node.outputs[0].name if node.outputs else None))
     aligner.by_key(lambda node: (node.op_type, node.domain, node.name) if node.name else None)
     while aligner.by_reads() or aligner.by_readers() or aligner.siblings():
         continue
-    return aligner.result()
+    for node, other in aligner.result():
+        for body, counterpart in zip(bodies(node), bodies(other), strict=False):
+            _align(body, counterpart, found)
 
 
 class _Aligner:
-    def __init__(self, a: onnx_ir.Graph, b: onnx_ir.Graph) -> None:
+    def __init__(self, a: onnx_ir.Graph, b: onnx_ir.Graph, found: Alignment) -> None:
         self.a, self.b = a, b
-        self.found = Alignment()
-        self.taken: set[onnx_ir.Node] = set()
-        self.taken_values: set[onnx_ir.Value] = set()
+        self.found = found
+        self.taken = set(found.nodes.values())
+        self.taken_values = set(found.values.values())
 
     def named_values(self) -> None:
         """Values of the same name."""
@@ -104,13 +114,14 @@ class _Aligner:
             self._pair(node, other)
         return alike is not None
 
-    def result(self) -> Alignment:
-        """The alignment, in the order of A."""
-        found = self.found
-        found.nodes = {node: found.nodes[node] for node in self.a if node in found.nodes}
-        found.only_a = [node for node in self.a if node not in found.nodes]
-        found.only_b = [node for node in self.b if node not in self.taken]
-        return found
+    def result(self) -> list[tuple[onnx_ir.Node, onnx_ir.Node]]:
+        """The aligned nodes of these two graphs in the order of A, which is that of the alignment from now on."""
+        nodes = self.found.nodes
+        pairs = [(node, nodes.pop(node)) for node in self.a if node in nodes]
+        nodes.update(pairs)
+        self.found.only_a += [node for node in self.a if node not in nodes]
+        self.found.only_b += [node for node in self.b if node not in self.taken]
+        return pairs
 
     def _reads_of_a(self, node: onnx_ir.Node) -> Hashable:
         return _reads(node, self.found.values.get)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from prunec.ir.diff.align import Alignment
 from prunec.ir.notation import attribute_text, element_name
+from prunec.ir.scopes import bodies
 from prunec.ir.sparsity import zero_share
 
 Kind = Literal["node", "attribute", "type", "weight", "opset"]
@@ -45,10 +46,16 @@ def differences(a: onnx_ir.Model, b: onnx_ir.Model, alignment: Alignment) -> Ite
         alignment: of their main graphs.
     """
     yield from _opsets(a.graph, b.graph)
-    seen: set[onnx_ir.Value] = set()
-    for value in a.graph.inputs:
+    yield from _graphs(a.graph, alignment, set())
+    for node in alignment.only_b:
+        yield Difference(kind="node", name=_label(node), b=node.op_type)
+
+
+def _graphs(a: onnx_ir.Graph, alignment: Alignment, seen: set[onnx_ir.Value]) -> Iterator[Difference]:
+    """What is different in a graph of A and in the bodies in it; those of a node that only A has go with it."""
+    for value in (*a.inputs, *a.outputs):
         yield from _types(value, alignment.values.get(value), seen)
-    for node in a.graph:
+    for node in a:
         other = alignment.nodes.get(node)
         if other is None:
             yield Difference(kind="node", name=_label(node), a=node.op_type)
@@ -57,8 +64,8 @@ def differences(a: onnx_ir.Model, b: onnx_ir.Model, alignment: Alignment) -> Ite
         for operand in (*node.inputs, *node.outputs):
             if operand is not None:
                 yield from _types(operand, alignment.values.get(operand), seen)
-    for node in alignment.only_b:
-        yield Difference(kind="node", name=_label(node), b=node.op_type)
+        for body in bodies(node):
+            yield from _graphs(body, alignment, seen)
 
 
 def _opsets(a: onnx_ir.Graph, b: onnx_ir.Graph) -> Iterator[Difference]:

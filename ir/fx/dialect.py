@@ -10,11 +10,12 @@ import onnx_ir
 import torch
 
 from prunec.ir.diagnostics import PassFailure, Place, UserError
-from prunec.ir.dialect import Array, Blame, Dialect, Executor
+from prunec.ir.dialect import Array, Blame, Dialect, Executor, LossGradients
 from prunec.ir.facts import Facts
 from prunec.ir.fx.calls import changes_something
 from prunec.ir.fx.facts import FAILURES, infer_fx_facts
 from prunec.ir.fx.feeds import example_feeds
+from prunec.ir.fx.gradients import LossGradient
 from prunec.ir.fx.lower import lower
 from prunec.ir.fx.modes import set_mode
 from prunec.ir.fx.signature import signature_of
@@ -75,6 +76,10 @@ class AtenDialect(Dialect):
         except FAILURES as error:
             return f"the model cannot be trained: {_first_line(error)}"
         return _gradient_error(trained)
+
+    def loss_gradients(self, module: Module) -> LossGradients:
+        """By a backward pass of the program in evaluation mode."""
+        return LossGradient(module)
 
     def remove_unused_nodes(self, model: onnx_ir.Model) -> None:
         """Those whose outputs nothing reads and that write into none of their inputs."""

@@ -24,7 +24,7 @@ from prunec.ir.fx.lower import lower_switchable
 from prunec.ir.fx.signature import CAPTURED, STATE, State, signature_of
 from prunec.ir.fx.sizes import is_size, set_size, sizes_of
 from prunec.ir.fx.tensors import from_array, unwrap
-from prunec.ir.location import NAMESPACE, source_of
+from prunec.ir.location import module_path, source_of
 from prunec.ir.module import Module
 
 TOLERANCE = 1e-4
@@ -109,7 +109,7 @@ def _changed_literals(result: Module) -> Iterator[Literal]:
     """The numbers of all calls that are not what they were at the capture, lists entry by entry too."""
     for node in result.graph:
         before: Mapping[str, onnx_ir.Attr] = node.meta.get(CAPTURED) or {}
-        path = _module_path(node)
+        path = module_path(node) or ""
         for name, attribute in node.attributes.items():
             if name not in before or before[name].value == attribute.value:
                 continue
@@ -121,11 +121,6 @@ def _changed_literals(result: Module) -> Iterator[Literal]:
                 for a, b in zip(old, new, strict=True):
                     if a != b and 0 < a < _EVERYTHING:
                         yield Literal(node=node, path=path, old=int(a), new=int(b))
-
-
-def _module_path(node: onnx_ir.Node) -> str:
-    entries = [part.partition(":")[0] for part in node.metadata_props.get(NAMESPACE, "").split("/")]
-    return entries[-2] if len(entries) > 1 else ""
 
 
 def _set_attributes(module: nn.Module, literals: Sequence[Literal]) -> None:

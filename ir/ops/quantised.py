@@ -195,7 +195,7 @@ def _contraction(
     text: str,
     *,
     weight: int,
-    point: int,
+    point: int | None,
     scale: int | None = None,
     bias: int | None = None,
     kind: type[QuantisedEinsum] = QuantisedEinsum,
@@ -205,7 +205,7 @@ def _contraction(
     roles: dict[int, Role] = {weight: "weight"}
     return kind(
         text=text,
-        points={weight: point},
+        points={} if point is None else {weight: point},
         scales={} if scale is None else {weight: scale},
         numbers=frozenset(range(10)) - {0, weight, bias},
         roles=roles if bias is None else {**roles, bias: "bias"},
@@ -247,7 +247,7 @@ def _register_contrib() -> None:
     text = "*b m k, *b k n, n, n, n -> *b m n"
     dynamic = _contraction(text, weight=1, scale=2, point=3, bias=4, statistic=True)
     register("DynamicQuantizeMatMul", dynamic, domain=_CONTRIB)
-    plain = _contraction("*b m k, *b k n -> *b m n", weight=1, point=-1)
+    plain = _contraction("*b m k, *b k n -> *b m n", weight=1, point=None)
     register("MatMulInteger16", plain, domain=_CONTRIB)
     tables = {i: i + 11 for i in range(2, 7)}
     embed = QuantisedEinsum(

@@ -31,6 +31,7 @@ class Moments:
 
     Attributes:
         rows: how many rows were added, of each group.
+        sums: of every column, float64 [groups, columns].
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class Moments:
     ) -> None:
         self.rows = 0
         self.diagonal = diagonal
+        self.sums = np.zeros((groups, columns))
         self._sums: Floats = np.zeros((groups, columns) if diagonal else (groups, columns, columns), dtype)
         self._triangle = columns > SMALL and not diagonal
 
@@ -45,6 +47,7 @@ class Moments:
         """Add rows, [groups, rows, columns]."""
         rows = rows.astype(self._sums.dtype, copy=False)
         self.rows += rows.shape[1]
+        self.sums += rows.sum(axis=1, dtype=np.float64)
         if self.diagonal:
             self._sums += np.einsum("grc,grc->gc", rows, rows)
         elif self._triangle:
@@ -68,6 +71,15 @@ class Moments:
             return self._sums
         upper = np.triu(self._sums)
         return upper + np.swapaxes(np.triu(upper, 1), 1, 2)
+
+    def covariance(self) -> NDArray[np.float64]:
+        """The same around the means of the columns, in float64.
+
+        Raises:
+            ValueError: only squares were added up.
+        """
+        outer = self.sums[:, :, None] * self.sums[:, None, :] / max(self.rows, 1)
+        return np.asarray(self.products() - outer)
 
     def norms(self) -> Floats:
         """The Euclidean norm of every column, [groups, columns]."""

@@ -34,16 +34,19 @@ def require_data(pipeline: Pipeline) -> None:
 
 
 def checked_data(module: Module, pipeline: Pipeline, data: Data | None) -> CalibrationData | None:
-    """Calibration data that fit a module, before anything runs.
+    """Calibration data that fit a module and the passes that read them, before anything runs.
 
     Raises:
-        UserError: there are none and a pass needs some, or they do not fit.
+        UserError: there are none and a pass needs some, they do not fit, or a pass lacks something else.
     """
+    known = None
     if data is None:
         require_data(pipeline)
-        return None
-    from prunec.passes.calibration.data import CalibrationData
+    else:
+        from prunec.passes.calibration.data import CalibrationData
 
-    known = CalibrationData.of(data)
-    known.bind(module)
+        known = CalibrationData.of(data)
+        known.bind(module)
+    for pass_ in (inner for item in pipeline for inner in item.expand()):
+        pass_.check(module, known)
     return known

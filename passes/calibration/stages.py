@@ -86,7 +86,7 @@ def find_depths(
     values = {value: 0 for value in graph.inputs if value.name not in graph.initializers}
     depths, stage = Depths(values, {}, {}, layers), 0
     for node in graph:
-        depths.reads[node] = tuple(_reads(node))
+        depths.reads[node] = tuple(reads_of(node))
         depth = max((values.get(value, 0) for value in depths.reads[node]), default=0)
         if node in layers:
             depth = stage = max(depth, stage)
@@ -104,7 +104,7 @@ def _needed(layers: Watched, constant: Collection[onnx_ir.Value]) -> set[onnx_ir
         node = value.producer() if value not in constant else None
         if node is not None and node not in needed:
             needed.add(node)
-            pending += _reads(node)
+            pending += reads_of(node)
     return needed
 
 
@@ -115,12 +115,12 @@ def _last_use(depths: Depths, needed: Collection[onnx_ir.Node]) -> dict[onnx_ir.
         if value.producer() is not None:
             last[value] = 0
     for node in needed:
-        for value in _reads(node):
+        for value in reads_of(node):
             if value in last:
                 last[value] = max(last[value], depths.after(node))
     return last
 
 
-def _reads(node: onnx_ir.Node) -> Iterator[onnx_ir.Value]:
+def reads_of(node: onnx_ir.Node) -> Iterator[onnx_ir.Value]:
     """Values that a node, or a graph inside it, reads."""
     return (value for reader in walk([node]) for value in reader.inputs if value is not None)

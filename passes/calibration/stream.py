@@ -14,7 +14,7 @@ not fit begin at the graph's inputs again, which takes longer and gives the same
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import onnx_ir
@@ -58,7 +58,7 @@ class Stream:
         self.stages = find_stages(module.graph, layers, facts.constant)
         self._module = module
         self._feeds = feeds
-        self._types = {v.name: onnx_ir.DataType(t) for v, t in facts.types.items() if v.name is not None}
+        self._types = types_by_name(facts)
         self._memory = memory
         self._kept: dict[int, dict[str, Array]] = {}
         self._used = 0
@@ -79,27 +79,52 @@ class Stream:
             yield number, {name: values[name] for name in stage.reads}
 
     def _runner(self, outputs: list[str], cut: list[str]) -> Runner:
-        """The part of the model between values that are known and values that are wanted."""
-        model = self._module.model
-        given = [value.name or "" for value in open_inputs(model.graph)]
-        part = onnx_ir.convenience.extract(model.graph, inputs=given + cut, outputs=outputs)
-        for value in part.inputs[len(given) :]:  # what the graph declares may be of other sizes
-            value.type, value.shape = onnx_ir.TensorType(self._types[value.name or ""]), None
-        segment = onnx_ir.Model(part, ir_version=model.ir_version, functions=list(model.functions.values()))
-        return Runner(Module(segment, self._module.source), optimize=True, blame="user")
+        return runner_between(self._module, cut, outputs, self._types)
 
     def _take(self, number: int) -> dict[str, Array]:
         """What the stage before has left of a run."""
         kept = self._kept.pop(number, {})
-        self._used -= _bytes(kept)
+        self._used -= bytes_of(kept)
         return kept
 
     def _keep(self, number: int, values: dict[str, Array]) -> None:
-        size = _bytes(values)
+        size = bytes_of(values)
         if self._used + size <= self._memory:
             self._kept[number] = values
             self._used += size
 
 
-def _bytes(values: Values) -> int:
+def types_by_name(facts: Facts) -> dict[str, onnx_ir.DataType]:
+    """The element type of every value whose type is known."""
+    return {v.name: onnx_ir.DataType(t) for v, t in facts.types.items() if v.name is not None}
+
+
+def runner_between(
+    module: Module,
+    cut: Sequence[str],
+    outputs: Sequence[str],
+    types: Mapping[str, onnx_ir.DataType],
+    *,
+    threads: int = 0,
+) -> Runner:
+    """The part of a model between values that are known and values that are wanted.
+
+    Args:
+        module: the model.
+        cut: names of values that are known; graph inputs always are.
+        outputs: names of values that are wanted, none of them known.
+        types: element types of at least the values of ``cut``.
+        threads: of one op; 0 lets ONNX Runtime choose.
+    """
+    model = module.model
+    given = [value.name or "" for value in open_inputs(model.graph)]
+    part = onnx_ir.convenience.extract(model.graph, inputs=[*given, *cut], outputs=list(outputs))
+    for value in part.inputs[len(given) :]:  # what the graph declares may be of other sizes
+        value.type, value.shape = onnx_ir.TensorType(types[value.name or ""]), None
+    segment = onnx_ir.Model(part, ir_version=model.ir_version, functions=list(model.functions.values()))
+    return Runner(Module(segment, module.source), optimize=True, threads=threads, blame="user")
+
+
+def bytes_of(values: Values) -> int:
+    """Bytes of all arrays together."""
     return sum(array.nbytes for array in values.values())

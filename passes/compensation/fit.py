@@ -31,28 +31,6 @@ RIDGES = (1e-9, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 """Ridges to choose from, as shares of the mean variance of the inputs."""
 
 
-class InputMoments:
-    """First and second moments of what layers read.
-
-    Args:
-        groups: of the layer.
-        columns: of its weight.
-        products: add up products of columns; without, only means are known.
-    """
-
-    def __init__(self, groups: int, columns: int, *, products: bool) -> None:
-        self.second = Moments(groups, columns, dtype=np.float64) if products else None
-        self.sums: Floats = np.zeros((groups, columns))
-        self.rows = 0
-
-    def add(self, rows: Array) -> None:
-        """Add rows, [groups, rows, columns]."""
-        self.rows += rows.shape[1]
-        self.sums += rows.sum(axis=1, dtype=np.float64)
-        if self.second is not None:
-            self.second.add(rows)
-
-
 class ResidualMoments:
     """Moments of what a layer lacks, against what it reads.
 
@@ -65,20 +43,20 @@ class ResidualMoments:
         size: sum of the squares of what the layer should compute.
     """
 
-    def __init__(self, inputs: InputMoments, outputs: int) -> None:
+    def __init__(self, inputs: Moments, outputs: int) -> None:
         groups, columns = inputs.sums.shape
         self.inputs = inputs
         self.size = 0.0
         self.sums: Floats = np.zeros((groups, outputs))
         self.squares = 0.0
-        self.cross: Floats = np.zeros((groups, columns, outputs) if inputs.second is not None else 0)
+        self.cross: Floats = np.zeros(0 if inputs.diagonal else (groups, columns, outputs))
 
     def add(self, rows: Array, residual: Array) -> None:
         """Add rows ``[groups, rows, columns]`` of the inputs and ``[groups, rows, outputs]`` of the residual."""
         residual = residual.astype(np.float64)
         self.sums += residual.sum(axis=1)
         self.squares += float(np.square(residual).sum())
-        if self.inputs.second is not None:
+        if not self.inputs.diagonal:
             self.cross += np.swapaxes(rows, 1, 2).astype(np.float64) @ residual
 
 
@@ -113,9 +91,8 @@ def reconstruct(moments: ResidualMoments, ridges: Sequence[float]) -> list[Chang
         The changes; none for a ridge with which the inputs do not determine the weights.
     """
     inputs, count = moments.inputs, moments.inputs.rows
-    assert inputs.second is not None
     mean, missing = inputs.sums / count, moments.sums / count
-    products = inputs.second.products() - count * mean[:, :, None] * mean[:, None, :]
+    products = inputs.covariance()
     cross = moments.cross - count * mean[:, :, None] * missing[:, None, :]
     changes = []
     for ridge in ridges:
@@ -133,8 +110,7 @@ def error(change: Change | None, moments: ResidualMoments) -> float:
     count, inputs = moments.inputs.rows, moments.inputs
     left = moments.squares - 2 * np.sum(change.bias * moments.sums) + count * np.sum(np.square(change.bias))
     if change.weights is not None:
-        assert inputs.second is not None
-        weights, products = change.weights, inputs.second.products()
+        weights, products = change.weights, inputs.products()
         left += np.sum(weights * (products @ weights - 2 * moments.cross))
         left += 2 * np.sum(change.bias * np.einsum("gco,gc->go", weights, inputs.sums))
     return max(float(left), 0.0)

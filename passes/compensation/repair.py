@@ -14,11 +14,11 @@ from prunec.ir.dialect import dialect_of
 from prunec.ir.module import Module
 from prunec.passes.base import Context
 from prunec.passes.calibration.data import Feeds
+from prunec.passes.calibration.moments import Moments
 from prunec.passes.calibration.stream import Stream, Values
 from prunec.passes.compensation.fit import (
     RIDGES,
     Change,
-    InputMoments,
     ResidualMoments,
     absorb,
     error,
@@ -113,7 +113,7 @@ class Repair:
     def _add(
         self,
         readers: Sequence[tuple[Target, _Pair]],
-        inputs: InputMoments,
+        inputs: Moments,
         new: Values,
         old: Values,
         *,
@@ -134,13 +134,13 @@ class Repair:
             for (_, pair), residual in zip(readers, residuals, strict=True):
                 (pair.fit if fitting else pair.held_out).add(rows, residual[:, part])
 
-    def _inputs(self, target: Target) -> InputMoments:
+    def _inputs(self, target: Target) -> Moments:
         groups, _, positions, inputs = target.layer.shape
         columns = positions * inputs
         narrow = 8 * groups * columns**2 <= LARGEST
-        return InputMoments(groups, columns, products=narrow and self.method == "lstsq")
+        return Moments(groups, columns, diagonal=not narrow or self.method == "bias", dtype=np.float64)
 
-    def _pair(self, target: Target, fit: InputMoments, held_out: InputMoments) -> _Pair:
+    def _pair(self, target: Target, fit: Moments, held_out: Moments) -> _Pair:
         outputs = target.layer.shape[1]
         return _Pair(fit=ResidualMoments(fit, outputs), held_out=ResidualMoments(held_out, outputs))
 
@@ -153,7 +153,7 @@ class Repair:
         if pair.fit.squares <= NOISE * pair.fit.size and pair.held_out.squares <= NOISE * size:
             return None
         changes = [absorb(pair.fit)]
-        if pair.fit.inputs.second is not None:
+        if not pair.fit.inputs.diagonal:
             changes += reconstruct(pair.fit, RIDGES if self.ridge is None else [self.ridge])
         errors = [error(change, pair.held_out) for change in changes]
         best, old = int(np.argmin(errors)), error(None, pair.held_out)

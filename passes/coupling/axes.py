@@ -108,6 +108,10 @@ class AxisTable:
         if known is None or reason.rank < known.rank:
             self.pinned[root] = reason
 
+    def of_clone(self, operands: dict[Operand, range]) -> AxisTable:
+        """The same axes and classes, as those of other operands."""
+        return AxisTable(operands, self.sizes, self.pinned, self._parent)
+
     def axes(self) -> Iterator[tuple[Operand, int, int]]:
         """Every axis of every operand, as (operand, axis, root of its class)."""
         for operand, numbers in self.operands.items():

@@ -1,26 +1,35 @@
-"""The metric of a model on samples, with an interval; the numbers of every sample are kept."""
+"""The metric of a model on samples and on slices of them, with intervals, against what is demanded."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from prunec.ir.diagnostics import Place, UserError
+from prunec.ir.diagnostics import GateError, Place, UserError
 from prunec.ir.dialect import Blame
+from prunec.ir.source import SourceText
 from prunec.passes.calibration.data import CalibrationData
-from prunec.passes.judging.bootstrap import Interval, bootstrap_interval
 from prunec.passes.judging.metrics import Floats, Metric, default_metric, parse_metric
-from prunec.passes.judging.outputs import OutputReader, sample_outputs
+from prunec.passes.judging.observe import Observations, observe
+from prunec.passes.judging.predicates import matching
+from prunec.passes.judging.rows import Row, judge
+from prunec.passes.judging.slice_file import read_slices
+from prunec.passes.judging.slices import Slice, SliceFile
+from prunec.passes.judging.thresholds import Status, worst
 
 if TYPE_CHECKING:
     from prunec.ir.module import Module
     from prunec.passes.calibration.required import Data
+    from prunec.passes.judging.bootstrap import Interval
 
-Array = NDArray[Any]
+Positions = NDArray[np.intp]
+Slices = SliceFile | Sequence[Slice] | str | Path
+"""What callers give: a file of slices, its path, or slices."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,30 +39,75 @@ class Evaluation:
     Attributes:
         model: its name.
         sha256: of its file, or None.
+        reference: name of the dense model, or None.
         data: name of the samples.
-        metric: what was measured.
-        value: of all samples.
-        interval: 95 % bootstrap interval of the value over samples.
+        metric: what was measured, where a slice names no other.
         samples: their number.
-        seed: of the bootstrap.
+        seed: of the bootstrap, and of what is random about slices.
+        rows: the whole set, then every slice.
         observations: [samples, k], what the metric keeps of every sample.
     """
 
     model: str
     sha256: str | None
+    reference: str | None
     data: str
     metric: Metric
-    value: float
-    interval: Interval
     samples: int
     seed: int
+    rows: tuple[Row, ...]
     observations: Floats = field(repr=False)
+
+    @property
+    def value(self) -> float:
+        """The metric of all samples."""
+        return self.rows[0].value
+
+    @property
+    def interval(self) -> Interval:
+        """95 % bootstrap interval of the value over samples."""
+        return self.rows[0].interval
+
+    @property
+    def status(self) -> Status:
+        """The worst that became of any threshold."""
+        return worst(row.status for row in self.rows)
+
+    def failures(self, *, undecided: bool = False) -> Iterator[str]:
+        """Thresholds that do not hold, a line each.
+
+        Args:
+            undecided: also those that the samples do not decide.
+        """
+        bad = ("fails", "undecided") if undecided else ("fails",)
+        for row in self.rows:
+            for check in row.checks:
+                if check.status in bad:
+                    named = "the whole set" if row.name == "all" else f"slice `{row.name}`"
+                    yield f"{named} ({row.size:,} samples): {row.metric} {check.why}"
+
+    def require(self, *, undecided: bool = False, file: str | None = None) -> None:
+        """See that all thresholds hold.
+
+        Args:
+            undecided: thresholds that the samples do not decide count as failed.
+            file: that they stand in, for the message.
+
+        Raises:
+            GateError: one does not.
+        """
+        failures = list(self.failures(undecided=undecided))
+        if failures:
+            more = f", and {len(failures) - 1} more" if len(failures) > 1 else ""
+            place = None if file is None else Place(file=file)
+            raise GateError(f"{failures[0]}{more}", place=place, notes=failures[1:])
 
     def to_json(self) -> dict[str, Any]:
         """The result as plain data, without the numbers of single samples."""
         return {
             "schema": "prunec.evaluation/1",
             "model": {"name": self.model, "sha256": self.sha256},
+            "reference": self.reference,
             "data": self.data,
             "samples": self.samples,
             "metric": str(self.metric),
@@ -61,6 +115,8 @@ class Evaluation:
             "value": self.value,
             "interval": list(self.interval),
             "seed": self.seed,
+            "status": self.status,
+            "rows": [row.to_json() for row in self.rows],
         }
 
 
@@ -70,23 +126,25 @@ def evaluate(
     metric: Metric | str | None = None,
     *,
     reference: Module | None = None,
+    slices: Slices = (),
     seed: int = 0,
     blame: Blame = "user",
 ) -> Evaluation:
-    """Measure a model on samples.
+    """Measure a model on samples and slices of them.
 
     Args:
         module: the model.
         data: arrays by name, first axis = samples: the graph inputs, and columns such as ``label``.
-        metric: a metric or its text, such as ``"top1"``; by default ``top1`` where there are labels, else
-            ``agreement`` with the reference.
-        reference: the dense model, for metrics that compare with it.
-        seed: of the bootstrap.
+        metric: a metric or its text, such as ``"top1"``; by default that of the slices, else ``top1`` where there
+            are labels, else ``agreement`` with the reference.
+        reference: the dense model: for drops, and for metrics that compare with it. It runs on the same samples.
+        slices: a file of slices or its path, or slices; thresholds in it that do not hold raise nothing.
+        seed: of the bootstrap, and of what is random about slices.
         blame: whose mistake it is where the model fails.
 
     Raises:
-        UserError: the data do not fit the model or lack what the metric reads, outputs are NaN, or the metric
-            fails.
+        UserError: the data do not fit the model or lack what the metric reads, a slice has a mistake or no
+            samples, outputs are NaN, or the metric fails.
         PassFailure: the model fails or its outputs are NaN, with ``blame="pass"``.
 
     Example:
@@ -97,22 +155,41 @@ def evaluate(
         >>> round(result.value, 4), result.samples
         (0.9978, 450)
     """
-    known = CalibrationData.of(data)
-    chosen = metric_of(metric, known)
-    observations = observe(module, known, chosen, reference=reference, blame=blame)
+    known, file = CalibrationData.of(data), slices_of(slices)
+    chosen = metric_of(metric if metric is not None else file.metric, known)
+    metrics = {item.name: parse_metric(item.metric) if item.metric else chosen for item in file.slices}
+    members = members_of(file, known)
+    _check_limits(file, metrics, chosen, reference)
+    options: dict[str, Any] = {"reference": reference, "seed": seed, "blame": blame}
+    clean = observe(module, known, [chosen, *_of_clean(file, metrics)], **options)
+    rows = [_row(_whole(file), metrics.get("all", chosen), np.arange(known.count), clean, seed)]
+    for item in file.slices:
+        if item.name == "all":
+            continue
+        found = clean
+        if item.perturbation is not None:
+            found = observe(module, known, [metrics[item.name]], perturbation=item.perturbation, **options)
+        rows.append(_row(item, metrics[item.name], members[item.name], found, seed))
     return Evaluation(
         model=module.source.name,
         sha256=module.source.sha256,
+        reference=None if reference is None else reference.source.name,
         data=known.name,
         metric=chosen,
-        value=chosen.value(observations),
-        interval=bootstrap_interval(
-            lambda rows: chosen.value(observations[rows]), len(observations), seed=seed
-        ),
         samples=known.count,
         seed=seed,
-        observations=observations,
+        rows=tuple(rows),
+        observations=clean.own[str(chosen)],
     )
+
+
+def slices_of(slices: Slices) -> SliceFile:
+    """The slices that are meant."""
+    if isinstance(slices, SliceFile):
+        return slices
+    if isinstance(slices, str | Path):
+        return read_slices(slices)
+    return SliceFile(source=SourceText.of("", "<slices>"), slices=tuple(slices))
 
 
 def metric_of(metric: Metric | str | None, data: CalibrationData) -> Metric:
@@ -122,56 +199,58 @@ def metric_of(metric: Metric | str | None, data: CalibrationData) -> Metric:
     return default_metric(data) if metric is None else metric
 
 
-def observe(
-    module: Module,
-    data: CalibrationData,
-    metric: Metric,
-    *,
-    reference: Module | None = None,
-    blame: Blame = "user",
-) -> Floats:
-    """What a metric keeps of every sample, [samples, k]; the models run side by side, and no outputs are kept.
+def members_of(file: SliceFile, data: CalibrationData) -> dict[str, Positions]:
+    """The samples of every slice, by its name.
 
     Raises:
-        UserError or PassFailure: as :func:`evaluate` does.
+        UserError: a predicate has a mistake, or a slice has no samples.
     """
-    runs = sample_outputs(module, data, blame=blame)
-    beside: OutputReader | None = None
-    if reference is not None and metric.needs_reference:
-        beside = OutputReader(sample_outputs(reference, data))
-    rows: list[Floats] = []
-    begin = 0
-    for outputs in runs:
-        count = len(next(iter(outputs.values())))
-        dense = None if beside is None else beside.take(count)
-        columns = {name: array[begin : begin + count] for name, array in data.arrays.items()}
-        rows.append(_observed(metric, data.name, outputs, columns, dense))
-        begin += count
-    observations = np.concatenate(rows)
-    _check_known(metric, data.name, observations)
-    return observations
+    return {item.name: _members(item, file, data) for item in file.slices}
 
 
-def _observed(
-    metric: Metric,
-    file: str,
-    outputs: Mapping[str, Array],
-    columns: Mapping[str, Array],
-    dense: Mapping[str, Array] | None,
-) -> Floats:
-    try:
-        return metric.observe(outputs, columns, dense)
-    except UserError as error:
-        error.place = error.place or Place(file=file)
-        raise
-
-
-def _check_known(metric: Metric, file: str, observations: Floats) -> None:
-    unknown = np.flatnonzero(np.isnan(observations).any(axis=1))
-    if len(unknown):
-        raise UserError(
-            f"metric `{metric}` is NaN for {len(unknown):,} of {len(observations):,} samples, "
-            f"the first is sample {unknown[0]}",
-            place=Place(file=file),
-            help=["look at the labels of these samples"],
+def _members(item: Slice, file: SliceFile, data: CalibrationData) -> Positions:
+    if not item.where:
+        return np.arange(data.count)
+    found = np.flatnonzero(matching(item.where, data.arrays, source=file.source, sets=file.sets))
+    if not len(found):
+        start = max(file.source.text.find(item.where), 0)
+        raise file.source.error(
+            f"slice '{item.name}' is empty: its predicate holds for none of {data.count:,} samples",
+            start,
+            start + len(item.where),
         )
+    return found
+
+
+def _check_limits(
+    file: SliceFile, metrics: Mapping[str, Metric], chosen: Metric, reference: Module | None
+) -> None:
+    """See that thresholds go together with the metric, and with a dense model where they need one."""
+    for item in file.slices:
+        metric = metrics.get(item.name, chosen)
+        wrong = item.limits.maximum if metric.higher_is_better else item.limits.minimum
+        if wrong is not None:
+            names = ("max", "higher", "min") if metric.higher_is_better else ("min", "lower", "max")
+            raise UserError(
+                f"{file.source.file}: '{item.name}' limits {metric} by '{names[0]}', but {names[1]} is better",
+                help=[f"write {names[2]} = {wrong:g}"],
+            )
+        if item.limits.max_drop is not None and reference is None:
+            raise UserError(
+                f"{file.source.file}: '{item.name}' limits the drop against the dense model, and none is given",
+                help=["on the command line: --against DENSE.onnx; in Python: reference=module"],
+            )
+
+
+def _of_clean(file: SliceFile, metrics: Mapping[str, Metric]) -> list[Metric]:
+    return [metrics[item.name] for item in file.slices if item.perturbation is None]
+
+
+def _whole(file: SliceFile) -> Slice:
+    return next((item for item in file.slices if item.name == "all"), Slice(name="all"))
+
+
+def _row(item: Slice, metric: Metric, members: Positions, found: Observations, seed: int) -> Row:
+    text = str(metric)
+    dense = None if found.dense is None else found.dense[text][members]
+    return judge(item, metric, found.own[text][members], dense, seed=seed)

@@ -1,4 +1,4 @@
-"""What models compute on samples, run by run, one entry a sample."""
+"""What models compute on samples, run by run, one entry a sample; on the samples as they are, or perturbed."""
 
 from __future__ import annotations
 
@@ -15,40 +15,72 @@ from prunec.ir.dialect import Blame, dialect_of
 if TYPE_CHECKING:
     from prunec.ir.module import Module
     from prunec.passes.calibration.data import CalibrationData, Feeds
+    from prunec.passes.judging.perturb import Perturbation
 
 Array = NDArray[Any]
 Outputs = dict[str, Array]
 
 
-def sample_outputs(module: Module, data: CalibrationData, *, blame: Blame = "user") -> Iterator[Outputs]:
-    """The outputs of a model on all samples, in their order, one run after the other.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """Some samples that a model has run on.
+
+    Attributes:
+        outputs: by name, [samples of the run, ...].
+        columns: all arrays of the data, by name, [samples of the run, ...]; perturbed as the inputs were.
+    """
+
+    outputs: Outputs
+    columns: dict[str, Array]
+
+    @property
+    def count(self) -> int:
+        """Samples of the run."""
+        return len(next(iter(self.outputs.values())))
+
+
+def sample_runs(
+    module: Module,
+    data: CalibrationData,
+    *,
+    perturbation: Perturbation | None = None,
+    seed: int = 0,
+    blame: Blame = "user",
+) -> Iterator[Run]:
+    """A model on all samples, in their order.
 
     Args:
         module: the model.
         data: the samples.
+        perturbation: what is done to them first.
+        seed: for perturbations that are random.
         blame: whose mistake it is where the model fails.
 
     Yields:
-        Arrays [samples of the run, ...] by name. An output ``[samples * k, ...]`` comes as
-        ``[samples, k, ...]``; one without an axis of samples is left out.
+        One run after the other. An output ``[samples * k, ...]`` comes as ``[samples, k, ...]``; one without
+        an axis of samples is left out.
 
     Raises:
         UserError: the data do not fit, no output has an axis of samples, or the model fails.
         PassFailure: the model fails, with ``blame="pass"``.
     """
     feeds = data.bind(module, every=True)
+    change = None if perturbation is None else perturbation.bind(module, data, feeds, seed)
     executor = dialect_of(module.model).executor(module, blame=blame, optimize=True)
-    for run, feed in enumerate(feeds):
-        begin = run * feeds.batch
-        count = min(feeds.batch, feeds.samples - begin)
-        outputs = _per_sample(executor.run(feed), feeds, count)
+    for number, feed in enumerate(feeds):
+        begin = number * feeds.batch
+        end = min(begin + feeds.batch, feeds.samples)
+        columns = {name: array[begin:end] for name, array in data.arrays.items()}
+        if change is not None:
+            feed, columns = change(feed, columns, begin)
+        outputs = per_sample(executor.run(feed), feeds, end - begin)
         if not outputs:
             raise _error(module, blame, "no output has an axis of samples, so that none can be judged")
         _check_numbers(module, blame, outputs, begin)
-        yield outputs
+        yield Run(outputs=outputs, columns=columns)
 
 
-def _per_sample(made: Outputs, feeds: Feeds, count: int) -> Outputs:
+def per_sample(made: Outputs, feeds: Feeds, count: int) -> Outputs:
     """The outputs that have an entry for every sample, without those that filled up the run."""
     if feeds.stacked:
         return {name: array if array.shape[:1] == (1,) else array[None] for name, array in made.items()}
@@ -80,17 +112,17 @@ class OutputReader:
     """Outputs in runs of any size: of a model beside another whose batch is not the same.
 
     Attributes:
-        runs: the outputs, run by run.
+        runs: of the model.
     """
 
-    runs: Iterator[Outputs]
+    runs: Iterator[Run]
     _held: Outputs = field(default_factory=dict)
 
     def take(self, count: int) -> Outputs:
         """The outputs of the next ``count`` samples."""
         held = self._held
         while not held or len(next(iter(held.values()))) < count:
-            more = next(self.runs)
+            more = next(self.runs).outputs
             held = {name: np.concatenate([held[name], more[name]]) if held else more[name] for name in more}
         self._held = {name: array[count:] for name, array in held.items()}
         return {name: array[:count] for name, array in held.items()}

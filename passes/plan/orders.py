@@ -11,7 +11,7 @@ from prunec.ir.rule import Index
 from prunec.passes.coupling.exchange import STAYS, Exchange, Ranks, exchange_classes
 from prunec.passes.coupling.groups import Coupling, Group, Member
 from prunec.passes.plan.schema import GroupOrder, Step, TensorOrder
-from prunec.passes.plan.steps import axis_labels, operands_by_name, uses_of
+from prunec.passes.plan.steps import axis_labels, known_part, operands_by_name, uses_of
 
 
 def make_order_step(
@@ -66,6 +66,7 @@ def orders_of(step: Step, coupling: Coupling, ranks: Ranks | None = None) -> lis
             the step says, or an exchange would change what the graph computes.
     """
     ranks = ranks or Ranks.of(coupling)
+    step = known_part(step, coupling) if step.partial else step
     content = _content(step, coupling)
     number, owner, kind = (np.full(len(content), STAYS) for _ in range(3))
     classes = exchange_classes(coupling, coupling.prunable, ranks)
@@ -104,7 +105,7 @@ def _content(step: Step, coupling: Coupling) -> Index:
 def _check_complete(given: Step, needed: Step) -> None:
     """The step has to name all that moves, and each of it as the coupling says."""
     named, moving = _moves(given), _moves(needed)
-    for key in sorted(moving.keys() | named.keys()):
+    for key in sorted(named if given.partial else moving.keys() | named.keys()):
         if key not in named or key not in moving or not np.array_equal(named[key], moving[key]):
             raise _misfit(f"what it moves on axis {key[1]} of '{key[0]}' is not all that is coupled")
 

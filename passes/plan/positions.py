@@ -52,13 +52,16 @@ class Positions:
 
     Attributes:
         axes: per tensor axis that a step changed what stands where.
+        pending: steps that are not in ``axes`` yet: behind the last one nobody asks.
     """
 
     axes: dict[Key, _Axis] = field(default_factory=dict)
+    pending: list[Step] = field(default_factory=list)
 
     def to_original(self, step: Step) -> Step:
         """A step in terms of the tensors as they are now, rewritten in terms of the input file."""
-        return _map_slots(step, self._original)
+        self._catch_up()
+        return _map_slots(step, self._original) if self.axes else step
 
     def to_current(self, step: Step) -> Step:
         """The reverse of :meth:`to_original`.
@@ -66,10 +69,18 @@ class Positions:
         Raises:
             UserError: the step names a position that an earlier step removed.
         """
+        self._catch_up()
         return _map_slots(step, self._current)
 
     def record(self, step: Step) -> None:
         """Note that a step (in terms of the input file) has been made."""
+        self.pending.append(step)
+
+    def _catch_up(self) -> None:
+        while self.pending:
+            self._apply(self.pending.pop(0))
+
+    def _apply(self, step: Step) -> None:
         for cut in (cut for group in step.groups for cut in group.tensors):
             gone = np.array(cut.removed, np.int64)
             axis = self._axis(cut).with_originals(gone)

@@ -44,13 +44,14 @@ def read_plan(text: str, file: str) -> Plan:
 
 
 def _step(node: _Node) -> Step:
-    node.only("pass", "groups", "orders", "masks")
+    node.only("pass", "partial", "groups", "orders", "masks")
     groups = () if "orders" in node.value and "groups" not in node.value else node.field("groups").items()
     return Step(
         pass_name=node.field("pass").text(),
         groups=tuple(_group(group) for group in groups),
         orders=tuple(_group_order(group) for group in node.optional_items("orders")),
         masks=tuple(_mask(mask) for mask in node.optional_items("masks")),
+        partial="partial" in node.value and node.field("partial").boolean(),
     )
 
 

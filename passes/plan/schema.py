@@ -23,11 +23,14 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from prunec.ir.atomic import real_target, replace_file
 from prunec.ir.diagnostics import Place, UserError
 from prunec.passes.plan.masks import WeightMask, encode
+
+if TYPE_CHECKING:
+    from prunec.ir.module import Module
 
 SCHEMA = "prunec.plan/1"
 
@@ -118,12 +121,14 @@ class Step:
         groups: channel groups that were cut.
         orders: channel groups whose units have exchanged places.
         masks: weights in which zeros were made.
+        partial: not all tensors of the groups are named; what goes with those that are follows from the graph.
     """
 
     pass_name: str
     groups: tuple[GroupCut, ...] = ()
     orders: tuple[GroupOrder, ...] = ()
     masks: tuple[WeightMask, ...] = ()
+    partial: bool = False
 
     @property
     def is_empty(self) -> bool:
@@ -187,6 +192,27 @@ class Plan:
                 gone.setdefault(cut.name, {}).setdefault(cut.axis, set()).update(cut.removed)
         return {name: {axis: tuple(sorted(at)) for axis, at in axes.items()} for name, axes in gone.items()}
 
+    def transfer(self, source: Module, target: Module) -> Plan:
+        """The plan for another graph of the same network: of a torch module's plan one for its ONNX export, or the
+        other way round.
+
+        Tensors are matched by name, by contents (also transposed), and by what exporters note beside nodes. The
+        new plan names those that both graphs have; a replay completes it.
+
+        Args:
+            source: what the plan was made of, as it was before.
+            target: the other graph, before any pass.
+
+        Raises:
+            UserError: of a group no tensor is found in the other graph, or a masked weight is not.
+
+        Example:
+            ``prunec.run(exported, plan.pipeline, replay=plan.transfer(captured, exported))``
+        """
+        from prunec.passes.plan.transfer import transfer
+
+        return transfer(self, source, target)
+
     @staticmethod
     def from_json(text: str, *, file: str = "<plan>") -> Plan:
         """Read a plan strictly.
@@ -234,7 +260,7 @@ class Plan:
 
 
 def _step_text(step: Step) -> str:
-    fields = [f'"pass": {_dump(step.pass_name)}']
+    fields = [f'"pass": {_dump(step.pass_name)}', *(['"partial": true'] if step.partial else [])]
     for key, items in (
         ("groups", [_group_data(group) for group in step.groups]),
         ("orders", [_order_data(group) for group in step.orders]),

@@ -7,6 +7,8 @@ that made it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,9 +17,11 @@ from prunec.ir.diagnostics import UserError, nearest
 from prunec.passes.coupling.axes import Operand
 from prunec.passes.coupling.groups import Coupling, Group, Member
 from prunec.passes.coupling.solve import Bools
-from prunec.passes.plan.schema import GroupCut, Step, TensorCut, TensorOrder
+from prunec.passes.plan.schema import GroupCut, GroupOrder, Step, TensorCut, TensorOrder
 
 Units = NDArray[np.int64]
+_OTHER_WAY = "this graph ties channels that the other does not: make the plan of this one, and transfer that"
+Cut = TypeVar("Cut", GroupCut, GroupOrder)
 
 
 def make_step(pass_name: str, groups: Sequence[Group], chosen: Sequence[Units]) -> Step:
@@ -54,6 +58,40 @@ def uses_of(operand: Operand) -> tuple[str, ...]:
     return (f"{node.outputs[0].name}:{index}",)
 
 
+def replayed(step: Step, coupling: Coupling) -> tuple[Step, Bools]:
+    """A step of a plan as it is made in a graph, complete, and the components that it removes.
+
+    Raises:
+        UserError: as :func:`components_of`; or the graph has no tensor of a group.
+    """
+    if not step.partial:
+        return step, components_of(step, coupling)
+    removed = components_of(known_part(step, coupling), coupling)
+    groups = coupling.prunable
+    chosen = [np.flatnonzero(removed[group.components]) for group in groups]
+    return make_step(step.pass_name, groups, chosen), removed
+
+
+def known_part(step: Step, coupling: Coupling) -> Step:
+    """A partial step with only the tensors that the graph has (a norm may be folded by now).
+
+    Raises:
+        UserError: none of a group's is left.
+    """
+    operands = operands_by_name(coupling)
+
+    def known(group: Cut) -> Cut:
+        tensors = tuple(t for t in group.tensors if (t.name, t.uses) in operands)
+        if not tensors:
+            names = ", ".join(f"'{t.name}'" for t in group.tensors)
+            raise UserError(
+                f"the plan names of group {group.id} {names}, which this graph does not have any more"
+            )
+        return replace(group, tensors=tensors)
+
+    return replace(step, groups=tuple(map(known, step.groups)), orders=tuple(map(known, step.orders)))
+
+
 def components_of(step: Step, coupling: Coupling) -> Bools:
     """The components that a step removes.
 
@@ -67,7 +105,7 @@ def components_of(step: Step, coupling: Coupling) -> Bools:
         labels = axis_labels(cut, operands, coupling)
         removed[labels[list(cut.removed)]] = True
     for cut, named in _named(step).items():
-        _check_complete(cut, named, removed[axis_labels(cut, operands, coupling)])
+        _check_complete(cut, named, removed[axis_labels(cut, operands, coupling)], partial=step.partial)
     if (removed & ~coupling.components.free).any():
         component = int(np.flatnonzero(removed & ~coupling.components.free)[0])
         reason = coupling.components.reasons[component]
@@ -139,12 +177,12 @@ def _named(step: Step) -> dict[TensorCut, set[int]]:
     return named
 
 
-def _check_complete(cut: TensorCut, named: set[int], removed: Bools) -> None:
+def _check_complete(cut: TensorCut, named: set[int], removed: Bools, *, partial: bool) -> None:
     """Every slot that goes on this axis must be named by some group of the step."""
     extra = sorted(set(np.flatnonzero(removed).tolist()) - named)
     if extra:
         raise UserError(
             f"the plan does not fit this graph: index {extra[0]} of axis {cut.axis} of '{cut.name}' is "
             "coupled to a removed one",
-            help=["make a new plan for this graph"],
+            help=[_OTHER_WAY if partial else "make a new plan for this graph"],
         )

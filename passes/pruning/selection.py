@@ -77,9 +77,8 @@ def select(
     """
     if not groups:
         return []
-    relative = [score / (score.mean() or 1.0) for score in scores]
-    clusters = _clusters(groups)
-    wanted = _global(groups, relative, clusters, policy) if policy.scope == "global" else None
+    clusters = clusters_of(groups)
+    wanted = _global(groups, _relative(scores), clusters, policy) if policy.scope == "global" else None
     counts = np.zeros(len(groups), np.int64)
     for members in clusters:
         units = np.array([groups[i].units for i in members])
@@ -87,11 +86,41 @@ def select(
         shares = units * policy.ratio if wanted is None else wanted[members].astype(float)
         count = policy.rounded(floor(shares.sum() + _EXACT), int(units.sum()), width)
         counts[members] = _apportion(count, shares, units)
+    return choose(coupling, groups, scores, counts)
+
+
+def choose(
+    coupling: Coupling, groups: Sequence[Group], scores: Sequence[Floats], counts: Counts
+) -> list[NDArray[np.int64]]:
+    """The least important units of every group; no axis is emptied, so that fewer may go than are asked for.
+
+    Args:
+        coupling: the analysis that the groups come from.
+        groups: the groups to choose from.
+        scores: per group the importance of its units.
+        counts: per group how many units go.
+
+    Returns:
+        Per group the removed units, ascending.
+    """
     chosen = [np.sort(np.argsort(s, kind="stable")[:n]) for s, n in zip(scores, counts, strict=True)]
-    return _spare_empty_axes(coupling, groups, relative, chosen)
+    return _spare_empty_axes(coupling, groups, _relative(scores), chosen)
 
 
-def _clusters(groups: Sequence[Group]) -> list[list[int]]:
+def apportion(counts: Counts, groups: Sequence[Group], clusters: Sequence[Sequence[int]]) -> Counts:
+    """Per group how many units go, where it is known how many go of every cluster (in proportion to units)."""
+    result = np.zeros(len(groups), np.int64)
+    for count, members in zip(counts, clusters, strict=True):
+        units = np.array([groups[i].units for i in members])
+        result[members] = _apportion(int(count), units.astype(np.float64), units)
+    return result
+
+
+def _relative(scores: Sequence[Floats]) -> list[Floats]:
+    return [score / (score.mean() or 1.0) for score in scores]
+
+
+def clusters_of(groups: Sequence[Group]) -> list[list[int]]:
     """Positions of the groups that share their first member: one producing axis, broken up later."""
     clusters: dict[tuple[object, int], list[int]] = {}
     for position, group in enumerate(groups):

@@ -26,7 +26,8 @@ class LayerMoments:
 
     Attributes:
         fit: of the samples that weights are fitted to.
-        held_out: of the samples that the result is judged by; None where the layer is too wide for it.
+        held_out: of the samples that the result is judged by; None where the layer is too wide for it, or where
+            nothing is judged.
     """
 
     fit: Moments
@@ -42,6 +43,7 @@ class LayerStatistics:
         context: has the data and the analyses; gets a remark for every layer whose inputs cannot be used.
         origin: who makes the remarks.
         diagonal: squares alone are wanted of the samples to fit to.
+        judged: hold samples out.
     """
 
     def __init__(
@@ -52,11 +54,12 @@ class LayerStatistics:
         *,
         origin: str,
         diagonal: bool = False,
+        judged: bool = True,
     ) -> None:
         assert context.data is not None, "the manager sees to it"
         facts = context.analyses.facts()
         self.feeds: Feeds = context.data.bind(module)
-        self._diagonal = diagonal
+        self._diagonal, self._judged = diagonal, judged
         self._inputs: dict[onnx_ir.Node, LayerInput] = {}
         self._shapes = {layer.node: layer.shape for layer in layers}
         for layer in layers:
@@ -82,7 +85,7 @@ class LayerStatistics:
         shared = {self._inputs[node].key: (self._inputs[node], self._new(node)) for node in stage.layers}
         for run, values in self._stream.runs(stage):
             for source, moments in shared.values():
-                target = moments.fit if run < self.feeds.fitting else moments.held_out
+                target = moments.held_out if self._judged and run >= self.feeds.fitting else moments.fit
                 if target is not None:
                     for rows in source.pieces(values[source.name]):
                         target.add(rows)
@@ -94,5 +97,5 @@ class LayerStatistics:
         wide = 4 * groups * columns**2 > LARGEST
         return LayerMoments(
             fit=Moments(groups, columns, diagonal=wide or self._diagonal),
-            held_out=None if wide else Moments(groups, columns),
+            held_out=None if wide or not self._judged else Moments(groups, columns),
         )

@@ -16,6 +16,7 @@ from prunec.ir.module import Module
 from prunec.ir.open_bodies import size_choices
 from prunec.ir.rule import Index
 from prunec.ir.sizes import symbol_sizes
+from prunec.passes.verifier.advice import BUG
 from prunec.passes.verifier.branches import open_bodies, ways
 from prunec.passes.verifier.rounding import rounds, without_rounding
 from prunec.passes.verifier.tolerance import (
@@ -261,7 +262,7 @@ def run_after(pass_name: str, module: Module, feeds: Mapping[str, Array]) -> dic
             code="V015",
             place=error.place,
             notes=[error.message],
-            help=["this is a bug in prunec: please report it with the model and the pipeline"],
+            help=[BUG],
         ) from error
 
 
@@ -315,7 +316,7 @@ def _check(
 def _whose_fault(error: float, tolerance: float) -> str:
     if error <= NEAR * tolerance:
         return "so near to the tolerance it can be rounding: see V013 in docs/errors.md"
-    return "this is a bug in prunec: please report it with the model and the pipeline"
+    return BUG
 
 
 def _well_conditioned(runner: Executor, feeds: Mapping[str, Array], tolerance: float) -> dict[str, Array]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from prunec.ir.diagnostics import VerificationError
 from prunec.ir.dialect import dialect_of
 from prunec.ir.module import Module
+from prunec.passes.verifier.advice import BUG
 
 
 def check_trainable(pass_name: str, module: Module, seed: int = 0) -> None:
@@ -19,5 +20,5 @@ def check_trainable(pass_name: str, module: Module, seed: int = 0) -> None:
         raise VerificationError(
             f"after `{pass_name}` {error}",
             code="V019",
-            help=["this is a bug in prunec: please report it with the model and the pipeline"],
+            help=[BUG],
         )

@@ -9,6 +9,7 @@ graph before the cut, and shares no code with the cutting.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -65,6 +66,45 @@ def make_reference(
     builder = _Builder(module.model, coupling, components_of(step, coupling))
     kept = builder.kept_slots()
     return Reference(equivalence=builder.build(), kept=kept)
+
+
+def mask(model: onnx_ir.Model, coupling: Coupling, removed: Bools) -> Equivalence:
+    """Turn a model into its own masked reference, where it is analysed already.
+
+    Args:
+        model: the model before the cut; it is changed in place.
+        coupling: its analysis; its facts are kept up to date.
+        removed: per component whether it goes.
+    """
+    return _Builder(model, coupling, removed).build()
+
+
+def changed_nodes(coupling: Coupling, removed: Bools) -> set[onnx_ir.Node]:
+    """The nodes at which a cut begins to change numbers that stay: those that reduce over a cut axis, and those whose
+    weights tie it to itself (the recurrent ones of an LSTM).
+
+    What comes before them computes in all kept slots what it did; what the removed slots hold there meets a zero
+    weight of theirs, or is left out of their statistic.
+
+    Args:
+        coupling: the analysis of the graph.
+        removed: per component whether it goes.
+    """
+    relations = coupling.relations
+    return {
+        node
+        for node, rule in relations.rules.items()
+        for factor in rule.reduced | _tied_to_itself(rule)
+        if (node, factor) in relations.factors
+        and (labels := coupling.labels(relations.factors[node, factor])) is not None
+        and removed[labels].any()
+    }
+
+
+def _tied_to_itself(rule: Rule) -> set[str]:
+    """Factors that two axes of one operand have."""
+    counts = (Counter(f for term in operand or () for f in set(term)) for operand in rule.inputs)
+    return {factor for count in counts for factor, times in count.items() if times > 1}
 
 
 class _Builder:
@@ -228,6 +268,7 @@ class _Builder:
             before=False,
         )
         masked = self._masked(spread, result, axis, kept)
+        result.shape = None  # what the graph declares is that of the whole
         for use in users:
             use.node.replace_input_with(use.idx, masked)
         outputs = graph_of(node).outputs

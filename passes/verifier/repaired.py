@@ -17,10 +17,9 @@ import onnx_ir
 from prunec.ir.diagnostics import VerificationError
 from prunec.ir.facts import Facts
 from prunec.ir.module import Module
+from prunec.passes.verifier.advice import BUG
 from prunec.passes.verifier.compare import compare_outputs
 from prunec.passes.verifier.sparse import constants_of, same_bits
-
-_BUG = ["this is a bug in prunec: please report it with the model and the pipeline"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +83,7 @@ def _check_others(
         one, other = (onnx_ir.convenience.get_const_tensor(found[name][0]) for found in (old, new))
         if not same_bits(one, other):
             message = f"`{pass_name}` changed tensor `{name}`, which it does not name"
-            raise VerificationError(message, code="V016", help=_BUG)
+            raise VerificationError(message, code="V016", help=[BUG])
 
 
 def _put(value: onnx_ir.Value, tensor: onnx_ir.TensorProtocol) -> None:
@@ -98,4 +97,4 @@ def _put(value: onnx_ir.Value, tensor: onnx_ir.TensorProtocol) -> None:
 
 
 def _failure(pass_name: str, name: str, message: str) -> VerificationError:
-    return VerificationError(f"tensor `{name}` after `{pass_name}`: {message}", code="V021", help=_BUG)
+    return VerificationError(f"tensor `{name}` after `{pass_name}`: {message}", code="V021", help=[BUG])

@@ -20,11 +20,10 @@ from prunec.ir.diagnostics import VerificationError
 from prunec.ir.module import Module
 from prunec.ir.scopes import graphs_in
 from prunec.passes.plan import WeightMask
+from prunec.passes.verifier.advice import BUG
 from prunec.passes.verifier.weight_axes import Reading, WeightAxes, readings
 
 Array = NDArray[Any]
-
-_BUG = ["this is a bug in prunec: please report it with the model and the pipeline"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +51,9 @@ def check_masks(pass_name: str, before: Module, after: Module, masks: tuple[Weig
     """
     claimed = {mask.name for mask in masks}
     if (other := next(_differences(before.graph, after.graph, claimed), None)) is not None:
-        raise VerificationError(f"`{pass_name}` changed {other}, which no mask names", code="V016", help=_BUG)
+        raise VerificationError(
+            f"`{pass_name}` changed {other}, which no mask names", code="V016", help=[BUG]
+        )
     old, new = constants_of(before.graph), constants_of(after.graph)
     counted = zeros = 0
     for mask in masks:
@@ -145,7 +146,7 @@ class _Masked:
 
     def _fail(self, message: str) -> VerificationError:
         text = f"weight `{self.mask.name}` after `{self.pass_name}`: {message}"
-        return VerificationError(text, code="V017", help=_BUG)
+        return VerificationError(text, code="V017", help=[BUG])
 
     def check_values(self) -> int:
         """Zeros where weights go, the old ones (or finite ones) where they stay; returns the number of zeros."""

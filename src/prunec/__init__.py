@@ -49,6 +49,8 @@ if TYPE_CHECKING:
     from prunec.passes.plan import Plan as Plan
     from prunec.passes.quantization.table import QuantizationTable as QuantizationTable
     from prunec.passes.quantization.table import quantization_table as quantization_table
+    from prunec.passes.sensitivity.profile import Profile as Profile
+    from prunec.passes.sensitivity.sweep import sensitivity as sensitivity
 
 __version__ = "0.1.0"
 
@@ -61,6 +63,7 @@ _HOMES = {
     "PassFailure": "prunec.ir.diagnostics",
     "Plan": "prunec.passes.plan",
     "PrunecError": "prunec.ir.diagnostics",
+    "Profile": "prunec.passes.sensitivity.profile",
     "QuantizationTable": "prunec.passes.quantization.table",
     "Remark": "prunec.ir.diagnostics",
     "Result": "prunec.passes.manager",
@@ -76,6 +79,7 @@ _HOMES = {
     "quantization_table": "prunec.passes.quantization.table",
     "run": "prunec.passes.manager",
     "save": "prunec.ir.save",
+    "sensitivity": "prunec.passes.sensitivity.sweep",
     "trace": "prunec.ir.fx.entry",
 }
 

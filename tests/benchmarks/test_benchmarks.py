@@ -205,6 +205,32 @@ def test_criteria(models: Path, tmp_path: Path) -> None:
     assert 0 <= best["accuracy"] <= 1
 
 
+def test_overhead(models: Path, tmp_path: Path) -> None:
+    (row,) = rows("overhead.py", models / "net.onnx", "--pairs", 1, out=tmp_path / "out.json")
+    assert (row["model"], row["nodes"]) == ("net", 3)
+    assert 0 < row["bookkeeping"] < 0.5 < row["ratio"] < 2
+
+
+def test_debugging(tmp_path: Path) -> None:
+    sizes = ("w0", "8, 3, 1, 1"), ("w1", "8, 8, 1, 1"), ("w2", "8, 8, 1, 1")
+    text = """
+    <ir_version: 9, opset_import: ["" : 17]>
+    net (float[1, 3, 4, 4] x) => (float[1, 8, 4, 4] y)
+    { a = Conv (x, w0) b = Conv (a, w1) c = Relu (a) d = Conv (c, w2) e = Add (b, d) y = Relu (e) }"""
+    model = onnx.parser.parse_model(text)
+    rng = np.random.default_rng(0)
+    for name, shape in sizes:
+        array = rng.standard_normal([int(size) for size in shape.split(", ")]).astype(np.float32)
+        model.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
+    onnx.save(model, tmp_path / "net.onnx")
+    given = ["--large", tmp_path / "net.onnx", "--broken", tmp_path / "net.onnx", "--runs", 1]
+    found = {row["command"]: row for row in rows("debugging.py", *given, out=tmp_path / "out.json")}
+    assert found["prunec inspect"]["result"] == "6 nodes"
+    assert re.fullmatch(r"[345] nodes after \d+ tries", found["prunec reduce"]["result"])
+    assert found["prunec bisect"]["result"].startswith("error: ")  # all of it is narrow already
+    assert found["prunec diff"]["result"] == "all 6 aligned values agree to 0.0001"
+
+
 def test_latency(models: Path, tmp_path: Path) -> None:
     net = models / "net.onnx"
     before, after = rows("latency.py", net, net, "--runs", 5, out=tmp_path / "out.json")

@@ -131,7 +131,7 @@ def test_the_rendered_message_says_the_numbers() -> None:
     assert lines[0].startswith("error[V013]: output `y` is off by ")
     assert lines[0].endswith(" (relative) after `sabotage`, allowed is 1e-04")
     assert lines[1].startswith("  = note: shape [2, 5], expected [2, 5], largest magnitude ")
-    assert lines[2] == "  = help: this is a bug in prunec: please report it with the model and the pipeline"
+    assert lines[2] == "  = help: most likely the mistake is in the pass itself, which comes from `abc`"
     assert len(lines) == 3
     assert error.exit_code == 1
 

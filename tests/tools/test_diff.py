@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from core_graphs import weights
 from coupling_graphs import coupled
@@ -56,6 +57,20 @@ def test_everything_as_json(models: Path, capsys: pytest.CaptureFixture[str]) ->
     assert (found["aligned"], found["only_a"], found["only_b"]) == (7, 0, 0)
     assert [d["name"] for d in found["differences"]] == ["w2"]
     assert [value["name"] for value in found["values"] if value["begins"]] == ["d"]
+
+
+def test_given_inputs_take_the_place_of_random_ones(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shape = [
+        value if isinstance(value, int) else 3 for value in prunec.load("a.onnx").graph.inputs[0].shape or ()
+    ]
+    np.savez("zeros.npz", x=np.zeros(shape, np.float32))
+    given = shown(capsys, "a.onnx", "b.onnx", "--data", "zeros.npz")[0]
+    assert "4 of 7 aligned values differ" in given and given != shown(capsys, "a.onnx", "b.onnx")[0]
+    np.savez("other.npz", z=np.zeros(shape, np.float32))
+    _, error = shown(capsys, "a.onnx", "b.onnx", "--data", "other.npz", code=2)
+    assert error.startswith("error: other.npz: no array is named as the graph input `x`\n")
+    _, error = shown(capsys, "a.onnx", "b.onnx", "--data", "zeros.npz", "--no-run", code=2)
+    assert error.startswith("error: --data and --no-run contradict each other\n")
 
 
 def test_models_that_take_other_inputs_are_compared_as_graphs(

@@ -15,7 +15,7 @@ from typing import ClassVar
 
 import prunec
 from prunec.ir.atomic import replace_file
-from prunec.ir.diagnostics import PrunecError, UserError
+from prunec.ir.diagnostics import GateError, PrunecError, UserError
 from prunec.ir.dialect import dialect_of
 from prunec.passes.instruments import Instrument, Stage
 from prunec.passes.pipeline import Pipeline
@@ -81,7 +81,7 @@ class Reproducer(Instrument):
     def failed(self, stage: Stage, error: BaseException) -> None:
         """Write the folder and point to it; that this fails in its turn must not hide the error itself."""
         stage = self._first or stage
-        if isinstance(error, UserError | KeyboardInterrupt) or stage.before is None:
+        if isinstance(error, UserError | GateError | KeyboardInterrupt) or stage.before is None:
             return
         try:
             self.folder = _new_folder(self.parent)

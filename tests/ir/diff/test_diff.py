@@ -101,3 +101,26 @@ def test_numbers_that_are_not_finite_differ_from_those_that_are() -> None:
     put(b, "w", np.full(2, np.nan, np.float32))
     assert divergences(a, b)[0].error == float("inf")
     assert divergences(b, b)[0].error == 0
+
+
+def test_bodies_are_compared_as_well() -> None:
+    text = """
+    net (float[1,4] x) => (float[1,4] y)
+    { c = Constant<value = bool {1}>()  h = MatMul(x, w)
+      y = If(c) <then_branch = t () => (float[1,4] a) { p = Exp(h)  a = MatMul(p, v) },
+                 else_branch = e () => (float[1,4] b) { b = Relu(h) }> }"""
+    rng = np.random.default_rng(0)
+    weights = {name: rng.standard_normal((4, 4)).astype(np.float32) for name in ("w", "v")}
+    one = graph(text, **weights)
+    other = graph(
+        text.replace("p = Exp(h)  a = MatMul(p, v)", "q = Exp(h)  s = Neg(q)  a = MatMul(s, v)"),
+        w=weights["w"],
+        v=weights["v"] * 2,
+    )
+    aligned = align(one.graph, other.graph)
+    assert [node.op_type for node in aligned.nodes] == ["Constant", "MatMul", "If", "Exp", "MatMul", "Relu"]
+    assert [node.op_type for node in aligned.only_b] == ["Neg"] and not aligned.only_a
+    found = list(differences(one.model, other.model, aligned))
+    assert [(d.kind, d.name) for d in found] == [("weight", "v"), ("node", "s")]
+    values = diverge(one, other, aligned, probe_feeds(one))
+    assert [value.name for value in values if value.begins] == ["y"]

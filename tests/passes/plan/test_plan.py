@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -342,3 +343,10 @@ def test_a_group_may_go_as_a_whole_where_its_axis_stays() -> None:
     assert {n: a.tobytes() for n, a in weights(again.module).items()} == {
         n: a.tobytes() for n, a in weights(result.module).items()
     }
+
+
+def test_a_partial_step_stays_partial_in_json() -> None:
+    plan = replace(PLAN, steps=(replace(PLAN.steps[0], partial=True),))
+    assert '"partial": true' in plan.to_json()
+    assert Plan.from_json(plan.to_json()) == plan
+    assert '"partial"' not in PLAN.to_json()

@@ -1,0 +1,387 @@
+"""The sweep: mask a share of one layer's channels, measure, restore, layer by layer.
+
+What is measured is the verifier's masked reference, so that a point of the curve is what the cut model is worth. It is
+fast because three things are not done: nothing is cut, saved or loaded; nothing in front of the first changed op is
+run again (its live values are kept for all samples); and sessions have one thread each, on all cores.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import prunec
+from prunec.ir.control import make_names_unique
+from prunec.ir.diagnostics import Place, UserError
+from prunec.ir.dialect import ATEN
+from prunec.ir.execute import Runner
+from prunec.ir.module import Module
+from prunec.passes.calibration.data import CalibrationData
+from prunec.passes.calibration.stream import runner_between
+from prunec.passes.cleanup import inline_functions
+from prunec.passes.coupling import analyse
+from prunec.passes.coupling.options import CouplingOptions, Unit
+from prunec.passes.coupling.transfer import transferred
+from prunec.passes.judging.evaluate import evaluate, metric_of
+from prunec.passes.judging.outputs import per_sample
+from prunec.passes.pruning.importance import Criterion
+from prunec.passes.sensitivity.candidates import Candidate, Candidates
+from prunec.passes.sensitivity.executor import Executor, parse_executor
+from prunec.passes.sensitivity.journal import Journal
+from prunec.passes.sensitivity.prefix import LiveValues, Prefix
+from prunec.passes.sensitivity.profile import GroupCurve, Point, Profile
+from prunec.passes.verifier.masked import mask
+
+if TYPE_CHECKING:
+    from prunec.passes.calibration.required import Data
+    from prunec.passes.judging.metrics import Metric
+
+Array = NDArray[Any]
+
+LADDER = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
+"""Ratios that show the shape of a curve."""
+_SAMPLED = 1 << 20
+"""Bytes at both ends of an array that tell it from another."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """How a sweep is done.
+
+    Attributes:
+        ratios: shares of the units of a layer that are masked, each in (0, 1).
+        criterion: what makes a unit important; the least important ones are masked.
+        unit: what attention loses: whole heads, or the same positions of every head.
+        seed: of a random criterion.
+        batch: samples of one run, where the model leaves that open.
+        memory: bytes of live values that are kept at a time, by all threads together.
+    """
+
+    ratios: tuple[float, ...] = (0.2,)
+    criterion: Criterion = "l2"
+    unit: Unit = "head"
+    seed: int = 0
+    batch: int = 64
+    memory: int = 2 << 30
+
+    def __post_init__(self) -> None:
+        if not self.ratios or not all(0 < ratio < 1 for ratio in self.ratios):
+            shown = ", ".join(f"{ratio:g}" for ratio in self.ratios) or "none"
+            raise UserError(f"ratios of a sensitivity sweep lie between 0 and 1, got {shown}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Job:
+    """A sweep as it is sent to another process.
+
+    Attributes:
+        model: the model's bytes.
+        arrays: the samples and columns.
+        data_name: what they are called.
+        metric: the metric, as text where it was given as text.
+        settings: how it is done.
+    """
+
+    model: bytes = field(repr=False)
+    arrays: Mapping[str, Array] = field(repr=False)
+    data_name: str
+    metric: Metric | str
+    settings: Settings
+
+    def prepare(self) -> Sweep:
+        """The sweep again."""
+        import onnx
+
+        module = prunec.load(onnx.ModelProto.FromString(self.model))
+        return Sweep(module, CalibrationData.of(self.arrays, name=self.data_name), self.metric, self.settings)
+
+
+class Sweep:
+    """One model, its samples and its candidates, ready to be measured; threads may share it.
+
+    Args:
+        module: the model; it stays as it is.
+        data: the samples.
+        metric: what is measured.
+        settings: how.
+
+    Raises:
+        UserError: the model does not run in ONNX Runtime, nothing of it can be pruned, or the data do not fit it.
+    """
+
+    def __init__(
+        self, module: Module, data: CalibrationData, metric: Metric | str | None, settings: Settings
+    ) -> None:
+        if ATEN in module.graph.opset_imports:
+            help = ["export it first: torch.onnx.export(prunec.run(module, ...).to_torch(), inputs)"]
+            raise UserError("a program of torch does not run in ONNX Runtime", help=help)
+        self.module = module.clone()
+        inline_functions(self.module.model, ruled=False)  # as a pipeline that prunes begins
+        make_names_unique(self.module.graph, self.module.opset(""))
+        self.data = data
+        self.metric = metric_of(metric, data)
+        self.settings = settings
+        self._given = metric if isinstance(metric, str) else self.metric
+        coupling = analyse(self.module.model, options=CouplingOptions(unit=settings.unit))
+        self._coupling = coupling
+        self.candidates = Candidates(self.module, coupling, settings.criterion, settings.seed)
+        if not self.candidates.rows:
+            help = ["`prunec inspect MODEL` lists every group and what pins it"]
+            place = Place(file=module.source.name)
+            raise UserError("nothing can be pruned in this model", place=place, help=help)
+        self._live = LiveValues(self.module.graph, coupling.facts)
+        self._outputs = [value.name or "" for value in self.module.graph.outputs]
+        self._feeds = data.bind(self.module, batch=settings.batch, every=True)
+        positions = self.candidates.positions
+        self._macs_at = np.zeros(len(self.module.graph) + 1)
+        for node, rule in coupling.relations.rules.items():
+            self._macs_at[positions[node]] += coupling.relations.ops[node].macs(rule) + 1
+
+    def job(self) -> Job:
+        """The sweep for another process.
+
+        Raises:
+            UserError: the model is too large for one message.
+        """
+        import onnx_ir
+
+        try:
+            model = onnx_ir.to_proto(self.module.model).SerializeToString()
+        except ValueError as error:
+            raise UserError("the model is larger than 2 GiB, which no message to a cluster may be") from error
+        arrays = {name: np.asarray(array) for name, array in self.data.arrays.items()}
+        return Job(
+            model=model,
+            arrays=arrays,
+            data_name=self.data.name,
+            metric=self._given,
+            settings=self.settings,
+        )
+
+    def work(self, candidate: Candidate) -> float:
+        """About how much a candidate takes: the multiply-accumulates of the ops that run again."""
+        return float(self._macs_at[candidate.position :].sum())
+
+    def dense(self) -> float:
+        """The metric of the model as it is.
+
+        Raises:
+            UserError: the metric does not fit the model or the data, or is not a number.
+        """
+        reference = self.module if self.metric.needs_reference else None
+        value = evaluate(self.module, self.data, self.metric, reference=reference).value
+        if not np.isfinite(value):
+            raise UserError(
+                f"metric `{self.metric}` of the model as it is is {value}, so that nothing can drop"
+            )
+        return value
+
+    def run_span(
+        self,
+        span: Sequence[Candidate],
+        report: Callable[[str, int, float | None], None],
+        *,
+        memory: int | None = None,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Measure candidates one after the other.
+
+        Args:
+            span: the candidates, by rising position.
+            report: takes each measurement.
+            memory: bytes of live values to keep; by default all that the settings allow.
+            stop: whether to end before all is measured.
+        """
+        allowed = self.settings.memory if memory is None else memory
+        prefix = Prefix(self.module, self._feeds, self._live, memory=allowed)
+        for candidate in span:
+            prefix.move(candidate.position)
+            value = self._measure(candidate, prefix, stop)
+            if stop():
+                return
+            report(candidate.row, candidate.removed, value)
+
+    def _measure(self, candidate: Candidate, prefix: Prefix, stop: Callable[[], bool]) -> float | None:
+        masked = self.module.clone()
+        mask(masked.model, transferred(self._coupling, masked.graph), candidate.gone)
+        judged = self._rest(masked, prefix)
+        dense = self._rest(self.module, prefix) if self.metric.needs_reference else None
+        rows = []
+        for run in range(len(self._feeds)):
+            if stop():
+                return None
+            outputs = judged(run)
+            if any(a.dtype.kind == "f" and np.isnan(a).any() for a in outputs.values()):
+                return None
+            rows.append(self._observed(run, outputs, None if dense is None else dense(run)))
+        value = self.metric.value(np.concatenate(rows))
+        return value if np.isfinite(value) else None
+
+    def _rest(self, module: Module, prefix: Prefix) -> Callable[[int], dict[str, Array]]:
+        """What a model computes behind a prefix, per run the outputs by name."""
+        runners: dict[tuple[str, ...], Runner] = {}
+
+        def rest(run: int) -> dict[str, Array]:
+            known = prefix.of(run)
+            values = {**self._feeds[run], **known}
+            missing, cut = [name for name in self._outputs if name not in values], tuple(known)
+            if missing and cut not in runners:
+                runners[cut] = runner_between(module, cut, missing, self._live.types, threads=1)
+            if missing:
+                values |= runners[cut].run(values)
+            return {name: values[name] for name in self._outputs}
+
+        return rest
+
+    def _observed(
+        self, run: int, outputs: dict[str, Array], dense: dict[str, Array] | None
+    ) -> NDArray[np.float64]:
+        begin = run * self._feeds.batch
+        count = min(self._feeds.batch, self._feeds.samples - begin)
+        columns = {name: array[begin : begin + count] for name, array in self.data.arrays.items()}
+        reference = None if dense is None else per_sample(dense, self._feeds, count)
+        try:
+            return self.metric.observe(per_sample(outputs, self._feeds, count), columns, reference)
+        except UserError as error:
+            error.place = error.place or Place(file=self.data.name)
+            raise
+
+    def header(self) -> dict[str, Any]:
+        """What tells this sweep from another."""
+        settings = self.settings
+        return {
+            "schema": "prunec.sensitivity.partial/1",
+            "model": self.module.source.sha256 or _fingerprint(self.module),
+            "data": _digest(self.data.arrays),
+            "metric": str(self.metric),
+            "criterion": settings.criterion,
+            "unit": settings.unit,
+            "seed": settings.seed,
+        }
+
+
+def sensitivity(
+    module: Module,
+    data: Data,
+    metric: Metric | str | None = None,
+    *,
+    ratios: Sequence[float] = (0.2,),
+    criterion: Criterion = "l2",
+    unit: Unit = "head",
+    seed: int = 0,
+    executor: Executor | str = "threads",
+    partial: str | Path | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> Profile:
+    """Measure how much a model loses when a share of one layer's channels goes, layer by layer.
+
+    Args:
+        module: the model.
+        data: arrays by name, first axis = samples: the graph inputs, and columns such as ``label``.
+        metric: a metric or its text; by default ``top1`` where there are labels, else ``agreement`` with the model
+            as it is.
+        ratios: shares of a layer's channels, each in (0, 1).
+        criterion: what makes a channel important; the least important ones are masked.
+        unit: what attention loses: whole heads, or the same positions of every head.
+        seed: of a random criterion.
+        executor: ``threads``, ``threads:N``, ``dask://host:port``, or an executor.
+        partial: a file for measurements until all are there; one that exists is gone on with, and removed at the end.
+        progress: told about every measurement.
+
+    Returns:
+        The profile, groups in graph order.
+
+    Raises:
+        UserError: the data do not fit, the metric fails, the partial file is that of another sweep, or the cluster
+            does not answer.
+
+    Example:
+        >>> import numpy as np, prunec
+        >>> module = prunec.load("examples/digits.onnx")
+        >>> with np.load("examples/digits.npz") as file:
+        ...     profile = prunec.sensitivity(module, file, ratios=[0.5])
+        >>> [round(profile.drop(group.curve[0]), 3) >= 0 for group in profile.groups][:1]
+        [True]
+    """
+    settings = Settings(ratios=tuple(sorted(set(ratios))), criterion=criterion, unit=unit, seed=seed)
+    sweep = Sweep(module, CalibrationData.of(data), metric, settings)
+    where = parse_executor(executor) if isinstance(executor, str) else executor
+    dense = sweep.dense()
+    wanted = {
+        (row, sweep.candidates.removed(row, r)) for row in sweep.candidates.rows for r in settings.ratios
+    }
+    with nullcontext() if partial is None else Journal(Path(partial), sweep.header()) as journal:
+        values = {} if journal is None else journal.values
+        missing = sorted(wanted - values.keys())
+
+        def report(row: str, removed: int, value: float | None) -> None:
+            if journal is not None:
+                journal.add(row, removed, value)
+            values[row, removed] = value
+            if progress is not None:
+                done = sum(key in values for key in wanted)
+                progress(f"{done} of {len(wanted)} measured: {removed} units of {row} masked")
+
+        if missing:
+            where.run(sweep, [sweep.candidates.make(*key) for key in missing], report)
+        profile = _profile(sweep, dense, values)
+        if journal is not None:
+            journal.discard()
+    return profile
+
+
+def _profile(sweep: Sweep, dense: float, values: Mapping[tuple[str, int], float | None]) -> Profile:
+    return Profile(
+        model_name=sweep.module.source.name,
+        model_sha256=sweep.module.source.sha256,
+        data_name=sweep.data.name,
+        samples=sweep.data.count,
+        metric=str(sweep.metric),
+        higher_is_better=sweep.metric.higher_is_better,
+        dense=dense,
+        criterion=sweep.settings.criterion,
+        unit=sweep.settings.unit,
+        seed=sweep.settings.seed,
+        version=prunec.__version__,
+        groups=tuple(_with_curve(sweep, row, values) for _, row in sweep.candidates.rows.values()),
+    )
+
+
+def _with_curve(sweep: Sweep, row: GroupCurve, values: Mapping[tuple[str, int], float | None]) -> GroupCurve:
+    removed = [(ratio, sweep.candidates.removed(row.id, ratio)) for ratio in sweep.settings.ratios]
+    return replace(row, curve=tuple(Point(ratio=r, removed=n, value=values[row.id, n]) for r, n in removed))
+
+
+def _fingerprint(module: Module) -> str:
+    """A hash of a model that was made in memory: its ops and its weights."""
+    digest = hashlib.sha256()
+    for node in module.graph:
+        digest.update(f"{node.op_type} {[v.name for v in node.outputs]}".encode())
+    for name, value in module.graph.initializers.items():
+        digest.update(name.encode())
+        if value.const_value is not None:
+            digest.update(value.const_value.tobytes())
+    return digest.hexdigest()
+
+
+def _digest(arrays: Mapping[str, Array]) -> str:
+    """A hash of samples: names, types, shapes, and the ends of every array."""
+    digest = hashlib.sha256()
+    for name, array in sorted(arrays.items()):
+        digest.update(f"{name} {array.dtype} {array.shape}".encode())
+        for part in _ends(array):
+            digest.update(np.ascontiguousarray(part).tobytes())
+    return digest.hexdigest()
+
+
+def _ends(array: Array) -> Iterator[Array]:
+    rows = max(1, _SAMPLED * len(array) // max(array.nbytes, 1))
+    yield array[:rows]
+    yield array[-rows:]

@@ -1,0 +1,32 @@
+"""What to do about a pass that was proven wrong, or could not be judged at all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from prunec.ir.diagnostics import UserError, VerificationError
+from prunec.passes.base import Pass
+
+BUG = "this is a bug in prunec: please report it with the model and the pipeline"
+UNVERIFIED = "a model that does not run cannot be verified; --no-verify, verify=False in Python, goes without"
+
+
+@contextmanager
+def advised(pass_: Pass) -> Iterator[None]:
+    """Let errors of the verifier inside say what to do: a pass of another package is that package's to mend.
+
+    Args:
+        pass_: the pass that is verified.
+    """
+    try:
+        yield
+    except VerificationError as error:
+        package = type(pass_).__module__.partition(".")[0]
+        if package != "prunec":
+            theirs = f"most likely the mistake is in the pass itself, which comes from `{package}`"
+            error.help = tuple(theirs if line == BUG else line for line in error.help)
+        raise
+    except UserError as error:
+        error.help = (*error.help, UNVERIFIED)
+        raise

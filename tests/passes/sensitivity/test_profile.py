@@ -1,0 +1,118 @@
+"""Profiles as files and as figures, and ratios as text."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from prunec.ir.diagnostics import UserError
+from prunec.passes.sensitivity.plot import render_plot
+from prunec.passes.sensitivity.profile import GroupCurve, Point, Profile
+from prunec.passes.sensitivity.ratios import parse_ratios
+
+CURVES = {
+    "stem/Conv": (0.99, 0.9, 0.5),
+    "a/very/long/name/of/a/layer/in/the/middle/of/the/network/Conv": (0.99, 0.98, None),
+    "head/Gemm": (0.99, 0.99, 0.99),
+}
+
+
+def profile(**changes: object) -> Profile:
+    groups = [
+        GroupCurve(
+            id=f"g{number}",
+            groups=(f"g{number}",),
+            layers=(name, "next/Conv"),
+            tensors=(f"{name}.weight:0",),
+            units=10,
+            channels=1,
+            macs_per_unit=1000 * number,
+            parameters_per_unit=20,
+            curve=tuple(
+                Point(ratio=r, removed=int(10 * r), value=v)
+                for r, v in zip((0.2, 0.4, 0.6), values, strict=True)
+            ),
+        )
+        for number, (name, values) in enumerate(CURVES.items(), start=1)
+    ]
+    known: dict[str, object] = {
+        "model_name": "net.onnx",
+        "model_sha256": "12ab",
+        "data_name": "data.npz",
+        "samples": 100,
+        "metric": "top1",
+        "higher_is_better": True,
+        "dense": 0.99,
+        "criterion": "l2",
+        "unit": "head",
+        "seed": 0,
+        "version": "0.1.0",
+        "groups": tuple(groups),
+    }
+    return Profile(**(known | changes))  # type: ignore[arg-type]
+
+
+def test_a_profile_survives_its_file(tmp_path: Path) -> None:
+    path = tmp_path / "p.json"
+    profile().save(path)
+    assert Profile.load(path) == profile()
+    assert len([line for line in path.read_text().splitlines() if '"curve"' in line]) == 3
+
+
+def test_a_drop_is_how_much_worse_a_point_is() -> None:
+    point = Point(ratio=0.2, removed=2, value=0.9)
+    assert profile().drop(point) == pytest.approx(0.09)
+    assert profile(higher_is_better=False).drop(point) == pytest.approx(-0.09)
+    assert profile().drop(Point(ratio=0.2, removed=2, value=None)) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "p.json: this is no JSON"),
+        ("[]", "p.json: this is no sensitivity profile: its schema is not prunec.sensitivity/1"),
+        (profile().to_json().replace('"dense"', '"dance"'), "damaged: key 'dense' is missing"),
+        (profile().to_json().replace('"units":10', '"units":"ten"'), "damaged: invalid literal"),
+    ],
+)
+def test_what_is_no_profile_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "p.json"
+    path.write_text(text)
+    with pytest.raises(UserError) as caught:
+        Profile.load(path)
+    assert message in str(caught.value)
+    assert caught.value.message.count("\n") == 0
+
+
+def test_a_figure_names_layers_drops_and_values_that_are_no_numbers() -> None:
+    drawn = render_plot(profile(), "svg").decode()
+    assert "stem/Conv +1" in drawn and ".490" in drawn and "NaN" in drawn and "network/Conv" in drawn
+    assert "a/very/long" not in drawn
+    assert drawn == render_plot(profile(), "svg").decode()
+    assert render_plot(profile(), "png").startswith(b"\x89PNG")
+
+
+def test_the_name_of_a_figure_says_its_form(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"a plot ends in .svg or .png, not '.pdf'"):
+        profile().plot(tmp_path / "p.pdf")
+
+
+@pytest.mark.parametrize(
+    ("text", "ratios"),
+    [
+        ("0.2", (0.2,)),
+        ("20%", (0.2,)),
+        ("0.5,0.1,0.5", (0.1, 0.5)),
+        ("0.1..0.4", (0.1, 0.2, 0.3, 0.4)),
+        ("0.15..0.3", (0.15, 0.25)),
+    ],
+)
+def test_ratios(text: str, ratios: tuple[float, ...]) -> None:
+    assert parse_ratios(text) == ratios
+
+
+@pytest.mark.parametrize("text", ["", "two", "0", "1.0", "0.7..0.1", "0.5..1.2", "nan", "0.1,,0.2"])
+def test_what_is_no_ratio_is_refused(text: str) -> None:
+    with pytest.raises(UserError, match="is no list of ratios between 0 and 1"):
+        parse_ratios(text)
