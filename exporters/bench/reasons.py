@@ -45,7 +45,7 @@ class Case:
     machine: Machine
 
     @property
-    def balance(self) -> tuple[float, float]:
+    def roof(self) -> tuple[float, float]:
         """Operations and bytes a second that the machine can do: as measured, or as a layer has shown, if that is
         more, since a busy machine measures too little.
         """
@@ -160,8 +160,8 @@ def rate(case: Case) -> Reason | None:
 
 
 def memory(case: Case) -> Reason | None:
-    """Layers that read more than they compute, and wait for it."""
-    operations, bandwidth = case.balance
+    """Layers that read more than they compute, and wait for it (Williams et al., *Roofline*, 2009)."""
+    operations, bandwidth = case.roof
     waiting = [
         layer
         for layer in case.other.named().values()

@@ -172,11 +172,6 @@ class Machine:
     bandwidth: float
     node: float
 
-    @property
-    def balance(self) -> float:
-        """Operations a byte below which memory is the limit (Williams et al., *Roofline*, 2009)."""
-        return self.operations / self.bandwidth
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explanation:
