@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from prunec.ir.module import Module
     from prunec.passes.coupling.groups import Coupling, Group
     from prunec.passes.coupling.options import CouplingOptions
+    from prunec.passes.pruning.filters import GroupFilter
     from prunec.passes.pruning.selection import Policy
     from prunec.passes.pruning.target import Target
     from prunec.passes.sensitivity.budget import Damages
@@ -112,6 +113,7 @@ class PruneChannels(Pass):
         """Choose units (or take them from the plan being replayed) and cut them out."""
         from prunec.passes.plan.steps import make_step, replayed
         from prunec.passes.pruning.cutting import Cutter
+        from prunec.passes.pruning.pinned import report_pinned
         from prunec.passes.pruning.selection import removed_components, select
 
         coupling = context.analyses.coupling(self._options())
@@ -123,10 +125,11 @@ class PruneChannels(Pass):
             if self.target is not None and groups:
                 chosen = self._choose_for(self.target, module, coupling, groups, scores, context)
             else:
-                chosen = select(coupling, groups, scores, self._policy())
+                chosen = select(coupling, groups, scores, self._policy(), context.earlier)
             step = make_step(self.name, groups, chosen)
             removed = removed_components(coupling, groups, chosen)
             self._report(groups, chosen, context)
+        report_pinned(coupling, self._filter(coupling), context.remarks, self.name)
         if not removed.any():
             return Outcome(changed=False)
         eligibility = context.analyses.eligibility()
@@ -227,11 +230,7 @@ class PruneChannels(Pass):
 
     def _groups(self, coupling: Coupling, context: Context) -> list[Group]:
         """The groups that the name filters let through; says why where there is none."""
-        from prunec.passes.pruning.filters import GroupFilter
-
-        accept = GroupFilter(
-            coupling, ignore=self.ignore, only=self.only, exclude_outputs_of=self.exclude_outputs_of
-        )
+        accept = self._filter(coupling)
         accept.warn_unmatched(context.remarks, self.name)
         groups = [group for group in coupling.prunable if accept(group)]
         if not groups:
@@ -242,6 +241,13 @@ class PruneChannels(Pass):
                 help=_what_unlocks(coupling) or "`prunec inspect MODEL` lists every group and what pins it",
             )
         return groups
+
+    def _filter(self, coupling: Coupling) -> GroupFilter:
+        from prunec.passes.pruning.filters import GroupFilter
+
+        return GroupFilter(
+            coupling, ignore=self.ignore, only=self.only, exclude_outputs_of=self.exclude_outputs_of
+        )
 
     def _scores(self, coupling: Coupling, groups: list[Group], context: Context) -> list[NDArray[np.float64]]:
         from prunec.passes.pruning.importance import Importance
@@ -256,13 +262,18 @@ class PruneChannels(Pass):
 
     def _report(self, groups: list[Group], chosen: list[NDArray[np.int64]], context: Context) -> None:
         for group, units in zip(groups, chosen, strict=True):
-            what = group.title
+            what, node = group.title, group.members[0].name
+            counts = (("units", group.units), ("removed", len(units)))
             if len(units):
-                context.remarks.passed(self.name, f"{what} loses {len(units)} of {group.units} units")
+                text = f"{what} loses {len(units)} of {group.units} units"
+                context.remarks.passed(self.name, text, node=node, group=group.id, numbers=counts)
             elif self.ratio > 0 and self.target is None:
                 context.remarks.missed(
                     self.name,
                     f"{what} keeps all {group.units} units",
+                    node=node,
+                    group=group.id,
+                    numbers=counts,
                     reason=f"no allowed number of units is nearer to the share (round-to={self.round_to}, "
                     f"min-channels={self.min_channels}, max-ratio={self._most()})",
                     help="lower `round-to`" if self.round_to > 1 else None,

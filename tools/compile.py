@@ -22,9 +22,10 @@ from prunec.tools.outputs import check_outputs, default_output
 from prunec.tools.papers import Papers, paper_options
 from prunec.tools.progress import show_progress
 from prunec.tools.quantization import compared, render_table
-from prunec.tools.remarks import from_passes, save_remarks
+from prunec.tools.remarks import from_passes, origins_in, save_remarks, with_source
 
 if TYPE_CHECKING:
+    from prunec.ir.module import Module
     from prunec.passes.manager import Result
     from prunec.passes.quantization.table import QuantizationTable
 
@@ -155,7 +156,7 @@ def compile_model(
             progress(f"writing {path}")
             export = target.write(result.module, path, context)
         finally:  # what is known stays known where a gate does not hold
-            _tell(result.remarks, shown, remarks)
+            _tell(result.remarks, shown, remarks, module)
         if plan is not None:
             result.plan.save(plan)
         papers.write(module, pipeline, result, export, evaluation=evaluation, table=table, progress=progress)
@@ -201,19 +202,18 @@ def _pipeline(passes: str | None, replay: str | None, plan: Plan | None) -> Pipe
     return parse_pipeline(plan.pipeline, file=f"{replay}, key 'pipeline'")
 
 
-def _tell(remarks: RemarkLog, shown: Collection[str], file: str | None) -> None:
+def _tell(remarks: RemarkLog, shown: Collection[str], file: str | None, module: Module) -> None:
     """Write the remarks to a file, and those on stderr that are urgent or were asked for."""
+    origins = origins_in(module) if shown or file is not None else {}
     if file is not None:
-        save_remarks(remarks, Path(file))
+        save_remarks(remarks, Path(file), origins)
     asked = from_passes(remarks, shown)
     for remark in (r for r in remarks if r.urgent or r in asked):
-        click.echo(str(remark), err=True)
+        click.echo(with_source(remark, origins), err=True)
     for glob in shown:
         if not from_passes(remarks, [glob]):
-            origins = ", ".join(dict.fromkeys(remark.origin for remark in remarks))
-            click.echo(
-                f"no remarks of '{glob}'{f'; there are some of {origins}' if origins else ''}", err=True
-            )
+            others = ", ".join(dict.fromkeys(remark.origin for remark in remarks))
+            click.echo(f"no remarks of '{glob}'{f'; there are some of {others}' if others else ''}", err=True)
 
 
 def _summarise(

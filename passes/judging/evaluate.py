@@ -162,7 +162,7 @@ def evaluate(
     _check_limits(file, metrics, chosen, reference)
     options: dict[str, Any] = {"reference": reference, "seed": seed, "blame": blame}
     clean = observe(module, known, [chosen, *_of_clean(file, metrics)], **options)
-    rows = [_row(_whole(file), metrics.get("all", chosen), np.arange(known.count), clean, seed)]
+    rows = [_row(_whole(file), chosen, np.arange(known.count), clean, seed)]
     for item in file.slices:
         if item.name == "all":
             continue

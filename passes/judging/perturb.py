@@ -18,6 +18,7 @@ in the data. What is random follows from the seed and the number of the sample, 
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -33,6 +34,9 @@ from prunec.ir.sizes import open_inputs, symbol_of
 if TYPE_CHECKING:
     from prunec.ir.module import Module
     from prunec.passes.calibration.data import CalibrationData, Feeds
+
+_STEP = 1 << 24
+"""Bytes of an array that are looked at together."""
 
 Array = NDArray[Any]
 Arrays = dict[str, Array]
@@ -143,12 +147,12 @@ class _Statistics:
 
     @classmethod
     def of(cls, array: Array) -> _Statistics:
-        return cls(
-            mean=float(array.mean(dtype=np.float64)),
-            std=float(array.std(dtype=np.float64)),
-            low=float(array.min()),
-            high=float(array.max()),
-        )
+        step = max(1, _STEP * len(array) // max(array.nbytes, 1))
+        parts = [array[at : at + step] for at in range(0, len(array), step)]
+        mean = sum(float(part.sum(dtype=np.float64)) for part in parts) / array.size
+        spread = sum(float(np.square(part - mean, dtype=np.float64).sum()) for part in parts) / array.size
+        low, high = min(float(part.min()) for part in parts), max(float(part.max()) for part in parts)
+        return cls(mean=mean, std=math.sqrt(spread), low=low, high=high)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,9 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from prunec.passes.judging.bootstrap import Interval, Rows, bootstrap_interval
+import numpy as np
+
+from prunec.passes.judging.bootstrap import Interval, interval_of, resampled
 from prunec.passes.judging.metrics import Floats, Metric
 from prunec.passes.judging.slices import Slice
 from prunec.passes.judging.thresholds import Check, Status, checks_of, worst
@@ -85,10 +87,13 @@ def judge(item: Slice, metric: Metric, own: Floats, dense: Floats | None, *, see
         seed: of the bootstrap.
     """
     size, value = len(own), metric.value(own)
-    interval = bootstrap_interval(lambda rows: metric.value(own[rows]), size, seed=seed)
+    tables = [own] if dense is None else [own, dense]
+    drawn = resampled(metric, tables, seed=seed)
+    interval = interval_of(drawn[0])
     drop, drop_interval = None, None
     if dense is not None:
-        drop, drop_interval = _drop(item, metric, own, dense, seed)
+        drop = float(_drop(item, metric, np.array([value]), np.array([metric.value(dense)]))[0])
+        drop_interval = interval_of(_drop(item, metric, *drawn))
     what = item.perturbation
     checks = checks_of(
         item.limits,
@@ -113,13 +118,9 @@ def judge(item: Slice, metric: Metric, own: Floats, dense: Floats | None, *, see
     )
 
 
-def _drop(item: Slice, metric: Metric, own: Floats, dense: Floats, seed: int) -> tuple[float, Interval]:
-    """How much worse the model is than the dense one, with a paired interval."""
-    sign = 1.0 if metric.higher_is_better else -1.0
-
-    def drop(rows: Rows | slice) -> float:
-        full = metric.value(dense[rows])
-        lost = sign * (full - metric.value(own[rows]))
-        return lost / abs(full) if item.limits.relative and full else lost
-
-    return drop(slice(None)), bootstrap_interval(drop, len(own), seed=seed)
+def _drop(item: Slice, metric: Metric, own: Floats, dense: Floats) -> Floats:
+    """How much worse values of a model are than those of the dense one on the same samples, [n] each."""
+    lost = dense - own if metric.higher_is_better else own - dense
+    if not item.limits.relative:
+        return lost
+    return lost / np.where(dense, np.abs(dense), 1.0)
