@@ -16,5 +16,11 @@ settings.load_profile("ci" if os.environ.get("CI") else "home")
 
 pytest_plugins = ["onnxtext", "pytester"]
 
-NEED_TORCH = ["ir/fx/*", "tools/test_programs.py", "test_finetune_digits.py", "test_callbacks.py"]
+NEED_TORCH = [
+    "benchmarks/test_torch_oracle.py",
+    "ir/fx/*",
+    "tools/test_programs.py",
+    "test_finetune_digits.py",
+    "test_callbacks.py",
+]
 collect_ignore_glob = [] if find_spec("torch") else NEED_TORCH
