@@ -14,5 +14,5 @@ if os.environ.get("CI"):
 
 pytest_plugins = ["onnxtext", "pytester"]
 
-NEED_TORCH = ["ir/fx/*", "tools/test_programs.py", "test_finetune_digits.py", "test_callbacks.py"]
+NEED_TORCH = ["ir/fx/*", "tools/test_programs.py", "test_finetune_digits.py", "test_snippets.py"]
 collect_ignore_glob = [] if find_spec("torch") else NEED_TORCH
