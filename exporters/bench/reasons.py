@@ -235,8 +235,9 @@ def overhead(case: Case) -> Reason | None:
     return Reason(
         kind="overhead",
         message=(
-            f"overhead: {len(tiny)} of {len(layers)} kernels are too small to matter (less than {_ms(TINY * node)}, where "
-            f"an op that does nothing takes {_ms(node)}); with the time between kernels that is {_part(seconds, case)}"
+            f"overhead: {len(tiny)} of {len(layers)} kernels are too small to matter (less than {_ms(TINY * node)}, "
+            f"where an op that does nothing takes {_ms(node)}); with the time between kernels that is "
+            f"{_part(seconds, case)}"
         ),
         help="run larger batches, or remove layers instead of channels",
         seconds=seconds,
