@@ -1,7 +1,8 @@
 """Train a small residual CNN on scikit-learn's digits and export it as the model of the examples.
 
-Writes, beside this file, ``digits.onnx``, ``digits.npz`` (the held-out images and labels) and
-``digits_calibration.npz`` (images from the training part). Only this file needs torch and scikit-learn::
+Writes, beside this file, ``digits.onnx``, ``digits.npz`` (the held-out images and labels),
+``digits_calibration.npz`` (images from the training part) and ``digits_train.npz`` (all of that part).
+Only this file needs scikit-learn::
 
     python examples/train.py
 
@@ -188,6 +189,8 @@ def main() -> None:
     export(net, HERE / "digits.onnx")
     np.savez_compressed(HERE / "digits.npz", image=held_out, label=labels.astype(np.int64))
     np.savez_compressed(HERE / "digits_calibration.npz", image=seen[: recipe.calibration])
+    numbers = {"image": (seen * 16).astype(np.uint8), "label": seen_labels.astype(np.uint8)}
+    np.savez_compressed(HERE / "digits_train.npz", **numbers)
     with torch.no_grad():
         in_torch = net(torch.from_numpy(held_out)).numpy()
     (in_onnx,) = onnxruntime.InferenceSession(HERE / "digits.onnx").run(["logits"], {"image": held_out})

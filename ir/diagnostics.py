@@ -103,6 +103,10 @@ class GateError(PrunecError):
     exit_code: ClassVar[int] = 3
 
 
+Numbers = tuple[tuple[str, int | float], ...]
+"""Quantities by name."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Remark:
     """What a pass did, did not do, or found out, in LLVM's sense.
@@ -115,6 +119,8 @@ class Remark:
         help: what would unlock it.
         node: name of the node or tensor it is about.
         urgent: it is shown unasked: most likely a mistake of the user.
+        group: id of the channel group that it is about, ``g4``.
+        numbers: the quantities of the message, by name, for programs.
     """
 
     kind: Literal["passed", "missed", "analysis"]
@@ -124,6 +130,8 @@ class Remark:
     help: str | None = None
     node: str | None = None
     urgent: bool = False
+    group: str | None = None
+    numbers: Numbers = ()
 
     def __str__(self) -> str:
         lines = [f"remark[{self.kind}]: {self.origin}: {self.message}"]
@@ -138,9 +146,19 @@ class RemarkLog:
 
     remarks: list[Remark] = field(default_factory=list)
 
-    def passed(self, origin: str, message: str, *, node: str | None = None) -> None:
+    def passed(
+        self,
+        origin: str,
+        message: str,
+        *,
+        node: str | None = None,
+        group: str | None = None,
+        numbers: Numbers = (),
+    ) -> None:
         """Record something that was done."""
-        self.remarks.append(Remark(kind="passed", origin=origin, message=message, node=node))
+        self.remarks.append(
+            Remark(kind="passed", origin=origin, message=message, node=node, group=group, numbers=numbers)
+        )
 
     def missed(
         self,
@@ -151,6 +169,8 @@ class RemarkLog:
         help: str | None = None,
         node: str | None = None,
         urgent: bool = False,
+        group: str | None = None,
+        numbers: Numbers = (),
     ) -> None:
         """Record something that could not be done, with the reason."""
         self.remarks.append(
@@ -162,6 +182,8 @@ class RemarkLog:
                 help=help,
                 node=node,
                 urgent=urgent,
+                group=group,
+                numbers=numbers,
             )
         )
 

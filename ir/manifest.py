@@ -81,7 +81,9 @@ def _column(path: Path, column: polars.Series) -> Array:
     if kind in (polars.String, polars.Categorical, polars.Enum):
         words = column.cast(polars.String).fill_null("").to_list()
         named = [Path(word).suffix.lower() in (*IMAGES, *ARRAYS) for word in words]
-        return _files(path, column.name, words) if words and all(named) else np.array(words, dtype=np.str_)
+        if all(is_path or not word for word, is_path in zip(words, named, strict=True)) and any(named):
+            return _files(path, column.name, words)
+        return np.array(words, dtype=np.str_)
     if isinstance(kind, polars.List | polars.Array):
         return _rows(path, column)
     if not (kind.is_numeric() or kind == polars.Boolean):
@@ -107,6 +109,8 @@ def _files(path: Path, name: str, words: Sequence[str]) -> Array:
 
 
 def _file(path: Path, name: str, row: int, file: Path) -> Array:
+    if file == path.parent:
+        _refuse(path, f"row {row + 1}, column `{name}` names no file, and other rows do")
     where = f"row {row + 1}, column `{name}`: {file}"
     if not file.is_file():
         _refuse(path, f"{where}: no such file", ["paths are relative to the folder of the table"])

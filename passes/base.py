@@ -55,6 +55,7 @@ class Context:
         data: calibration data, or None; there for every pass that says that it ``needs_data``.
         original: the model that the pipeline began with; it is not to be changed.
         gradients: of the weights as they are now, or None; there for every pass that ``needs_gradients``.
+        earlier: steps made before, from whose beginning shares of units count.
         uncut: the model before its channels were cut, for a pass that says that it ``needs_uncut``; None where
             nothing was cut.
     """
@@ -66,6 +67,7 @@ class Context:
     data: CalibrationData | None = None
     original: Module | None = None
     gradients: Gradients | None = None
+    earlier: tuple[Step, ...] = ()
     uncut: Uncut | None = None
 
 

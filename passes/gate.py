@@ -74,6 +74,12 @@ class Gate(Pass):
         )
         self._tell(found, context)
         found.require(undecided=file.undecided == "fail", file=self.slices)
+        statuses = [check.status for row in found.rows for check in row.checks]
+        undecided = f", {count} undecided" if (count := statuses.count("undecided")) else ""
+        held = statuses.count("holds")
+        context.remarks.passed(
+            self.name, f"{held} of {len(statuses)} thresholds of {self.slices} hold{undecided}"
+        )
         return Outcome(changed=False, statistics={"slices": len(found.rows)})
 
     def _tell(self, found: Evaluation, context: Context) -> None:

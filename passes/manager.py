@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -14,134 +13,20 @@ from prunec.passes.base import Context, Outcome, Pass
 from prunec.passes.instruments import Instrument, Stage
 from prunec.passes.plan import Plan, Step
 from prunec.passes.plan.positions import Positions
+from prunec.passes.result import Result as Result
+from prunec.passes.result import Timing as Timing
 from prunec.passes.uncut import UncutRecord
 
 if TYPE_CHECKING:
-    from prunec import Export
-    from prunec.ir.fx.entry import GraphModule, NnModule, Optimizer
     from prunec.ir.module import Module
     from prunec.passes.calibration.data import CalibrationData
     from prunec.passes.calibration.required import Data
-    from prunec.passes.cost import Cost
     from prunec.passes.pipeline import Pipeline
     from prunec.passes.pruning.gradients import Gradients
     from prunec.passes.verifier import Verdict
 
 Progress = Callable[[str], None]
 """Called with a line such as ``prune-channels (2 of 3)`` whenever something new begins."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Timing:
-    """Wall-clock seconds of one pass.
-
-    Attributes:
-        pass_name: the pass.
-        seconds: of the pass itself, with the analyses that it asked for.
-        verify_seconds: of its verification.
-        analyses: the part of both that went into analyses, by name.
-    """
-
-    pass_name: str
-    seconds: float
-    verify_seconds: float
-    analyses: Mapping[str, float] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Result:
-    """What a pipeline made of a module.
-
-    Attributes:
-        module: the transformed module.
-        plan: what was removed, replayable.
-        remarks: what passes did, did not do, and why.
-        verdicts: what was proven, one for every transform that changed something.
-        cost_before: cost of the input.
-        cost_after: cost of the output.
-        timings: seconds, one for every pass.
-        statistics: what passes counted, such as ``prune-channels.units``, summed over the run.
-        changed: whether any pass changed the module.
-    """
-
-    module: Module
-    plan: Plan
-    remarks: RemarkLog
-    verdicts: tuple[Verdict, ...]
-    cost_before: Cost
-    cost_after: Cost
-    timings: tuple[Timing, ...]
-    changed: bool
-    statistics: Mapping[str, int | float] = field(default_factory=dict)
-
-    def save(self, path: str | Path, *, external_data: bool | None = None) -> None:
-        """Write the module; see :func:`prunec.ir.save.save`."""
-        from prunec.ir.save import save
-
-        save(self.module, path, external_data=external_data)
-
-    def to_torch(self) -> GraphModule:
-        """The result as a ``torch.fx.GraphModule`` to train, compile and export.
-
-        Its parameters are copies, under the names of the captured module. ``train()`` and ``eval()`` switch
-        dropout, batch norms and recurrent layers.
-
-        Raises:
-            UserError: the input was no program of torch.
-        """
-        from prunec.ir.fx.entry import to_torch
-
-        return to_torch(self.module)
-
-    def apply_to(self, module: NnModule) -> None:
-        """Cut the module that was captured, in place: parameters, buffers, and the sizes among its attributes.
-
-        That it then computes what :meth:`to_torch` computes is proven by running both.
-
-        Args:
-            module: the module, which gets the values of the result.
-
-        Raises:
-            UserError: the module is another one, or its code holds sizes that no attribute changes; the message
-                names the line, and nothing is changed.
-        """
-        from prunec.ir.fx.entry import write_back
-
-        write_back(self.module, module)
-
-    def apply_to_optimizer(self, optimizer: Optimizer, module: NnModule) -> None:
-        """Cut the state of an optimizer along with the module that :meth:`apply_to` has cut.
-
-        Args:
-            optimizer: holds the parameters of the module; every state tensor of a parameter's old shape (or
-                of a single number) goes along.
-            module: the module.
-
-        Raises:
-            UserError: a state tensor has another shape, or channels were reordered; nothing is changed.
-        """
-        from prunec.ir.fx.entry import cut_optimizer
-
-        if any(step.orders for step in self.plan.steps):
-            raise UserError(
-                "the state of an optimizer cannot follow channels that were reordered",
-                help=["run permute-channels before training, or start a new optimizer"],
-            )
-
-        cut_optimizer(self.module, self.plan.removed(), optimizer, module)
-
-    def export(self, target: str, path: str | Path, **options: Any) -> Export:
-        """Write the module for a runtime; see :func:`prunec.export`.
-
-        Args:
-            target: ``onnx``, ``ort``, ``trt``, or another installed target.
-            path: the artefact's file.
-            **options: of the target and of :func:`prunec.export`.
-        """
-        # Passes do not know exporters; the package's public face knows both.
-        import prunec
-
-        return prunec.export(self, target, path, **options)
 
 
 def run(
@@ -153,6 +38,7 @@ def run(
     replay: Plan | None = None,
     data: Data | None = None,
     gradients: Mapping[str, Any] | None = None,
+    earlier: Plan | None = None,
     progress: Progress | None = None,
     instruments: Sequence[Instrument] = (),
     in_place: bool = False,
@@ -170,6 +56,8 @@ def run(
             samples; there may be others (a ``label``).
         gradients: for passes that judge by gradients (``criterion=taylor``): per weight an array of its shape, as
             :func:`prunec.torch.gradients` collects them.
+        earlier: what was cut from the module before this run; the shares that passes take then count from the
+            sizes before all of it (a schedule that comes to 50 % in five runs).
         progress: told what begins.
         instruments: what watches the run (see :mod:`prunec.passes.instruments`).
         in_place: work on the module itself; after an error it is as the pass that failed left it.
@@ -199,6 +87,7 @@ def run(
         replay=replay,
         data=checked_data(module, parsed, data),
         gradients=checked_gradients(module, parsed, gradients, replayed=replay is not None),
+        earlier=earlier,
         progress=progress or (lambda _: None),
         instruments=instruments,
     ).run()
@@ -216,6 +105,7 @@ class _Run:
     replay: Plan | None
     data: CalibrationData | None
     gradients: Gradients | None
+    earlier: Plan | None
     progress: Progress
     instruments: Sequence[Instrument]
     remarks: RemarkLog = field(default_factory=RemarkLog)
@@ -229,11 +119,12 @@ class _Run:
     def run(self) -> Result:
         from prunec.ir.control import make_names_unique
         from prunec.passes.analyses import Analyses
+        from prunec.passes.inlining import inline_calls
 
         passes = [inner for item in self.pipeline for inner in item.expand()]
         record = UncutRecord(passes)
         if self.module.model.functions and any(pass_.contract == "masked" for pass_ in passes):
-            self._inline()
+            self.changed = inline_calls(self.module, self.remarks, verify=self.verify, seed=self.seed)
         make_names_unique(self.module.graph, self.module.opset(""))
         analyses = Analyses(self.module)
         self.progress("analysis")
@@ -258,6 +149,7 @@ class _Run:
                 data=self.data,
                 original=self.original,
                 gradients=self.gradients and self.gradients.at(self.positions),
+                earlier=() if self.earlier is None else (*self.earlier.steps, *self.steps),
                 uncut=record.open(number, self.module),
             )
             record.close(number, self._watched(stage, context))
@@ -274,22 +166,9 @@ class _Run:
             timings=tuple(self.timings),
             changed=self.changed,
             statistics=dict(self.statistics),
+            seed=self.seed,
+            data=None if self.data is None else self.data.name,
         )
-
-    def _inline(self) -> None:
-        """Put local functions in the place of their calls: a function's layers can only be cut call by call."""
-        from prunec.passes.cleanup import inline_functions
-        from prunec.passes.verifier.compare import compare_outputs
-
-        before = self.module.clone() if self.verify else None
-        if not (count := inline_functions(self.module.model, ruled=False)):
-            return
-        self.changed = True
-        self.remarks.passed(
-            "inline", f"{count} local functions are inlined, so that what is in them can be pruned"
-        )
-        if before is not None:
-            compare_outputs("inline", before, self.module, seed=self.seed)
 
     def _note_unused_data(self, passes: Sequence[Pass]) -> None:
         """Say so where calibration data are given and nothing looks at them."""

@@ -131,10 +131,16 @@ class PermuteChannels(Pass):
                 self.name,
                 f"{what}: {self.for_} keeps {100 * found.gain / found.kept:.2f} % more magnitude of what reads it "
                 f"(efficacy 0.0 % before, {found.efficacy:.1f} % after)",
+                node=group.members[0].name,
+                group=group.id,
+                numbers=(("units", group.units), ("efficacy", float(found.efficacy))),
             )
         else:
             context.remarks.missed(
                 self.name,
                 f"{what} keeps its order",
                 reason="no better one is found, or a layer that reads it has the pattern already",
+                node=group.members[0].name,
+                group=group.id,
+                numbers=(("units", group.units),),
             )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from prunec.ir.diagnostics import UserError
 from prunec.passes.base import Context, Contract, Outcome, Pass, option
 from prunec.passes.checks import at_least, within
+from prunec.passes.pruning.target import TargetOption
 from prunec.passes.text.option_types import Ratio
 
 if TYPE_CHECKING:
@@ -20,7 +21,10 @@ if TYPE_CHECKING:
     from prunec.ir.module import Module
     from prunec.passes.coupling.groups import Coupling, Group
     from prunec.passes.coupling.options import CouplingOptions
+    from prunec.passes.pruning.filters import GroupFilter
     from prunec.passes.pruning.selection import Policy
+    from prunec.passes.pruning.target import Target
+    from prunec.passes.sensitivity.budget import Damages
     from prunec.passes.sparsity.eligibility import Eligibility
 
 USUAL_MAX_RATIO = 0.9
@@ -41,6 +45,15 @@ class PruneChannels(Pass):
     planned: ClassVar[bool] = True
 
     ratio: Ratio = option(Ratio(0.5), help="share of the units to remove", check=within(0, 1, closed="left"))
+    target: TargetOption | None = option(
+        None,
+        help="what may stay of the model's cost, instead of `ratio`; found to within 2 % of the original cost",
+    )
+    budget: str = option(
+        "",
+        help="sensitivity profile that says what each layer can spare; needs `target`",
+        metavar="profile.json",
+    )
     scope: Literal["local", "global"] = option(
         "local", help="take the share from every group, or rank the units of all groups together"
     )
@@ -75,6 +88,11 @@ class PruneChannels(Pass):
     )
 
     def __post_init__(self) -> None:
+        if self.budget and self.target is None:
+            raise UserError(
+                "a budget needs a target: what the profile says is spent until the model costs that",
+                help=["add target=macs:0.5 (half of the multiply-accumulates stay) or target=params:0.5"],
+            )
         if self.max_ratio is not None and self.max_ratio < self.ratio:
             raise UserError(
                 f"max-ratio={self.max_ratio} is below ratio={self.ratio}, which could then never be reached",
@@ -95,6 +113,7 @@ class PruneChannels(Pass):
         """Choose units (or take them from the plan being replayed) and cut them out."""
         from prunec.passes.plan.steps import make_step, replayed
         from prunec.passes.pruning.cutting import Cutter
+        from prunec.passes.pruning.pinned import report_pinned
         from prunec.passes.pruning.selection import removed_components, select
 
         coupling = context.analyses.coupling(self._options())
@@ -102,10 +121,15 @@ class PruneChannels(Pass):
         if context.replay is not None:
             step, removed = replayed(context.replay, coupling)
         else:
-            chosen = select(coupling, groups, self._scores(coupling, groups, context), self._policy())
+            scores = self._scores(coupling, groups, context)
+            if self.target is not None and groups:
+                chosen = self._choose_for(self.target, module, coupling, groups, scores, context)
+            else:
+                chosen = select(coupling, groups, scores, self._policy(), context.earlier)
             step = make_step(self.name, groups, chosen)
             removed = removed_components(coupling, groups, chosen)
             self._report(groups, chosen, context)
+        report_pinned(coupling, self._filter(coupling), context.remarks, self.name)
         if not removed.any():
             return Outcome(changed=False)
         eligibility = context.analyses.eligibility()
@@ -122,6 +146,43 @@ class PruneChannels(Pass):
             kept=cutter.slots,
             statistics={"groups": len(step.groups), "units": sum(len(g.removed) for g in step.groups)},
         )
+
+    def _choose_for(
+        self,
+        target: Target,
+        module: Module,
+        coupling: Coupling,
+        groups: list[Group],
+        scores: list[NDArray[np.float64]],
+        context: Context,
+    ) -> list[NDArray[np.int64]]:
+        """The units that go so that the model costs its target."""
+        from prunec.passes.pruning.targeting import choose_for
+
+        damage = self._damage(module, groups, context) if self.budget else None
+        return choose_for(
+            target, module.model, coupling, groups, scores, self._policy(), damage, context.remarks, self.name
+        )
+
+    def _damage(self, module: Module, groups: list[Group], context: Context) -> Damages:
+        """What the profile says about every layer."""
+        from prunec.passes.pruning.selection import clusters_of
+        from prunec.passes.sensitivity.budget import Damages, check_model, curves_for
+        from prunec.passes.sensitivity.profile import Profile
+
+        profile = Profile.load(self.budget)
+        check_model(profile, module.source, self.budget)
+        clusters = clusters_of(groups)
+        curves = curves_for(profile, groups, clusters, self.budget)
+        for members, curve in zip(clusters, curves, strict=True):
+            if curve is None:
+                context.remarks.missed(
+                    self.name,
+                    f"{groups[members[0]].title} keeps all units",
+                    reason=f"the profile {self.budget} says nothing about it",
+                    help="make the profile of the model as this pass finds it",
+                )
+        return Damages(profile, curves)
 
     def _report_interface(
         self, module: Module, coupling: Coupling, predicted: Mapping[str, tuple[int, ...]], context: Context
@@ -169,11 +230,7 @@ class PruneChannels(Pass):
 
     def _groups(self, coupling: Coupling, context: Context) -> list[Group]:
         """The groups that the name filters let through; says why where there is none."""
-        from prunec.passes.pruning.filters import GroupFilter
-
-        accept = GroupFilter(
-            coupling, ignore=self.ignore, only=self.only, exclude_outputs_of=self.exclude_outputs_of
-        )
+        accept = self._filter(coupling)
         accept.warn_unmatched(context.remarks, self.name)
         groups = [group for group in coupling.prunable if accept(group)]
         if not groups:
@@ -184,6 +241,13 @@ class PruneChannels(Pass):
                 help=_what_unlocks(coupling) or "`prunec inspect MODEL` lists every group and what pins it",
             )
         return groups
+
+    def _filter(self, coupling: Coupling) -> GroupFilter:
+        from prunec.passes.pruning.filters import GroupFilter
+
+        return GroupFilter(
+            coupling, ignore=self.ignore, only=self.only, exclude_outputs_of=self.exclude_outputs_of
+        )
 
     def _scores(self, coupling: Coupling, groups: list[Group], context: Context) -> list[NDArray[np.float64]]:
         from prunec.passes.pruning.importance import Importance
@@ -198,13 +262,18 @@ class PruneChannels(Pass):
 
     def _report(self, groups: list[Group], chosen: list[NDArray[np.int64]], context: Context) -> None:
         for group, units in zip(groups, chosen, strict=True):
-            what = group.title
+            what, node = group.title, group.members[0].name
+            counts = (("units", group.units), ("removed", len(units)))
             if len(units):
-                context.remarks.passed(self.name, f"{what} loses {len(units)} of {group.units} units")
-            elif self.ratio > 0:
+                text = f"{what} loses {len(units)} of {group.units} units"
+                context.remarks.passed(self.name, text, node=node, group=group.id, numbers=counts)
+            elif self.ratio > 0 and self.target is None:
                 context.remarks.missed(
                     self.name,
                     f"{what} keeps all {group.units} units",
+                    node=node,
+                    group=group.id,
+                    numbers=counts,
                     reason=f"no allowed number of units is nearer to the share (round-to={self.round_to}, "
                     f"min-channels={self.min_channels}, max-ratio={self._most()})",
                     help="lower `round-to`" if self.round_to > 1 else None,

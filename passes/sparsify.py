@@ -160,4 +160,5 @@ class Sparsify(Pass):
                 self.name,
                 f"layer `{layer.name}` becomes {mask.pattern}: {mask.zeros:,} weights go ({share:.0%})",
                 node=layer.node.name,
+                numbers=(("weights", layer.tensor.size), ("zeros", mask.zeros)),
             )

@@ -14,4 +14,5 @@ if os.environ.get("CI"):
 
 pytest_plugins = ["onnxtext", "pytester"]
 
-collect_ignore_glob = [] if find_spec("torch") else ["ir/fx/*", "tools/test_programs.py"]
+NEED_TORCH = ["ir/fx/*", "tools/test_programs.py", "test_finetune_digits.py", "test_callbacks.py"]
+collect_ignore_glob = [] if find_spec("torch") else NEED_TORCH

@@ -32,8 +32,8 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
     monkeypatch.setenv("PYTHONPATH", str(ROOT / "src"))
-    monkeypatch.setattr(sys, "path", list(sys.path))
     yield tmp_path
+    sys.path[:] = [folder for folder in sys.path if not Path(folder).is_relative_to(tmp_path)]
     registry._plugin_targets.cache_clear()
     sys.modules.pop("merge_twins", None)
 

@@ -73,7 +73,7 @@ def test_only_results_ask_the_public_face_which_knows_every_layer() -> None:
         for module in imports(tree)
         if re.fullmatch(r"prunec(\.[a-zA-Z]+)?", module)
     ]
-    assert {name for name in asking if name != "passes/manager.py"} == set()
+    assert {name for name in asking if name != "passes/result.py"} == set()
 
 
 def test_optional_packages_are_imported_where_they_belong() -> None:
@@ -187,3 +187,9 @@ def test_no_file_is_too_long() -> None:
 
 def test_names_that_say_nothing_are_not_used() -> None:
     assert {place(p) for p in FILES if p.stem in ("utils", "helpers", "misc", "common", "util")} == set()
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    from prunec.ir.version import VERSION
+
+    assert tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"] == VERSION

@@ -19,10 +19,13 @@ from prunec.tools.emit import read_target
 from prunec.tools.instruments.options import Watch, watch_options
 from prunec.tools.optional_value import OptionalValue, OptionalValues
 from prunec.tools.outputs import check_outputs, default_output
+from prunec.tools.papers import Papers, paper_options
 from prunec.tools.progress import show_progress
-from prunec.tools.remarks import from_passes, save_remarks
+from prunec.tools.quantization import compared, render_table
+from prunec.tools.remarks import from_passes, origins_in, save_remarks, with_source
 
 if TYPE_CHECKING:
+    from prunec.ir.module import Module
     from prunec.passes.manager import Result
     from prunec.passes.quantization.table import QuantizationTable
 
@@ -92,6 +95,7 @@ class CompileCommand(OptionalValues):
 )
 @click.option("--remarks", metavar="FILE", help="Also write all remarks, as YAML.")
 @click.option("-v", "--verbose", is_flag=True, help="Show every step and its time.")
+@paper_options
 @watch_options
 def compile_model(
     model: str,
@@ -108,6 +112,7 @@ def compile_model(
     shown: tuple[str, ...],
     remarks: str | None,
     verbose: bool,
+    papers: Papers,
     watch: Watch,
 ) -> None:
     """Run a pipeline of passes on MODEL and write the verified result.
@@ -120,10 +125,12 @@ def compile_model(
         raise UserError("the name of the model is empty", help=["give the path of a model"])
     target = read_target(emit, require_sparse=require_sparse)
     path = default_output(Path(model), target.suffix) if output is None else Path(output)
-    outputs = [*target.files(path), *(Path(file) for file in (plan, remarks) if file)]
+    outputs = [*target.files(path), *(Path(file) for file in (plan, remarks) if file), *papers.outputs]
     if Path(model).exists():  # if not, loading it says so, and names the closest file
-        inputs = [Path(given) for given in (model, passes, replay, replay_from, data) if given]
+        given = (model, passes, replay, replay_from, data)
+        inputs = [*(Path(file) for file in given if file), *papers.inputs]
         check_outputs(inputs=inputs, outputs=outputs)
+    papers.check()
     calibration = calibration_data(pipeline, data)
     options = [*([] if verify else ["--no-verify"]), *(["--data", data] if data else [])]
     instruments = watch.instruments(pipeline, plan=replayed, options=options)
@@ -138,24 +145,24 @@ def compile_model(
                 verify=verify,
                 seed=seed,
                 replay=replayed,
-                data=calibration,
+                data=papers.data_for(pipeline, calibration),
                 progress=progress,
                 instruments=instruments,
             )
-        from prunec.tools.quantization import compared
-
         table = compared(module, pipeline, calibration, result, seed=seed, progress=progress)
+        evaluation = papers.judged(module, pipeline, result, calibration, progress)
         context = ExportContext(remarks=result.remarks, progress=progress, verify=verify, seed=seed)
         try:
             progress(f"writing {path}")
             export = target.write(result.module, path, context)
         finally:  # what is known stays known where a gate does not hold
-            _tell(result.remarks, shown, remarks)
+            _tell(result.remarks, shown, remarks, module)
         if plan is not None:
             result.plan.save(plan)
+        papers.write(module, pipeline, result, export, evaluation=evaluation, table=table, progress=progress)
     watch.report(result, pipeline, instruments)
     pruning = {p.name for item in pipeline for p in item.expand() if p.contract in ("masked", "sparse")}
-    also = tuple(filter(None, (plan, remarks)))
+    also = tuple(filter(None, (plan, remarks, papers.report, papers.card)))
     _summarise(
         result, export, verify=verify, remarks_shown=bool(shown), pruning=pruning, also=also, table=table
     )
@@ -195,19 +202,18 @@ def _pipeline(passes: str | None, replay: str | None, plan: Plan | None) -> Pipe
     return parse_pipeline(plan.pipeline, file=f"{replay}, key 'pipeline'")
 
 
-def _tell(remarks: RemarkLog, shown: Collection[str], file: str | None) -> None:
+def _tell(remarks: RemarkLog, shown: Collection[str], file: str | None, module: Module) -> None:
     """Write the remarks to a file, and those on stderr that are urgent or were asked for."""
+    origins = origins_in(module) if shown or file is not None else {}
     if file is not None:
-        save_remarks(remarks, Path(file))
+        save_remarks(remarks, Path(file), origins)
     asked = from_passes(remarks, shown)
     for remark in (r for r in remarks if r.urgent or r in asked):
-        click.echo(str(remark), err=True)
+        click.echo(with_source(remark, origins), err=True)
     for glob in shown:
         if not from_passes(remarks, [glob]):
-            origins = ", ".join(dict.fromkeys(remark.origin for remark in remarks))
-            click.echo(
-                f"no remarks of '{glob}'{f'; there are some of {origins}' if origins else ''}", err=True
-            )
+            others = ", ".join(dict.fromkeys(remark.origin for remark in remarks))
+            click.echo(f"no remarks of '{glob}'{f'; there are some of {others}' if others else ''}", err=True)
 
 
 def _summarise(
@@ -223,7 +229,6 @@ def _summarise(
     """Say what was done, on stderr."""
     from rich.console import Console
 
-    from prunec.tools.quantization import render_table
     from prunec.tools.summary import Summary, render_summary
 
     summary = Summary.of(

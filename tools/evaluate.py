@@ -172,11 +172,6 @@ def _read_slices(path: str) -> SliceFile:
     return read_slices(path)
 
 
-def show_evaluations(found: Sequence[Evaluation]) -> None:
-    """Print evaluations, one table each."""
-    _show(found, None)
-
-
 def _show(found: Sequence[Evaluation], compared: Comparison | None) -> None:
     from rich.console import Console
 

@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from prunec.ir.atomic import real_target, replace_file
+from prunec.ir.atomic import real_target, write_whole
 from prunec.ir.diagnostics import Place, UserError
 
 REPLACEABLE = frozenset(
@@ -28,6 +28,9 @@ REPLACEABLE = frozenset(
     | {".json", ".yaml", ".yml", ".html", ".dot", ".graphml", ".svg", ".png"}
 )
 """Endings of what prunec writes: only files of such names are replaced."""
+
+CARD = b"# Model card: "
+"""How a model card begins."""
 
 MODEL_SUFFIXES = (".onnx.txt", ".onnxtxt", ".prunec", ".onnx")
 
@@ -57,16 +60,8 @@ def check_outputs(*, inputs: Sequence[Path], outputs: Sequence[Path]) -> None:
 
 
 def write_output(path: Path, content: bytes) -> None:
-    """Write a file whole, or leave what was there.
-
-    Raises:
-        UserError: it cannot be written.
-    """
-    try:
-        replace_file(real_target(path), lambda stream: stream.write(content))
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise UserError(f"cannot write the file: {reason}", place=Place(file=str(path))) from error
+    """Write a file whole, or leave what was there; see :func:`prunec.ir.atomic.write_whole`."""
+    write_whole(path, content)
 
 
 def _check_writable(output: Path) -> None:
@@ -81,7 +76,7 @@ def _check_writable(output: Path) -> None:
             _refuse(output, f"folder '{folder}' does not exist", [f"mkdir -p '{folder}'"])
         if output.is_file() and not output.stat().st_mode & stat.S_IWUSR:
             _refuse(output, "this output exists and is read-only", ["give another name, or make it writable"])
-        if output.is_file() and output.stat().st_size and output.suffix.lower() not in REPLACEABLE:
+        if output.is_file() and output.stat().st_size and not _is_ours(output):
             help = ["give another name, or remove the file first"]
             _refuse(output, "this file exists, and its name is that of no model or report", help)
         # A permission bit says too little (read-only disks, containers); a file says it all.
@@ -92,6 +87,14 @@ def _check_writable(output: Path) -> None:
         raise UserError(
             f"cannot write to folder '{folder}': {reason}", place=Place(file=str(output))
         ) from error
+
+
+def _is_ours(output: Path) -> bool:
+    """Whether a file is of a kind that prunec writes; Markdown is only what begins like a model card."""
+    if output.suffix.lower() == ".md":
+        with output.open("rb") as stream:
+            return stream.read(len(CARD)) == CARD
+    return output.suffix.lower() in REPLACEABLE
 
 
 def _same_file(one: Path, other: Path) -> bool:

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rich.console import Group, RenderableType
-from rich.table import Table
-from rich.text import Text
-
 from prunec.ir.diagnostics import UserError
-from prunec.passes.quantization.table import HELP, QuantizationTable, prunes_and_quantises, quantization_table
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
     from prunec.ir.module import Module
     from prunec.passes.calibration.data import CalibrationData
     from prunec.passes.manager import Progress, Result
     from prunec.passes.pipeline import Pipeline
+    from prunec.passes.quantization.table import QuantizationTable
 
 
 def compared(
@@ -31,7 +29,11 @@ def compared(
 
     What cannot be judged on these samples (labels of another kind, say) is a remark: the model itself is done.
     """
-    if data is None or not prunes_and_quantises(pipeline):
+    if data is None:
+        return None
+    from prunec.passes.quantization.table import prunes_and_quantises, quantization_table
+
+    if not prunes_and_quantises(pipeline):
         return None
     try:
         return quantization_table(module, pipeline, data, result=result, seed=seed, progress=progress)
@@ -44,6 +46,10 @@ def compared(
 
 def render_table(table: QuantizationTable) -> RenderableType:
     """The table with its verdict beneath."""
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
     grid = Table(box=None, pad_edge=False, header_style="bold")
     grid.add_column("")
     columns = {"dense": table.dense, "pruned": table.pruned, "quantised": table.quantised, "both": table.both}
@@ -58,6 +64,8 @@ def render_table(table: QuantizationTable) -> RenderableType:
 
 
 def _lines(table: QuantizationTable) -> list[str]:
+    from prunec.passes.quantization.table import HELP
+
     if table.warning is not None:
         return [f"warning: {table.warning}", *(f"  = help: {line}" for line in HELP)]
     more = "more" if table.interaction >= 0 else "less"

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from prunec.exporters.amounts import change, file_size, number
+from prunec.passes.pruning.pinned import PINNED
 
 if TYPE_CHECKING:
     from prunec.exporters.target import Export
@@ -28,6 +29,7 @@ class Summary:
         size: bytes of the files, before and after; None where the model was made in memory.
         verify: whether verification was on.
         checked: what was proved, one line for each transform that changed something.
+        gates: what gates let pass, a line each.
         worst_error: largest relative error of the transforms that had to change nothing, None where nothing
             was compared.
         remarks: number of remarks of each kind that have not been shown.
@@ -43,6 +45,7 @@ class Summary:
     size: tuple[int | None, int | None]
     verify: bool = True
     checked: tuple[str, ...] = ()
+    gates: tuple[str, ...] = ()
     worst_error: float | None = None
     remarks: Mapping[str, int]
     pruned: bool = True
@@ -72,6 +75,7 @@ class Summary:
             also: reports that were written.
         """
         missed = [r for r in result.remarks if r.kind == "missed" and r.origin in pruning]
+        missed = [r for r in missed if not (r.reason or "").startswith(PINNED)]
         hidden = [] if remarks_shown else [remark.kind for remark in result.remarks]
         return cls(
             output=str(export.files[0]),
@@ -80,6 +84,7 @@ class Summary:
             size=(result.module.source.size, export.size),
             verify=verify,
             checked=tuple(map(str, result.verdicts)),
+            gates=tuple(r.message for r in result.remarks if (r.kind, r.origin) == ("passed", "gate")),
             worst_error=max((v.error for v in result.verdicts if v.exact), default=None),
             remarks={kind: hidden.count(kind) for kind in sorted(set(hidden))},
             pruned=not pruning or any(step.groups for step in result.plan.steps),
@@ -113,6 +118,7 @@ def _lines(summary: Summary) -> list[str]:
         lines.insert(0, f"nothing was removed{why}")
     if summary.worst_error is not None and len(summary.checked) > 1:
         lines.append(f"worst relative error: {summary.worst_error:.1e}")
+    lines += [f"gate: {gate}" for gate in summary.gates]
     if summary.remarks:
         counts = ", ".join(f"{count} {kind}" for kind, count in summary.remarks.items())
         lines.append(f"remarks: {counts} (show them with -R)")

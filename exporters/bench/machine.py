@@ -16,6 +16,7 @@ from prunec.exporters.bench.results import Machine
 from prunec.ir.execute import Runner
 from prunec.ir.load import load
 from prunec.ir.timing import take_turns
+from prunec.ir.version import VERSION
 
 EDGE = 512
 """Rows and columns of matrices that keep a core computing."""
@@ -29,9 +30,7 @@ def versions_and_processor() -> Iterator[tuple[str, str]]:
     """Versions and processor that the numbers hold for; nothing that names the machine."""
     import onnxruntime as ort
 
-    import prunec
-
-    yield from (("prunec", prunec.__version__), ("onnxruntime", ort.__version__))
+    yield from (("prunec", VERSION), ("onnxruntime", ort.__version__))
     yield from (("python", platform.python_version()), ("processor", _processor() or platform.machine()))
     yield "cores", str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())
 

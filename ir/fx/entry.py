@@ -31,6 +31,7 @@ __all__ = [
     "gradients",
     "hold_masks",
     "load_program",
+    "on_cpu",
     "require_program",
     "save_program",
     "to_torch",
@@ -130,6 +131,15 @@ def hold_masks(module: NnModule, keep: Mapping[str, NDArray[np.bool_]]) -> Masks
     with torch_needed():
         from prunec.ir.fx.training.masks import Masks
     return Masks(module, keep)
+
+
+@contextmanager
+def on_cpu(module: NnModule, inputs: Any) -> Iterator[Any]:
+    """Have a module and its inputs on the CPU; see :func:`prunec.ir.fx.training.devices.on_cpu`."""
+    with torch_needed():
+        from prunec.ir.fx.training import devices
+    with devices.on_cpu(module, inputs) as moved:
+        yield moved
 
 
 def gradients(

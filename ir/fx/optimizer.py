@@ -55,7 +55,7 @@ def _shape_before(parameter: torch.Tensor, axes: Mapping[int, Sequence[int]]) ->
 def _without(tensor: torch.Tensor, axes: Mapping[int, Sequence[int]]) -> torch.Tensor:
     """A tensor less the positions that are gone."""
     for axis, positions in axes.items():
-        kept = torch.ones(tensor.shape[axis], dtype=torch.bool)
+        kept = torch.ones(tensor.shape[axis], dtype=torch.bool, device=tensor.device)
         kept[list(positions)] = False
         tensor = tensor.index_select(axis, kept.nonzero().flatten())
     return tensor

@@ -1,48 +1,82 @@
-"""Percentile bootstrap over samples (Efron 1979): how far a value would move on other samples of the same kind."""
+"""Percentile bootstrap over samples (Efron 1979): how far a value would move on other samples of the same kind.
+
+All tables of one call are resampled alike, so that models are compared on the same samples. A metric that follows
+from sums over samples needs no resampled tables: how often each sample was drawn, times the table, is enough.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
-Rows = NDArray[np.intp]
-Interval = tuple[float, float]
+from prunec.passes.judging.metrics import Floats, Metric, SumMetric
+
+Interval: TypeAlias = tuple[float, float]
 
 RESAMPLES = 1000
 LEVEL = 0.95
 """Share of the resampled values inside an interval."""
 
+_DRAWN = 1 << 20
+"""Rows that are drawn together."""
 
-def bootstrap_interval(
-    value: Callable[[NDArray[Any]], float],
-    samples: int,
-    *,
-    seed: int = 0,
-    resamples: int = RESAMPLES,
-    level: float = LEVEL,
-) -> Interval:
-    """The interval in which a value lies for most resamples of the samples.
+
+def resampled(
+    metric: Metric, tables: Sequence[Floats], *, seed: int = 0, resamples: int = RESAMPLES
+) -> list[Floats]:
+    """A metric on resamples of the samples.
 
     Args:
-        value: computes it from rows of samples, some of which come more than once; what is paired (two models on
-            the same samples) must use the same rows.
-        samples: how many there are.
+        metric: computes a value from rows.
+        tables: [samples, k] each, of the same samples: what the metric keeps of several models.
         seed: the same seed draws the same samples.
         resamples: how often they are drawn.
-        level: share of the values inside.
 
     Returns:
-        Lower and upper end; NaN where no resample has a value.
+        For each table [resamples], NaN where a resample has no value.
     """
-    if not samples:
-        return (float("nan"), float("nan"))
-    rng = np.random.default_rng(seed)
-    values = np.array([value(rng.integers(0, samples, samples)) for _ in range(resamples)])
+    if not len(tables[0]):
+        return [np.full(resamples, np.nan) for _ in tables]
+    if isinstance(metric, SumMetric):
+        joined = np.concatenate(tables, axis=1)
+        sums = np.concatenate([_counts(rows) @ joined for rows in _drawn(len(joined), seed, resamples)])
+        return [metric.of_sums(part) for part in np.split(sums, len(tables), axis=1)]
+    values = [
+        [metric.value(table[row]) for table in tables]
+        for rows in _drawn(len(tables[0]), seed, resamples)
+        for row in rows
+    ]
+    return list(np.array(values, np.float64).T)
+
+
+def interval_of(values: Floats, *, level: float = LEVEL) -> Interval:
+    """The interval that holds the middle of the resampled values; NaN where none is known.
+
+    Args:
+        values: [resamples].
+        level: share of the values inside.
+    """
     known = values[~np.isnan(values)]
     if not len(known):
         return (float("nan"), float("nan"))
     low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2])
     return (float(low), float(high))
+
+
+def _drawn(
+    samples: int, seed: int, resamples: int
+) -> Iterator[np.ndarray[tuple[int, int], np.dtype[np.int64]]]:
+    """Rows with repetition, [some resamples, samples], until there are enough."""
+    rng = np.random.default_rng(seed)
+    step = max(1, _DRAWN // samples)
+    for begin in range(0, resamples, step):
+        yield rng.integers(0, samples, (min(step, resamples - begin), samples))
+
+
+def _counts(rows: np.ndarray[tuple[int, int], np.dtype[np.int64]]) -> Floats:
+    """How often each sample was drawn, [resamples, samples]."""
+    resamples, samples = rows.shape
+    flat = rows + samples * np.arange(resamples)[:, None]
+    return np.bincount(flat.ravel(), minlength=rows.size).reshape(rows.shape).astype(np.float64)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from prunec.ir.diagnostics import UserError
 from prunec.passes.base import option
-from prunec.passes.judging.metrics import Array, Arrays, Floats, LabelledMetric, NamedMetric
+from prunec.passes.judging.metrics import Array, Arrays, Floats, LabelledMetric, SumMetric
 from prunec.passes.text.options import at_least
 
 Labels = NDArray[np.int64]
@@ -80,6 +80,9 @@ def _squeezed(array: Array) -> Array:
 
 def _whole(name: str, labels: Array) -> Labels:
     """Labels as int64."""
+    if labels.dtype.kind == "f" and np.isnan(labels).any():
+        help = ["leave these samples out, or give them a negative label: those do not count"]
+        raise UserError(f"array `{name}` has samples without a label (NaN)", help=help)
     if labels.dtype.kind not in "iubf" or (labels.dtype.kind == "f" and (labels != np.round(labels)).any()):
         raise UserError(
             f"array `{name}` is of type {labels.dtype} and holds more than whole numbers, so that it names no classes",
@@ -95,7 +98,7 @@ def _counts(hits: Mask, counted: Mask) -> Floats:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Top1(_ClassMetric):
+class Top1(SumMetric, _ClassMetric):
     """The share of samples (or positions) whose class has the highest score."""
 
     name: ClassVar[str] = "top1"
@@ -108,7 +111,7 @@ class Top1(_ClassMetric):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Top5(_ClassMetric):
+class Top5(SumMetric, _ClassMetric):
     """The share of samples (or positions) whose class is among the five highest scores."""
 
     name: ClassVar[str] = "top5"
@@ -151,7 +154,7 @@ class F1(_ClassMetric):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Perplexity(_ClassMetric):
+class Perplexity(SumMetric, _ClassMetric):
     """How many equally likely tokens a language model wavers between: ``exp(mean of -log p(right token))``.
 
     Scores are logits, unless they are probabilities (not negative, sum 1). ``perplexity{label=ids shift=1}``
@@ -180,10 +183,9 @@ class Perplexity(_ClassMetric):
         axes = tuple(range(1, loss.ndim))
         return np.stack([loss.sum(axis=axes), answers.counted.sum(axis=axes)], axis=1).astype(np.float64)
 
-    def value(self, observations: Floats) -> float:
-        """The exponential of the mean surprise."""
-        total, count = observations.sum(axis=0)
-        return float(np.exp(min(total / count, 700.0))) if count else float("nan")  # e^700 is finite
+    def of_sums(self, sums: Floats) -> Floats:
+        """The exponential of the mean surprise, up to e^700, which is finite."""
+        return np.exp(np.minimum(SumMetric.of_sums(self, sums), 700.0))
 
 
 def _surprise(answers: _Answers) -> Floats:
@@ -201,7 +203,7 @@ def _surprise(answers: _Answers) -> Floats:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Agreement(NamedMetric):
+class Agreement(SumMetric):
     """The share of samples (or positions) on which the model chooses the class that the dense model chooses.
 
     It needs no labels. Classes are on the last axis, in outputs of four axes and more on axis 1, unless ``axis``

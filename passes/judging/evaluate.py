@@ -17,7 +17,7 @@ from prunec.passes.calibration.data import CalibrationData
 from prunec.passes.judging.metrics import Floats, Metric, default_metric, parse_metric
 from prunec.passes.judging.observe import Observations, observe
 from prunec.passes.judging.predicates import matching
-from prunec.passes.judging.rows import Row, judge
+from prunec.passes.judging.rows import Row, judge, known
 from prunec.passes.judging.slice_file import read_slices
 from prunec.passes.judging.slices import Slice, SliceFile
 from prunec.passes.judging.thresholds import Status, worst
@@ -112,8 +112,8 @@ class Evaluation:
             "samples": self.samples,
             "metric": str(self.metric),
             "higher_is_better": self.metric.higher_is_better,
-            "value": self.value,
-            "interval": list(self.interval),
+            "value": known(self.value),
+            "interval": [known(end) for end in self.interval],
             "seed": self.seed,
             "status": self.status,
             "rows": [row.to_json() for row in self.rows],
@@ -162,7 +162,7 @@ def evaluate(
     _check_limits(file, metrics, chosen, reference)
     options: dict[str, Any] = {"reference": reference, "seed": seed, "blame": blame}
     clean = observe(module, known, [chosen, *_of_clean(file, metrics)], **options)
-    rows = [_row(_whole(file), metrics.get("all", chosen), np.arange(known.count), clean, seed)]
+    rows = [_row(_whole(file), chosen, np.arange(known.count), clean, seed)]
     for item in file.slices:
         if item.name == "all":
             continue

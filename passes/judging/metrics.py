@@ -84,10 +84,9 @@ class NamedMetric(ABC):
     def observe(self, outputs: Arrays, columns: Arrays, reference: Arrays | None) -> Floats:
         """See :class:`Metric`."""
 
+    @abstractmethod
     def value(self, observations: Floats) -> float:
-        """The sum of the first column by the sum of the second: a mean over all that was counted."""
-        total, count = observations.sum(axis=0)
-        return float(total / count) if count else float("nan")
+        """See :class:`Metric`."""
 
     def judged(self, outputs: Arrays) -> tuple[str, Array]:
         """Name and array [samples, ...] of the output that is judged.
@@ -121,6 +120,19 @@ class NamedMetric(ABC):
     def __str__(self) -> str:
         options = format_options(self)
         return f"{self.name}{{{options}}}" if options else self.name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SumMetric(NamedMetric):
+    """Base of the metrics that follow from sums over samples: of what was found, and of what was counted."""
+
+    def value(self, observations: Floats) -> float:
+        """What follows from the sums."""
+        return float(self.of_sums(observations.sum(axis=0)[None])[0])
+
+    def of_sums(self, sums: Floats) -> Floats:
+        """The metric of sums [n, 2], [n]: the first by the second, a mean over all that was counted."""
+        return sums[:, 0] / np.where(sums[:, 1], sums[:, 1], np.nan)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

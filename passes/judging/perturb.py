@@ -18,6 +18,7 @@ in the data. What is random follows from the seed and the number of the sample, 
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -33,6 +34,9 @@ from prunec.ir.sizes import open_inputs, symbol_of
 if TYPE_CHECKING:
     from prunec.ir.module import Module
     from prunec.passes.calibration.data import CalibrationData, Feeds
+
+_STEP = 1 << 24
+"""Bytes of an array that are looked at together."""
 
 Array = NDArray[Any]
 Arrays = dict[str, Array]
@@ -128,9 +132,8 @@ class Perturbation:
             raise _error(module, f"`{self.name}`: {self.kind} changes numbers, and no input takes any")
         if self.kind in ("fgsm", "pgd"):
             return _attack(self, module, data, floats)
-        return _Corruption(
-            what=self, statistics={n: _Statistics.of(data.arrays[n]) for n in floats}, seed=seed
-        )
+        statistics = {name: _Statistics.of(data.arrays[name]) for name in floats}
+        return _Corruption(what=self, statistics=statistics, stacked=feeds.stacked, seed=seed)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,12 +147,12 @@ class _Statistics:
 
     @classmethod
     def of(cls, array: Array) -> _Statistics:
-        return cls(
-            mean=float(array.mean(dtype=np.float64)),
-            std=float(array.std(dtype=np.float64)),
-            low=float(array.min()),
-            high=float(array.max()),
-        )
+        step = max(1, _STEP * len(array) // max(array.nbytes, 1))
+        parts = [array[at : at + step] for at in range(0, len(array), step)]
+        mean = sum(float(part.sum(dtype=np.float64)) for part in parts) / array.size
+        spread = sum(float(np.square(part - mean, dtype=np.float64).sum()) for part in parts) / array.size
+        low, high = min(float(part.min()) for part in parts), max(float(part.max()) for part in parts)
+        return cls(mean=mean, std=math.sqrt(spread), low=low, high=high)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,10 +161,16 @@ class _Corruption:
 
     what: Perturbation
     statistics: Mapping[str, _Statistics]
+    stacked: frozenset[str]
     seed: int
 
     def __call__(self, feed: Arrays, columns: Arrays, begin: int) -> tuple[Arrays, Arrays]:
-        changed = {name: self._changed(name, feed[name], begin) for name in self.statistics}
+        changed = {
+            name: self._changed(name, feed[name][None], begin)[0]
+            if name in self.stacked  # a whole input, without an axis of samples
+            else self._changed(name, feed[name], begin)
+            for name in self.statistics
+        }
         return {**feed, **changed}, columns
 
     def _changed(self, name: str, array: Array, begin: int) -> Array:
@@ -231,9 +240,13 @@ class _Attack:
         del begin
         strength, steps = self.what.strength, self.what.steps
         step = strength if steps == 1 else 2.5 * strength / steps
-        now = dict(feed)
+        now, labels = dict(feed), columns["label"]
+        spare = max(len(feed[name]) for name in self.statistics) - len(labels)
+        labels = np.concatenate(
+            [labels, labels[-1:].repeat(max(spare, 0), axis=0)]
+        )  # of a run that is filled up
         for _ in range(steps):
-            slopes = self.gradients(now, columns["label"])
+            slopes = self.gradients(now, labels)
             for name, known in self.statistics.items():
                 moved = now[name] + step * np.sign(slopes[name])
                 near = np.clip(moved, feed[name] - strength, feed[name] + strength)

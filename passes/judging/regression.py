@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
 from prunec.ir.diagnostics import UserError
-from prunec.passes.judging.metrics import Array, Arrays, Floats, LabelledMetric, NamedMetric
+from prunec.passes.judging.metrics import Array, Arrays, Floats, LabelledMetric, SumMetric
 
 
-class _ErrorMetric(LabelledMetric):
+class _ErrorMetric(SumMetric, LabelledMetric):
     """What errors against labels have in common."""
 
     __slots__ = ()
@@ -68,13 +67,13 @@ class Rmse(_ErrorMetric):
         del reference
         return _sums(np.square(self.errors(outputs, columns)))
 
-    def value(self, observations: Floats) -> float:
+    def of_sums(self, sums: Floats) -> Floats:
         """The root of the mean."""
-        return math.sqrt(NamedMetric.value(self, observations))
+        return np.sqrt(SumMetric.of_sums(self, sums))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cosine(NamedMetric):
+class Cosine(SumMetric):
     """The mean cosine of the angle between a sample's output and that of the dense model; it needs no labels."""
 
     name: ClassVar[str] = "cosine"
@@ -88,5 +87,5 @@ class Cosine(NamedMetric):
         other = _flat(self.of_reference(reference, name, output.shape)).astype(np.float64)
         lengths = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
         zero = ~one.any(axis=1) & ~other.any(axis=1)
-        cosines = (one * other).sum(axis=1) / np.where(lengths > 0, lengths, 1.0)
+        cosines = np.clip((one * other).sum(axis=1) / np.where(lengths > 0, lengths, 1.0), -1.0, 1.0)
         return _sums(np.where(zero, 1.0, cosines)[:, None])

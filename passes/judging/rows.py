@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
-from prunec.passes.judging.bootstrap import Interval, Rows, bootstrap_interval
+import numpy as np
+
+from prunec.passes.judging.bootstrap import Interval, interval_of, resampled
 from prunec.passes.judging.metrics import Floats, Metric
 from prunec.passes.judging.slices import Slice
 from prunec.passes.judging.thresholds import Check, Status, checks_of, worst
@@ -53,17 +56,24 @@ class Row:
             "where": self.where,
             "metric": self.metric,
             "size": self.size,
-            "value": self.value,
-            "interval": list(self.interval),
-            "dense": self.dense,
-            "drop": self.drop,
+            "value": known(self.value),
+            "interval": [known(end) for end in self.interval],
+            "dense": known(self.dense),
+            "drop": known(self.drop),
             "relative": self.relative,
-            "drop_interval": None if self.drop_interval is None else list(self.drop_interval),
+            "drop_interval": None
+            if self.drop_interval is None
+            else [known(end) for end in self.drop_interval],
             "status": self.status if self.checks else None,
             "checks": [
                 {"name": check.name, "limit": check.limit, "status": check.status} for check in self.checks
             ],
         }
+
+
+def known(value: float | None) -> float | None:
+    """A number as JSON has it: None where it is not known."""
+    return None if value is None or math.isnan(value) else value
 
 
 def judge(item: Slice, metric: Metric, own: Floats, dense: Floats | None, *, seed: int) -> Row:
@@ -77,10 +87,13 @@ def judge(item: Slice, metric: Metric, own: Floats, dense: Floats | None, *, see
         seed: of the bootstrap.
     """
     size, value = len(own), metric.value(own)
-    interval = bootstrap_interval(lambda rows: metric.value(own[rows]), size, seed=seed)
+    tables = [own] if dense is None else [own, dense]
+    drawn = resampled(metric, tables, seed=seed)
+    interval = interval_of(drawn[0])
     drop, drop_interval = None, None
     if dense is not None:
-        drop, drop_interval = _drop(item, metric, own, dense, seed)
+        drop = float(_drop(item, metric, np.array([value]), np.array([metric.value(dense)]))[0])
+        drop_interval = interval_of(_drop(item, metric, *drawn))
     what = item.perturbation
     checks = checks_of(
         item.limits,
@@ -105,13 +118,9 @@ def judge(item: Slice, metric: Metric, own: Floats, dense: Floats | None, *, see
     )
 
 
-def _drop(item: Slice, metric: Metric, own: Floats, dense: Floats, seed: int) -> tuple[float, Interval]:
-    """How much worse the model is than the dense one, with a paired interval."""
-    sign = 1.0 if metric.higher_is_better else -1.0
-
-    def drop(rows: Rows | slice) -> float:
-        full = metric.value(dense[rows])
-        lost = sign * (full - metric.value(own[rows]))
-        return lost / abs(full) if item.limits.relative and full else lost
-
-    return drop(slice(None)), bootstrap_interval(drop, len(own), seed=seed)
+def _drop(item: Slice, metric: Metric, own: Floats, dense: Floats) -> Floats:
+    """How much worse values of a model are than those of the dense one on the same samples, [n] each."""
+    lost = dense - own if metric.higher_is_better else own - dense
+    if not item.limits.relative:
+        return lost
+    return lost / np.where(dense, np.abs(dense), 1.0)

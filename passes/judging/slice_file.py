@@ -103,9 +103,15 @@ class _Reader:
         undecided = tables.get("undecided", "pass")
         if undecided not in ("pass", "fail"):
             raise self._error("", "undecided", f'\'undecided\' takes "pass" or "fail", got {undecided!r}')
-        whole = [self._slice("all", "all", self._table("", "all"), ())] if "all" in tables else []
-        slices = [self._slice(f"slices.{n}", n, t, ("where",)) for n, t in self._tables("slices")]
+        whole = [self._whole(self._table("", "all"))] if "all" in tables else []
+        slices = [self._slice(f"slices.{n}", n, t) for n, t in self._tables("slices")]
         perturbed = [self._perturbed(n, t) for n, t in self._tables("robustness")]
+        for section in ("slices", "robustness"):
+            if "all" in self._table("", section):
+                message = f"[{section}.all]: 'all' is the whole set"
+                raise self._error(
+                    "", f"{section}.all", message, ["give it another name; thresholds of all go into [all]"]
+                )
         names = [item.name for item in (*whole, *slices, *perturbed)]
         for name in names:
             if names.count(name) > 1:
@@ -118,16 +124,20 @@ class _Reader:
             undecided=undecided,
         )
 
-    def _slice(self, section: str, name: str, table: dict[str, Any], needed: Iterable[str]) -> Slice:
-        self._check_keys(section, table, (*needed, "metric", *LIMITS))
-        for key in needed:
-            if not isinstance(table.get(key), str):
-                what = "is missing" if key not in table else f"takes text, got {table[key]!r}"
-                help = ['write a predicate over columns: where = "length > 400 and label = 3"']
-                raise self._error(section, key, f"'{key}' of [{section}] {what}", help)
+    def _whole(self, table: dict[str, Any]) -> Slice:
+        """Thresholds of the whole set, whose metric is that of the file."""
+        self._check_keys("all", table, LIMITS)
+        return Slice(name="all", limits=self._limits("all", table))
+
+    def _slice(self, section: str, name: str, table: dict[str, Any]) -> Slice:
+        self._check_keys(section, table, ("where", "metric", *LIMITS))
+        if not isinstance(table.get("where"), str):
+            what = "is missing" if "where" not in table else f"takes text, got {table['where']!r}"
+            help = ['write a predicate over columns: where = "length > 400 and label = 3"']
+            raise self._error(section, "where", f"'where' of [{section}] {what}", help)
         return Slice(
             name=name,
-            where=table.get("where", ""),
+            where=table["where"],
             limits=self._limits(section, table),
             metric=self._metric(section, table),
         )

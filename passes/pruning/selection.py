@@ -7,6 +7,7 @@ into (mostly a single group). No axis is ever emptied.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil, floor, gcd
@@ -17,6 +18,8 @@ from numpy.typing import NDArray
 
 from prunec.passes.coupling.groups import Coupling, Group
 from prunec.passes.coupling.solve import Bools
+from prunec.passes.plan.schema import Step
+from prunec.passes.plan.steps import uses_of
 
 Scope = Literal["local", "global"]
 Floats = NDArray[np.float64]
@@ -60,9 +63,21 @@ class Policy:
         options = [k for k in (kept // step * step, -(-kept // step) * step) if units - limit <= k <= units]
         return units - min(options, key=lambda k: (abs(k - kept), -k)) if options else 0
 
+    def levels(self, units: int, width: int) -> Counts:
+        """All numbers of units that may go, ascending from 0."""
+        limit = self.limit(units, width)
+        step = self.round_to // gcd(self.round_to, width)
+        kept = np.arange(units - limit, units)
+        removed = units - kept[kept % step == 0]
+        return np.sort(np.append(removed, 0)).astype(np.int64)
+
 
 def select(
-    coupling: Coupling, groups: Sequence[Group], scores: Sequence[Floats], policy: Policy
+    coupling: Coupling,
+    groups: Sequence[Group],
+    scores: Sequence[Floats],
+    policy: Policy,
+    earlier: Sequence[Step] = (),
 ) -> list[NDArray[np.int64]]:
     """Choose the units to remove.
 
@@ -71,6 +86,7 @@ def select(
         groups: the groups to choose from.
         scores: per group the importance of its units.
         policy: how much may go.
+        earlier: steps made before, together with which the shares are reached.
 
     Returns:
         Per group the removed units, ascending.
@@ -78,14 +94,16 @@ def select(
     if not groups:
         return []
     clusters = clusters_of(groups)
-    wanted = _global(groups, _relative(scores), clusters, policy) if policy.scope == "global" else None
+    gone = _gone(groups, clusters, earlier)
+    wanted = _global(groups, _relative(scores), clusters, gone, policy) if policy.scope == "global" else None
     counts = np.zeros(len(groups), np.int64)
-    for members in clusters:
+    for members, before in zip(clusters, gone.tolist(), strict=True):
         units = np.array([groups[i].units for i in members])
-        width = groups[members[0]].channels
+        whole = int(units.sum()) + before
         shares = units * policy.ratio if wanted is None else wanted[members].astype(float)
-        count = policy.rounded(floor(shares.sum() + _EXACT), int(units.sum()), width)
-        counts[members] = _apportion(count, shares, units)
+        total = whole * policy.ratio if wanted is None else shares.sum() + before
+        count = policy.rounded(floor(total + _EXACT), whole, groups[members[0]].channels)
+        counts[members] = _apportion(max(0, count - before), shares, units)
     return choose(coupling, groups, scores, counts)
 
 
@@ -112,7 +130,7 @@ def apportion(counts: Counts, groups: Sequence[Group], clusters: Sequence[Sequen
     result = np.zeros(len(groups), np.int64)
     for count, members in zip(counts, clusters, strict=True):
         units = np.array([groups[i].units for i in members])
-        result[members] = _apportion(int(count), units.astype(np.float64), units)
+        result[list(members)] = _apportion(int(count), units.astype(np.float64), units)
     return result
 
 
@@ -128,6 +146,16 @@ def clusters_of(groups: Sequence[Group]) -> list[list[int]]:
     return list(clusters.values())
 
 
+def _gone(groups: Sequence[Group], clusters: Sequence[Sequence[int]], earlier: Sequence[Step]) -> Counts:
+    """Per cluster how many units earlier steps have removed."""
+    cuts: Counter[tuple[str, int, tuple[str, ...]]] = Counter()
+    for cut in (group for step in earlier for group in step.groups if group.tensors):
+        first = cut.tensors[0]
+        cuts[first.name, first.axis, first.uses] += len(cut.removed)
+    firsts = [groups[members[0]].members[0] for members in clusters]
+    return np.array([cuts[m.name, m.axis, uses_of(m.operand)] for m in firsts], np.int64)
+
+
 def _apportion(count: int, shares: Floats, units: Counts) -> Counts:
     """Distribute ``count`` over groups in proportion to their shares, by largest remainders."""
     total = shares.sum()
@@ -140,7 +168,11 @@ def _apportion(count: int, shares: Floats, units: Counts) -> Counts:
 
 
 def _global(
-    groups: Sequence[Group], relative: Sequence[Floats], clusters: Sequence[Sequence[int]], policy: Policy
+    groups: Sequence[Group],
+    relative: Sequence[Floats],
+    clusters: Sequence[Sequence[int]],
+    gone: Counts,
+    policy: Policy,
 ) -> Counts:
     """Rank all units by importance relative to their group's mean, so that scale never empties a layer."""
     sizes = np.array([g.units for g in groups])
@@ -148,10 +180,11 @@ def _global(
     limits = np.empty(len(clusters), np.int64)
     for number, members in enumerate(clusters):
         cluster_of[members] = number
-        limits[number] = policy.limit(int(sizes[members].sum()), groups[members[0]].channels)
+        whole = int(sizes[members].sum() + gone[number])
+        limits[number] = policy.limit(whole, groups[members[0]].channels) - gone[number]
     order = np.argsort(np.concatenate(relative), kind="stable")
     owner = np.repeat(np.arange(len(groups)), sizes)[order]
-    target = floor(policy.ratio * len(owner) + _EXACT)
+    target = max(0, floor(policy.ratio * (len(owner) + gone.sum()) + _EXACT) - int(gone.sum()))
     allowed = np.flatnonzero(_rank_within(cluster_of[owner]) < limits[cluster_of[owner]])[:target]
     return np.bincount(owner[allowed], minlength=len(groups)).astype(np.int64)
 

@@ -10,6 +10,7 @@ import onnx_ir
 from prunec.ir.diagnostics import UserError
 from prunec.ir.scopes import walk
 from prunec.passes.cost import LayerCost
+from prunec.passes.quantization.library import quantization
 
 if TYPE_CHECKING:
     from prunec.passes.quantize import Quantize
@@ -114,8 +115,7 @@ def _reason(layer: LayerCost, options: Quantize, excluded: bool, computed: bool)
 
 def _known(mode: str) -> frozenset[str]:
     """Types of ops that the quantizer has an 8-bit form of; the dynamic one turns Gemm into MatMul first."""
-    from onnxruntime.quantization.registry import IntegerOpsRegistry, QDQRegistry, QLinearOpsRegistry
-
-    return frozenset(
-        {*IntegerOpsRegistry, "Gemm"} if mode == "dynamic" else {*QLinearOpsRegistry, *QDQRegistry}
-    )
+    ops = quantization().registry
+    if mode == "dynamic":
+        return frozenset({*ops.IntegerOpsRegistry, "Gemm"})
+    return frozenset({*ops.QLinearOpsRegistry, *ops.QDQRegistry})

@@ -22,6 +22,7 @@ from prunec.ir.module import Module
 from prunec.ir.proto import to_proto
 from prunec.ir.runtime import clean_message, runtime_errors
 from prunec.ir.scopes import fresh_name, graph_of, values_in, walk
+from prunec.passes.quantization.library import quantization
 
 if TYPE_CHECKING:
     from prunec.passes.calibration.data import Feeds
@@ -139,8 +140,7 @@ def quantised(module: Module, options: Quantize, excluded: Collection[str], feed
 def _quantise(
     proto: onnx.ModelProto, target: Path, options: Quantize, excluded: Collection[str], feeds: Feeds | None
 ) -> None:
-    from onnxruntime import quantization as ort
-
+    ort = quantization()
     kinds = [*options.ops, *(["MatMul"] if "Gemm" in options.ops and feeds is None else [])]
     shared: dict[str, Any] = {
         "op_types_to_quantize": kinds or None,
@@ -165,12 +165,10 @@ def _quantise(
 
 def _reader(feeds: Feeds, samples: int) -> Any:
     """The samples in the form in which ONNX Runtime asks for them: runs of one size, which its histograms need."""
-    from onnxruntime.quantization import CalibrationDataReader
-
     whole = feeds.samples // feeds.batch
     runs = max(1, min(feeds.fitting, whole, -(-samples // feeds.batch)))
 
-    class Reader(CalibrationDataReader):  # type: ignore[misc]
+    class Reader(quantization().CalibrationDataReader):  # type: ignore[misc]
         """Hands out one run after the other, then None."""
 
         def __init__(self) -> None:

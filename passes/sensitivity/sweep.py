@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-import prunec
 from prunec.ir.control import make_names_unique
 from prunec.ir.diagnostics import Place, UserError
 from prunec.ir.dialect import ATEN
 from prunec.ir.execute import Runner
+from prunec.ir.load import load
 from prunec.ir.module import Module
+from prunec.ir.version import VERSION
 from prunec.passes.calibration.data import CalibrationData
 from prunec.passes.calibration.stream import runner_between
 from prunec.passes.cleanup import inline_functions
@@ -99,7 +100,7 @@ class Job:
         """The sweep again."""
         import onnx
 
-        module = prunec.load(onnx.ModelProto.FromString(self.model))
+        module = load(onnx.ModelProto.FromString(self.model))
         return Sweep(module, CalibrationData.of(self.arrays, name=self.data_name), self.metric, self.settings)
 
 
@@ -349,7 +350,7 @@ def _profile(sweep: Sweep, dense: float, values: Mapping[tuple[str, int], float 
         criterion=sweep.settings.criterion,
         unit=sweep.settings.unit,
         seed=sweep.settings.seed,
-        version=prunec.__version__,
+        version=VERSION,
         groups=tuple(_with_curve(sweep, row, values) for _, row in sweep.candidates.rows.values()),
     )
 

@@ -23,12 +23,16 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from prunec.ir.version import VERSION
+
 if TYPE_CHECKING:
     from prunec import torch as torch
     from prunec.exporters.bench.ceiling import ceiling as ceiling
     from prunec.exporters.bench.measure import bench as bench
     from prunec.exporters.bench.results import BenchReport as BenchReport
     from prunec.exporters.export import export as export
+    from prunec.exporters.report.card import write_card as write_card
+    from prunec.exporters.report.page import write_report as write_report
     from prunec.exporters.target import Export as Export
     from prunec.ir.diagnostics import PassFailure as PassFailure
     from prunec.ir.diagnostics import PrunecError as PrunecError
@@ -52,7 +56,7 @@ if TYPE_CHECKING:
     from prunec.passes.sensitivity.profile import Profile as Profile
     from prunec.passes.sensitivity.sweep import sensitivity as sensitivity
 
-__version__ = "0.1.0"
+__version__ = VERSION
 
 _HOMES = {
     "BenchReport": "prunec.exporters.bench.results",
@@ -81,6 +85,8 @@ _HOMES = {
     "save": "prunec.ir.save",
     "sensitivity": "prunec.passes.sensitivity.sweep",
     "trace": "prunec.ir.fx.entry",
+    "write_card": "prunec.exporters.report.card",
+    "write_report": "prunec.exporters.report.page",
 }
 
 __all__ = [*_HOMES, "__version__", "torch"]

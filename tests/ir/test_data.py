@@ -119,6 +119,7 @@ def test_mistakes_in_functions_are_told_with_their_line(
     [
         ("a.npy,1\n", None),
         ("no.npy,1\n", "row 1, column `x`: no.npy: no such file\n  = help: paths are relative to the folder"),
+        ("a.npy,1\n,2\n", "row 2, column `x` names no file, and other rows do"),
         ("a.npy,1\nb.npy,2\n", "column `x`: the file of row 2 is [3], that of row 1 is [2]"),
         ("broken.npy,1\n", "row 1, column `x`: broken.npy cannot be read: "),
         ("broken.png,1\n", "row 1, column `x`: broken.png cannot be read: cannot identify image file"),

@@ -38,6 +38,7 @@ def test_a_cut_that_costs_a_slice_too_much_is_stopped(tmp_path: Path, data: Any)
     assert [r.message for r in result.remarks if r.origin == "gate"] == [
         "`all` (450 samples): top1 0.9956, the dense model 0.9978",
         "`rare` (91 samples): top1 1, the dense model 1",
+        f"1 of 1 thresholds of {tmp_path / 'slices.toml'} hold",
     ]
     with pytest.raises(GateError) as caught:
         gated(tmp_path, data, "60%", RARE)
@@ -64,6 +65,7 @@ def test_what_is_undecided_is_told_and_fails_on_request(tmp_path: Path, data: An
     text = "[all]\nmin = 0.998\n[slices.seven]\nwhere = 'label = 7'\nmin = 1.0\n"
     result = gated(tmp_path, data, "50%", text)
     [remark] = [r for r in result.remarks if r.origin == "gate" and r.kind == "missed"]
+    assert result.remarks.remarks[-1].message.endswith("slices.toml hold, 1 undecided")
     assert remark.urgent and remark.reason == "too few samples to decide" and "`all`" in remark.message
     with pytest.raises(GateError, match=r"the whole set .* at least 0.998 is demanded"):
         gated(tmp_path, data, "50%", "undecided = 'fail'\n" + text)
@@ -109,4 +111,4 @@ def test_the_command_line_stops_with_3_and_leaves_no_file(
     assert (
         command.run([DIGITS, "-p", f"prune-channels{{ratio=50%}}, gate{{slices={slices}}}", *arguments]) == 0
     )
-    assert output.exists()
+    assert output.exists() and f"gate: 1 of 1 thresholds of {slices} hold\n" in capsys.readouterr().err

@@ -210,18 +210,33 @@ def test_a_model_without_anything_to_prune_says_why() -> None:
     result = prunec.run(
         graph("net (float[N,3] x) => (float[N,2] y) <float[3,2] w> { y = MatMul(x, w) }"), PRUNE
     )
-    (remark,) = [r for r in result.remarks if r.kind == "missed"]
+    remark, *pinned = [r for r in result.remarks if r.kind == "missed"]
     assert remark.message == "nothing can be pruned in this model"
     assert set((remark.reason or "").split("; ")) == {"graph input `x`", "graph output `y`"}
+    assert [(r.message, r.reason, r.group, r.numbers) for r in pinned] == [
+        ("group g1 (w) keeps all 3 units", "pinned: graph input `x`", "g1", (("units", 3),)),
+        ("group g2 (w) keeps all 2 units", "pinned: graph output `y`", "g2", (("units", 2),)),
+    ]
+
+
+def test_what_is_pinned_is_said_once_and_only_of_groups_that_the_filters_let_through() -> None:
+    pipeline = "repeat{times=2}(prune-channels{round-to=1 IGNORE})"
+    pinned = {
+        ignore: [r.node for r in prunec.run(coupled("residual"), pipeline.replace("IGNORE", ignore)).remarks
+                 if (r.reason or "").startswith("pinned: ")]
+        for ignore in ("", "ignore=w4")
+    }  # fmt: skip
+    assert pinned == {"": ["w0", "w4"], "ignore=w4": ["w0"]}
 
 
 def test_groups_that_keep_everything_say_why() -> None:
     result = prunec.run(coupled("residual"), "prune-channels{ratio=0.1}")
     missed = [r for r in result.remarks if r.kind == "missed"]
-    assert len(missed) == 2
-    assert "keeps all 4 units" in missed[0].message
-    assert "round-to=8" in (missed[0].reason or "")
-    assert missed[0].help == "lower `round-to`"
+    rounded = [r for r in missed if not (r.reason or "").startswith("pinned: ")]
+    assert len(rounded) == 2
+    assert "keeps all 4 units" in rounded[0].message
+    assert "round-to=8" in (rounded[0].reason or "")
+    assert rounded[0].help == "lower `round-to`"
 
 
 def test_the_contract_of_a_pass_decides_whether_a_plan_step_is_its() -> None:

@@ -35,6 +35,7 @@ class FakeSource:
 @dataclass(frozen=True)
 class FakeModule:
     source: FakeSource
+    graph: tuple[object, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from core_graphs import graph
 
 import prunec
 from prunec.tools import prunec as command
@@ -168,3 +169,56 @@ def test_mistakes(
         capsys.readouterr()
     assert command.run(["eval", *arguments]) == 2
     assert capsys.readouterr().err.startswith(message)
+
+
+OWN = """
+import numpy as np
+
+def data():
+    with np.load("digits.npz") as file:
+        yield dict(file)
+
+def margin(outputs, columns):
+    scores = np.sort(outputs["logits"], axis=1)
+    return scores[:, -1] - scores[:, -2]
+
+def fails(outputs, columns):
+    return columns["weight"]
+
+def short(outputs, columns):
+    return np.zeros(3)
+"""
+
+
+@pytest.mark.parametrize(
+    ("metric", "code", "message"),
+    [
+        ("own_code:margin", 0, ""),
+        (
+            "own_code:fails",
+            2,
+            "error: own_code:data: metric own_code:fails raises KeyError: 'weight'\n  = note: at ",
+        ),
+        ("own_code:short", 2, "error: own_code:data: metric own_code:short gives shape [3] for 16 samples\n"),
+        (
+            "own_code:margi",
+            2,
+            "error: own_code:margi: 'own_code' has no 'margi'\n  = help: did you mean 'margin'?\n",
+        ),
+    ],
+)
+def test_data_and_metrics_of_the_users(
+    folder: Path, capsys: pytest.CaptureFixture[str], metric: str, code: int, message: str
+) -> None:
+    Path("own_code.py").write_text(OWN)
+    assert command.run(["eval", "p50.onnx", "--data", "own_code:data", "--metric", metric]) == code
+    shown = capsys.readouterr()
+    assert shown.err.startswith(message)
+    assert code or "own_code:margin of 450 samples of own_code:data (higher is better)" in shown.out
+
+
+def test_nan_is_named_with_its_output_and_sample(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    net = graph("net (float[N,1,8,8] image) => (float[N,1,8,8] y) { z = Sub(image, image)\n y = Div(z, z) }")
+    prunec.save(net, "nan.onnx")
+    assert command.run(["eval", "nan.onnx", "--data", "digits.npz", "--metric", "mae"]) == 2
+    assert capsys.readouterr().err == "error: nan.onnx: output `y` is NaN, first for sample 0\n"

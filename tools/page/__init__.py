@@ -15,6 +15,7 @@ from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING, Any
 
+from prunec.exporters.report.theme import theme
 from prunec.tools.outputs import write_output
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def write_page(module: Module, survey: Survey, path: Path) -> None:
 def render_page(data: dict[str, Any]) -> str:
     """The page of what :func:`prunec.tools.page.content.page_data` returns."""
     folder = files(__name__)
-    style = folder.joinpath("page.css").read_text(encoding="utf-8")
+    style = theme() + folder.joinpath("page.css").read_text(encoding="utf-8")
     script = "".join(folder.joinpath(name).read_text(encoding="utf-8") for name in SCRIPTS)
     template = Template(folder.joinpath("page.html").read_text(encoding="utf-8"))
     return template.substitute(

@@ -45,6 +45,16 @@ def test_attacks_on_programs_of_torch_lower_accuracy_and_steps_help() -> None:
     assert result.rows[3].status == "holds" and result.rows[1].drop == 0.0
 
 
+def test_a_run_that_is_filled_up_is_attacked_as_any_other() -> None:
+    x = torch.randn(10, 6, generator=torch.Generator().manual_seed(0))
+    module = prunec.trace(network(), (x[:4],))
+    [name] = [value.name or "" for value in module.graph.inputs]
+    with torch.no_grad():
+        labels = network()(x).argmax(dim=1).numpy()
+    result = prunec.evaluate(module, {name: x.numpy(), "label": labels}, slices=parse_slices(ATTACKS))
+    assert [row.size for row in result.rows] == [10] * 4
+
+
 def test_an_attack_stays_within_its_strength() -> None:
     module, data = classifier()
     [name] = [n for n in data if n != "label"]

@@ -10,7 +10,8 @@ from core_graphs import graph
 
 import prunec
 from prunec.ir.diagnostics import PassFailure, UserError
-from prunec.passes.judging.bootstrap import bootstrap_interval
+from prunec.passes.judging.bootstrap import interval_of, resampled
+from prunec.passes.judging.metrics import METRICS, parse_metric
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((23, 5)).astype(np.float32)
@@ -64,12 +65,27 @@ def test_a_model_agrees_with_itself_and_the_file_of_the_example_has_its_accuracy
 
 def test_intervals_are_those_of_the_normal_approximation_and_repeat() -> None:
     values = RNG.standard_normal(400)
-    low, high = bootstrap_interval(lambda rows: float(values[rows].mean()), 400, seed=1)
+    table, metric = np.stack([values, np.ones(400)], axis=1), parse_metric("mae")
+    low, high = interval_of(resampled(metric, [table], seed=1)[0])
     width = 1.96 * values.std() / 20
     assert low == pytest.approx(values.mean() - width, abs=width / 6)
     assert high == pytest.approx(values.mean() + width, abs=width / 6)
-    assert (low, high) == bootstrap_interval(lambda rows: float(values[rows].mean()), 400, seed=1)
-    assert np.isnan(bootstrap_interval(lambda rows: float("nan"), 3)).all()
+    assert (low, high) == interval_of(resampled(metric, [table], seed=1)[0])
+    assert np.isnan(interval_of(resampled(metric, [table * 0])[0])).all()
+    assert np.isnan(interval_of(resampled(metric, [table[:0]])[0])).all()
+
+
+@pytest.mark.parametrize("name", [name for name in METRICS.names() if name != "f1"])
+def test_sums_over_samples_give_what_resampled_tables_give(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tables = [np.stack([RNG.random(50), RNG.integers(0, 3, 50)], axis=1) for _ in range(2)]
+    metric = parse_metric(name)
+    by_sums = resampled(metric, tables, seed=3, resamples=40)
+    monkeypatch.setattr("prunec.passes.judging.bootstrap._DRAWN", 170)
+    np.testing.assert_allclose(resampled(metric, tables, seed=3, resamples=40), by_sums)
+    monkeypatch.setattr("prunec.passes.judging.bootstrap.SumMetric", type(None))
+    np.testing.assert_allclose(resampled(metric, tables, seed=3, resamples=40), by_sums)
 
 
 NAN = "net (float[N,5] x) => (float[N,5] y) { z = Sub(x, x)\n y = Div(z, z) }"

@@ -131,6 +131,8 @@ def test_metrics_are_printed_as_they_are_written(text: str) -> None:
          "they do not go together\n  = help: outputs are [samples, classes] beside labels [samples]"),
         ("top1", SCORES, LABELS + 5, "label 11 is beyond the 7 classes of output `y`\n  = help: classes are numbered"),
         ("top1", SCORES, LABELS + 0.5, "array `label` is of type float64 and holds more than whole numbers"),
+        ("top1", SCORES, np.where(LABELS == 1, np.nan, LABELS), "array `label` has samples without a label (NaN)\n"
+         "  = help: leave these samples out, or give them a negative label"),
         ("top1", SCORES, LABELS.astype(str), "array `label` is of type <U21 and holds more than whole numbers"),
         ("f1", TOKENS, IDS, "metric `f1` takes one label a sample\n  = help: use top1 for many positions"),
         ("perplexity{shift=1}", SCORES, LABELS, "`label` [60] and `y` [60, 7] have no positions to shift by 1"),

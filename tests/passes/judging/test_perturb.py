@@ -41,7 +41,17 @@ def test_every_model_and_batch_gets_the_same(kind: str) -> None:
     np.testing.assert_allclose(seen(kind, strength=0), IMAGES, atol=1e-6)
 
 
-def test_noise_has_its_strength() -> None:
+def test_stacks_of_whole_inputs_are_perturbed_like_batches() -> None:
+    net = graph("net (float[1,8,8] x) => (float[1,8,8] y) { y = Identity(x) }")
+    for kind in ("noise", "blur", "missing"):
+        stacked = outputs(net, {"x": IMAGES}, kind).reshape(IMAGES.shape)
+        np.testing.assert_allclose(stacked, seen(kind), rtol=1e-6)
+
+
+def test_noise_has_its_strength(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = seen("noise", strength=0.1)
+    monkeypatch.setattr("prunec.passes.judging.perturb._STEP", 2000)
+    np.testing.assert_allclose(seen("noise", strength=0.1), whole, atol=1e-6)
     assert (seen("noise", strength=0.1) - IMAGES).std() == pytest.approx(0.1 * IMAGES.std(), rel=0.1)
 
 

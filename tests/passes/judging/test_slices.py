@@ -105,6 +105,8 @@ def test_a_file_is_read_whole() -> None:
         ("[slices.a]\nwhere = 'true'\nmax-drop = 'high'", "'max-drop' takes a number or a share such as \"2%\", got 'high'"),
         ("[slices.a]\nwhere = 'true'\nmin-size = 0", "<slices>:3:1: 'min-size' takes a whole number from 1, got 0"),
         ("[slices.a]\nwhere = 'true'\nmetric = 'top3'", "<slices>:3:1: unknown metric 'top3' (did you mean 'top5'?)"),
+        ("[slices.all]\nwhere = 'true'", "<slices>:1:2: [slices.all]: 'all' is the whole set\n"),
+        ("[all]\nmetric = 'f1'", "<slices>:2:1: unknown key 'metric' in [all]\n"),
         ("[slices]\na = 3", "<slices>:2:1: 'a' of [slices] is a table: write [slices.a]"),
         ("slices = 3", "<slices>:1:1: 'slices' is a table: write [slices]"),
         ("undecided = 'maybe'", "<slices>:1:1: 'undecided' takes \"pass\" or \"fail\", got 'maybe'"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -238,6 +239,12 @@ def test_the_quantizer_keeps_its_chatter_to_itself(capfd: pytest.CaptureFixture[
     quantised(graph(CONV), "calibrate=entropy")
     assert capfd.readouterr() == ("", "")
     assert (list(logging.getLogger().handlers), list(logging.getLogger().filters)) == (handlers, filters)
+
+
+def test_the_quantizer_leaves_no_trace_on_the_path() -> None:
+    before = list(sys.path)
+    quantised(graph(CONV))
+    assert sys.path == before
 
 
 # -- what is refused ---------------------------------------------------------------

@@ -150,6 +150,23 @@ def test_remarks_go_to_a_file_and_some_of_them_to_the_screen(
     assert 'Pass: "prune-channels"\nMessage: "nothing can be pruned in this model"\nReason: "no group' in text
 
 
+def test_remarks_for_programs_have_group_op_source_and_numbers(
+    net: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    module = prunec.load("net.onnx")
+    node = next(node for node in module.graph if "w0" in [v.name for v in node.inputs if v is not None])
+    node.metadata_props["pkg.torch.onnx.stack_trace"] = 'File "/home/me/net.py", line 9, in forward'
+    prunec.save(module, "net.onnx")
+    _, shown = compiled(capsys, "-p", PRUNE, "--remarks", "remarks.yaml", "-R")
+    documents = Path("remarks.yaml").read_text().split("...\n")
+    (document,) = [text for text in documents if text.startswith("--- !Passed") and '"w0"' in text]
+    assert document == (
+        '--- !Passed\nPass: "prune-channels"\nName: "w0"\nGroup: "g1"\nOp: "Conv"\nSource: "net.py:9"\n'
+        'Message: "group g1 (w0 and 6 more) loses 2 of 4 units"\nNumbers: {"units": 4, "removed": 2}\n'
+    )
+    assert "group g1 (w0 and 6 more) loses 2 of 4 units\n  = at: net.py:9\n" in shown
+
+
 @pytest.mark.parametrize("before", [True, False])
 def test_all_remarks_are_shown_wherever_the_option_stands(
     net: Path, capsys: pytest.CaptureFixture[str], before: bool

@@ -1,0 +1,175 @@
+"""The page of a compile: one file that opens from disk, without scripts and without the network.
+
+Everything from the model is text: the templates escape all that they are given, and a content security policy allows
+nothing but the page's own style sheet, which it names by its hash.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+from collections.abc import Iterator
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from prunec.exporters.report.costs import layer_bars, metric_tile, tiles
+from prunec.exporters.report.curves import curves
+from prunec.exporters.report.cuts import decisions
+from prunec.exporters.report.evidence import Evidence
+from prunec.exporters.report.judged import compounding, judgement
+from prunec.exporters.report.latencies import latencies
+from prunec.exporters.report.provenance import provenance
+from prunec.exporters.report.theme import theme
+from prunec.ir.atomic import write_whole
+from prunec.ir.diagnostics import UserError
+
+if TYPE_CHECKING:
+    import jinja2
+
+    from prunec.passes.manager import Result
+
+_SECTIONS = {
+    "slices": "Accuracy",
+    "quantised": "Quantised",
+    "verified": "Verification",
+    "cuts": "Removed",
+    "layers": "Layers",
+    "sensitivity": "Sensitivity",
+    "latency": "Latency",
+    "remarks": "Remarks",
+    "provenance": "Provenance",
+}
+_KINDS = {"missed": "could not be done", "analysis": "found out", "passed": "done"}
+
+
+def write_report(result: Result, path: str | os.PathLike[str], **evidence: Any) -> None:
+    """Write the page of a compile.
+
+    Args:
+        result: what ``prunec.run`` returned.
+        path: the file.
+        **evidence: what else is known: ``output`` (the file that was written), ``evaluation``, ``profile``,
+            ``bench``, ``quantization``, each as an object, as its JSON, or as a file of it.
+
+    Raises:
+        UserError: jinja2 is not installed, evidence is of another model or of another kind, or the file cannot be
+            written.
+
+    Example:
+        >>> import prunec
+        >>> result = prunec.run(prunec.load("examples/digits.onnx"), "prune-channels{ratio=0.3}")
+        >>> prunec.write_report(result, "report.html")
+    """
+    write_whole(Path(path), render_report(Evidence.of(result, **evidence)).encode())
+
+
+def render_report(evidence: Evidence) -> str:
+    """The page as text."""
+    result = evidence.result
+    style = theme() + files(__package__).joinpath("templates", "report.css").read_text(encoding="utf-8")
+    judged = None if evidence.evaluation is None else judgement(evidence.evaluation)
+    given: dict[str, Any] = {
+        "tiles": [*([] if judged is None else [metric_tile(judged)]), *tiles(evidence)],
+        "judgement": judged,
+        "compounding": None if evidence.quantization is None else compounding(evidence.quantization),
+        "verdicts": [str(verdict) for verdict in result.verdicts],
+        "decisions": decisions(result.plan),
+        "layers": layer_bars(result.cost_before, result.cost_after),
+        "curves": None if evidence.profile is None else curves(evidence.profile, result.plan),
+        "latencies": None if evidence.bench is None else latencies(evidence.bench),
+        "remarks": list(_remarks(result)),
+        "provenance": list(provenance(evidence)),
+    }
+    there = {
+        "slices": given["judgement"],
+        "quantised": given["compounding"],
+        "cuts": given["decisions"],
+        "layers": given["layers"][0],
+        "sensitivity": given["curves"],
+        "latency": given["latencies"],
+        "remarks": given["remarks"],
+    }
+    return (
+        environment()
+        .get_template("page.html")
+        .render(
+            **given,
+            title=Path(result.module.source.name).name,
+            lede=_lede(result),
+            states=list(_states(evidence, given)),
+            sections=[(id, text) for id, text in _SECTIONS.items() if there.get(id, True)],
+            style=_trusted(style),
+            style_hash=_hash(style),
+        )
+    )
+
+
+def environment() -> jinja2.Environment:
+    """Templates that escape what they are given.
+
+    Raises:
+        UserError: jinja2 is not installed.
+    """
+    try:
+        import jinja2
+    except ImportError as error:
+        raise UserError(
+            "reports need jinja2, which is not installed", help=["pip install 'prunec[judge]'"]
+        ) from error
+    return jinja2.Environment(
+        loader=jinja2.PackageLoader("prunec.exporters.report", "templates"),
+        autoescape=jinja2.select_autoescape(["html"]),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+
+
+def _trusted(style: str) -> Any:
+    """Our own style sheet, which is not escaped."""
+    from markupsafe import Markup
+
+    return Markup(style)
+
+
+def _hash(text: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def _lede(result: Result) -> str:
+    """The page in one sentence."""
+    before, after = result.cost_before, result.cost_after
+    pairs = (
+        ("parameters", before.parameters, after.parameters),
+        ("multiply-accumulates", before.macs, after.macs),
+    )
+    fewer = [f"{100 * (1 - now / was):.1f} % fewer {what}" for what, was, now in pairs if was and now < was]
+    zeros = sum(mask.zeros for step in result.plan.steps for mask in step.masks)
+    if zeros:
+        fewer.append(f"{zeros:,} weights set to zero")
+    if not fewer:
+        return "Nothing was removed from this model." if result.changed else "No pass changed this model."
+    return f"{' and '.join(fewer)}."
+
+
+def _states(evidence: Evidence, given: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """The verdicts of all that judged, each with its colour."""
+    verdicts = evidence.result.verdicts
+    yield ("good", f"verified: {len(verdicts)} transforms") if verdicts else ("doubt", "not verified")
+    if given["judgement"] is not None and given["judgement"].status:
+        words = {"holds": ("good", "all thresholds hold"), "fails": ("bad", "a threshold fails")}
+        yield words.get(given["judgement"].status, ("doubt", "a threshold is undecided"))
+    if given["compounding"] is not None and given["compounding"].warning is not None:
+        yield "doubt", "pruning and quantising compound"
+    if missed := sum(remark.kind == "missed" for remark in evidence.result.remarks):
+        yield "doubt", f"{missed} things could not be done"
+
+
+def _remarks(result: Result) -> Iterator[tuple[str, str, list[Any]]]:
+    for kind, title in _KINDS.items():
+        found = [remark for remark in result.remarks if remark.kind == kind]
+        if found:
+            yield kind, title, found

@@ -1,0 +1,157 @@
+"""What a pipeline made of a module: the module itself, what was decided and proven, and ways to hand it on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from prunec.ir.diagnostics import RemarkLog, UserError
+from prunec.passes.plan import Plan
+
+if TYPE_CHECKING:
+    from prunec import Export
+    from prunec.ir.fx.entry import GraphModule, NnModule, Optimizer
+    from prunec.ir.module import Module
+    from prunec.passes.cost import Cost
+    from prunec.passes.verifier import Verdict
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timing:
+    """Wall-clock seconds of one pass.
+
+    Attributes:
+        pass_name: the pass.
+        seconds: of the pass itself, with the analyses that it asked for.
+        verify_seconds: of its verification.
+        analyses: the part of both that went into analyses, by name.
+    """
+
+    pass_name: str
+    seconds: float
+    verify_seconds: float
+    analyses: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """What a pipeline made of a module.
+
+    Attributes:
+        module: the transformed module.
+        plan: what was removed, replayable.
+        remarks: what passes did, did not do, and why.
+        verdicts: what was proven, one for every transform that changed something.
+        cost_before: cost of the input.
+        cost_after: cost of the output.
+        timings: seconds, one for every pass.
+        statistics: what passes counted, such as ``prune-channels.units``, summed over the run.
+        changed: whether any pass changed the module.
+        seed: of the run.
+        data: name of the calibration data, or None.
+    """
+
+    module: Module
+    plan: Plan
+    remarks: RemarkLog
+    verdicts: tuple[Verdict, ...]
+    cost_before: Cost
+    cost_after: Cost
+    timings: tuple[Timing, ...]
+    changed: bool
+    statistics: Mapping[str, int | float] = field(default_factory=dict)
+    seed: int = 0
+    data: str | None = None
+
+    def save(self, path: str | Path, *, external_data: bool | None = None) -> None:
+        """Write the module; see :func:`prunec.ir.save.save`."""
+        from prunec.ir.save import save
+
+        save(self.module, path, external_data=external_data)
+
+    def to_torch(self) -> GraphModule:
+        """The result as a ``torch.fx.GraphModule`` to train, compile and export.
+
+        Its parameters are copies, under the names of the captured module. ``train()`` and ``eval()`` switch
+        dropout, batch norms and recurrent layers.
+
+        Raises:
+            UserError: the input was no program of torch.
+        """
+        from prunec.ir.fx.entry import to_torch
+
+        return to_torch(self.module)
+
+    def apply_to(self, module: NnModule) -> None:
+        """Cut the module that was captured, in place: parameters, buffers, and the sizes among its attributes.
+
+        That it then computes what :meth:`to_torch` computes is proven by running both.
+
+        Args:
+            module: the module, which gets the values of the result.
+
+        Raises:
+            UserError: the module is another one, or its code holds sizes that no attribute changes; the message
+                names the line, and nothing is changed.
+        """
+        from prunec.ir.fx.entry import write_back
+
+        write_back(self.module, module)
+
+    def apply_to_optimizer(self, optimizer: Optimizer, module: NnModule) -> None:
+        """Cut the state of an optimizer along with the module that :meth:`apply_to` has cut.
+
+        Args:
+            optimizer: holds the parameters of the module; every state tensor of a parameter's old shape (or
+                of a single number) goes along.
+            module: the module.
+
+        Raises:
+            UserError: a state tensor has another shape, or channels were reordered; nothing is changed.
+        """
+        from prunec.ir.fx.entry import cut_optimizer
+
+        if any(step.orders for step in self.plan.steps):
+            raise UserError(
+                "the state of an optimizer cannot follow channels that were reordered",
+                help=["run permute-channels before training, or start a new optimizer"],
+            )
+
+        cut_optimizer(self.module, self.plan.removed(), optimizer, module)
+
+    def export(self, target: str, path: str | Path, **options: Any) -> Export:
+        """Write the module for a runtime; see :func:`prunec.export`.
+
+        Args:
+            target: ``onnx``, ``ort``, ``trt``, or another installed target.
+            path: the artefact's file.
+            **options: of the target and of :func:`prunec.export`.
+        """
+        # Passes do not know exporters; the package's public face knows both.
+        import prunec
+
+        return prunec.export(self, target, path, **options)
+
+    def report(self, path: str | Path, **evidence: Any) -> None:
+        """Write what was done as a page; see :func:`prunec.write_report`.
+
+        Args:
+            path: the page.
+            **evidence: ``output``, ``evaluation``, ``profile``, ``bench``, ``quantization``.
+        """
+        import prunec
+
+        prunec.write_report(self, path, **evidence)
+
+    def card(self, path: str | Path, **evidence: Any) -> None:
+        """Write a model card; see :func:`prunec.write_card`.
+
+        Args:
+            path: the card.
+            **evidence: ``fields``, and as for :meth:`report`.
+        """
+        import prunec
+
+        prunec.write_card(self, path, **evidence)

@@ -1,0 +1,121 @@
+"""Schedules come to what one run would, train on the way, and leave a plan of all of it."""
+
+from __future__ import annotations
+
+import sys
+from itertools import pairwise
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch_modules import CASES, assert_same, leaves
+
+import prunec
+from prunec.passes.training.schedule import _CURVES
+
+
+def schedule(module: nn.Module, name: str, pipeline: str, **options: Any) -> Any:
+    return prunec.torch.schedule(module, CASES[name].inputs(), pipeline, **options)
+
+
+def loss(module: nn.Module, batch: tuple[Any, ...]) -> torch.Tensor:
+    return leaves(module(*batch))[0].square().mean()
+
+
+@pytest.mark.parametrize("scope", ["local", "global"])
+@pytest.mark.parametrize("name", ["residual", "encoder", "decoder"])
+def test_without_training_it_ends_where_one_run_ends(name: str, scope: str) -> None:
+    pipeline = f"prune-channels{{round-to=4 scope={scope}}}"
+    module, case = CASES[name].made(), CASES[name]
+    once = prunec.run(
+        prunec.trace(case.made(), case.inputs()), f"prune-channels{{ratio=50% round-to=4 scope={scope}}}"
+    )
+    *_, last = schedule(module, name, pipeline, ratio=0.5, steps=4)
+    sizes = {n: p.shape for n, p in module.named_parameters()}
+    assert (last.number, last.ratio) == (4, 0.5)
+    expected = {n: p.shape for n, p in once.to_torch().named_parameters() if n in sizes}
+    if scope == "local":
+        assert {n: sizes[n] for n in expected} == expected
+    else:
+        assert sum(p.numel() for p in module.parameters()) <= 1.3 * sum(
+            p.numel() for p in {id(p): p for p in once.to_torch().parameters()}.values()
+        )
+
+
+def test_small_steps_that_rounding_would_swallow_add_up() -> None:
+    """Of 32 units 10 % are nearer to none than to 8."""
+    module = CASES["perceptron"].made()
+    steps = schedule(module, "perceptron", "prune-channels", ratio=0.5, steps=5, curve="linear", verify=False)
+    assert [step.module[0].out_features for step in steps] == [32, 24, 24, 24, 16]
+
+
+def test_the_plan_of_all_steps_replays_at_once() -> None:
+    case = CASES["residual"]
+    module, original = case.made(), case.made()
+    *_, last = schedule(
+        module, "residual", "prune-channels{round-to=1}, sparsify{pattern=unstructured}", ratio=0.6, steps=3
+    )
+    captured = prunec.trace(original, case.inputs())
+    again = prunec.run(captured, last.plan.pipeline, replay=prunec.Plan.from_json(last.plan.to_json()))
+    inputs = case.inputs()
+    assert_same(module.eval()(*inputs), again.to_torch().eval()(*inputs))
+    assert again.plan.steps == last.plan.steps
+
+
+@pytest.mark.parametrize("name", ["residual", "decoder"])
+def test_training_goes_on_with_the_same_optimizer_and_the_zeros(name: str) -> None:
+    case = CASES[name]
+    module = case.made().train()
+    optimizer = torch.optim.AdamW(module.parameters(), lr=1e-2)
+    pipeline = "prune-channels{criterion=taylor round-to=1}, sparsify{pattern=unstructured}"
+    shares = []
+    for step in schedule(
+        module, name, pipeline, ratio=0.5, steps=3, optimizer=optimizer, dynamic_shapes=case.dynamic,
+        gradients=lambda net: prunec.torch.gradients(net, loss, [case.inputs()]),
+    ):  # fmt: skip
+        assert step.module is module and module.training and step.result.verdicts
+        for _ in range(2):
+            optimizer.zero_grad()
+            loss(module, case.inputs()).backward()
+            optimizer.step()
+        assert step.masks.broken() == {}
+        weights = [module.get_parameter(n) for n in step.masks.names]
+        shares.append(sum(int((w == 0).sum()) for w in weights) / sum(w.numel() for w in weights))
+        for parameter in module.parameters():
+            assert optimizer.state[parameter]["exp_avg"].shape == parameter.shape
+    assert shares == pytest.approx([0.352, 0.481, 0.5], abs=0.01)
+    assert step.masks.broken() == {}
+
+
+@pytest.mark.parametrize("curve", list(_CURVES))
+def test_curves_begin_at_nothing_and_end_at_the_ratio(curve: str) -> None:
+    values = [_CURVES[curve](0.8, n / 10) for n in range(11)]
+    assert values[0] == pytest.approx(0) and values[-1] == pytest.approx(0.8)
+    assert values == sorted(values)
+    steps = [b - a for a, b in pairwise(values)]
+    assert steps[0] >= steps[-1] - 1e-9
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "options", "words"),
+    [
+        ("sparsify", {}, "no pass of `sparsify` takes a ratio that could grow"),
+        ("canonicalize", {}, "an N:M pattern is made at once"),
+        ("prune-channels", {"steps": 0}, "a schedule has at least 1 step, got 0"),
+        ("prune-channels", {"ratio": 1.0}, "lies between 0 and 1 (both excluded), got 1.0"),
+        ("prune-channels", {"curve": "square"}, "unknown curve 'square'"),
+        ("prune-chanels", {}, "unknown pass 'prune-chanels'"),
+    ],
+)
+def test_mistakes_are_told_before_anything_is_cut(pipeline: str, options: Any, words: str) -> None:
+    with pytest.raises(prunec.UserError) as caught:
+        schedule(nn.Linear(2, 2), "residual", pipeline, **options)
+    assert words in caught.value.render()
+
+
+def test_examples_of_docstrings_do_what_they_say() -> None:
+    import doctest
+
+    modules = [sys.modules["prunec.passes.training.schedule"], sys.modules["prunec.ir.fx.entry"]]
+    assert [doctest.testmod(module).failed for module in modules] == [0, 0]

@@ -1,0 +1,110 @@
+"""``--report`` and ``--card``: what a compile puts into them, and mistakes that are found before it runs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from documents import ROOT
+
+from prunec.tools import prunec as command
+
+MODEL = str(ROOT / "examples" / "digits.onnx")
+DATA = str(ROOT / "examples" / "digits.npz")
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def run(*arguments: str) -> int:
+    return command.run([MODEL, "-p", "fold-norm, prune-channels{ratio=50%}", "-o", "out.onnx", *arguments])
+
+
+def test_both_are_written_and_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--report", "r.html", "--card", "c.md", "--data", DATA, "--seed", "7") == 0
+    assert "wrote out.onnx, r.html, c.md" in capsys.readouterr().err
+    page, card = Path("r.html").read_text("utf-8"), Path("c.md").read_text("utf-8")
+    for text in (page, card):
+        assert "99.78 %" in text
+        assert "450" in text
+    assert "| seed | 7 |" in card
+    assert "Latency was not measured" in card
+    assert run("--card", "c.md") == 0  # a card may be written again
+
+
+def test_latencies_are_measured_or_read(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("prunec.tools.papers.SECONDS", 0.1)
+    assert run("--report", "r.html", "--bench") == 0
+    assert "batch 8" in Path("r.html").read_text("utf-8")
+    arguments = [
+        "bench",
+        MODEL,
+        "out.onnx",
+        "--json",
+        "b.json",
+        "--batch",
+        "2",
+        "--seconds",
+        "0.1",
+        "--no-memory",
+    ]
+    assert command.run(arguments) == 0
+    assert run("--report", "r.html", "--bench=b.json") == 0
+    page = Path("r.html").read_text("utf-8")
+    assert "batch 2" in page
+    assert "batch 8" not in page
+
+
+def test_what_cannot_be_judged_is_a_remark(capsys: pytest.CaptureFixture[str]) -> None:
+    with np.load(DATA) as data:
+        np.savez("odd.npz", image=data["image"], label=data["label"] + 100)
+    assert run("--report", "r.html", "--data", "odd.npz") == 0
+    assert "remark[missed]: report: the result is not judged" in capsys.readouterr().err
+    assert "the result is not judged" in Path("r.html").read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["--card-fields", "f.toml"],
+            "error: --card-fields is for a model card\n  = help: add --card FILE.md",
+        ),
+        (["--bench"], "error: --bench is for a report or a model card\n  = help: add --report FILE.html"),
+        (
+            ["--report", "r.html", "--bench=no.json"],
+            "error: no.json: cannot read the file: no such file or directory",
+        ),
+        (
+            ["--card", "c.md", "--card-fields", "f.toml"],
+            "error: f.toml: cannot read the card's fields: no such file",
+        ),
+        (["--report", "out.onnx"], "error: out.onnx: two outputs have this name"),
+        (["--report", "no/r.html"], "error: no/r.html: folder 'no' does not exist"),
+        (
+            ["--card", "notes.md"],
+            "error: notes.md: this file exists, and its name is that of no model or report",
+        ),
+        (["--report", DATA], f"error: {DATA}: "),
+    ],
+)
+def test_mistakes_are_found_before_anything_runs(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("notes.md").write_text("# Notes\n", "utf-8")
+    assert run(*arguments) == 2
+    assert capsys.readouterr().err.startswith(message)
+    assert not Path("out.onnx").exists()
+
+
+def test_latencies_of_another_model_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    other = {"schema": "prunec.bench/1", "models": [{"name": "other.onnx", "sha256": "00"}], "timings": []}
+    Path("b.json").write_text(json.dumps(other), "utf-8")
+    assert run("--report", "r.html", "--bench=b.json") == 2
+    assert "error: b.json: this bench is of another model: other.onnx" in capsys.readouterr().err
