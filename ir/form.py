@@ -66,7 +66,7 @@ class Form:
         }
         derived = self.derived(node) if self.derived is not None else {}
         for name, value in (*self.constants.items(), *derived.items()):
-            found[name] = onnx_ir.convenience.convert_attribute(name, value)
+            found[name] = attribute_of(name, value)
         return found
 
     def operand(self, node: onnx_ir.Node, position: int) -> Operand | None:
@@ -126,6 +126,25 @@ class Form:
             self.write(node, *self.restored[name](node, value))
         else:
             self.write(node, self.attributes.get(name, name), value)
+
+
+def attribute_of(name: str, value: Any) -> onnx_ir.Attr:
+    """An attribute that holds a number, text, or a list of them.
+
+    ``onnx_ir`` can find the type out itself, and takes most of an analysis' time for it.
+    """
+    entries = value if isinstance(value, list) else [value]
+    kind = type(entries[0]) if entries else int
+    if kind in _ATTRIBUTES and all(type(entry) is kind for entry in entries):
+        return _ATTRIBUTES[kind][isinstance(value, list)](name, value)
+    return onnx_ir.convenience.convert_attribute(name, value)
+
+
+_ATTRIBUTES: Mapping[type, tuple[Callable[..., onnx_ir.Attr], Callable[..., onnx_ir.Attr]]] = {
+    int: (onnx_ir.AttrInt64, onnx_ir.AttrInt64s),
+    float: (onnx_ir.AttrFloat32, onnx_ir.AttrFloat32s),
+    str: (onnx_ir.AttrString, onnx_ir.AttrStrings),
+}
 
 
 def scale_symbol(node: onnx_ir.Node, position: int, share: tuple[int, int], name: str) -> None:

@@ -162,12 +162,12 @@ class _Run:
             remarks=self.remarks,
             verdicts=tuple(self.verdicts),
             cost_before=cost_before,
-            cost_after=analyses.cost(),
             timings=tuple(self.timings),
             changed=self.changed,
             statistics=dict(self.statistics),
             seed=self.seed,
             data=None if self.data is None else self.data.name,
+            _analyses=analyses,
         )
 
     def _note_unused_data(self, passes: Sequence[Pass]) -> None:

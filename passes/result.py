@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from prunec import Export
     from prunec.ir.fx.entry import GraphModule, NnModule, Optimizer
     from prunec.ir.module import Module
+    from prunec.passes.analyses import Analyses
     from prunec.passes.cost import Cost
     from prunec.passes.verifier import Verdict
 
@@ -45,7 +46,6 @@ class Result:
         remarks: what passes did, did not do, and why.
         verdicts: what was proven, one for every transform that changed something.
         cost_before: cost of the input.
-        cost_after: cost of the output.
         timings: seconds, one for every pass.
         statistics: what passes counted, such as ``prune-channels.units``, summed over the run.
         changed: whether any pass changed the module.
@@ -58,12 +58,17 @@ class Result:
     remarks: RemarkLog
     verdicts: tuple[Verdict, ...]
     cost_before: Cost
-    cost_after: Cost
     timings: tuple[Timing, ...]
     changed: bool
     statistics: Mapping[str, int | float] = field(default_factory=dict)
     seed: int = 0
     data: str | None = None
+    _analyses: Analyses = field(repr=False, compare=False)
+
+    @property
+    def cost_after(self) -> Cost:
+        """Cost of the output, measured when it is first asked for."""
+        return self._analyses.cost()
 
     def save(self, path: str | Path, *, external_data: bool | None = None) -> None:
         """Write the module; see :func:`prunec.ir.save.save`."""

@@ -108,5 +108,8 @@ def _taken(value: onnx_ir.Value, axes: Mapping[int, Index]) -> onnx_ir.TensorPro
         array = np.take(array, slots, axis)
     about = dict(tensor.metadata_props) or None
     return onnx_ir.Tensor(
-        np.array(array, order="C"), dtype=tensor.dtype, name=value.name, metadata_props=about
+        np.ascontiguousarray(array) if axes else array.copy("C"),  # what was taken is a copy already
+        dtype=tensor.dtype,
+        name=value.name,
+        metadata_props=about,
     )

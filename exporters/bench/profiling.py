@@ -50,9 +50,10 @@ class Profiler:
     def _run(self, candidate: Candidate, feeds: Sequence[Feeds], timing: Timing) -> ModelProfile:
         runs = max(FEWEST, min(MOST, int(SECONDS / timing.latency.p50)))
         module = named(candidate.module)
-        kernels = run_profiled(candidate, feeds, self.setting, runs=runs)
-        layers = layer_times(kernels, module, find_work(module, feeds[0]))
-        return ModelProfile(model=timing.model, batch=timing.batch, layers=layers, run=timing.latency.p50)
+        found = run_profiled(candidate, feeds, self.setting, runs=runs)
+        layers = layer_times(found.kernels, module, find_work(module, feeds[0]))
+        run = min(timing.latency.p50, found.run)
+        return ModelProfile(model=timing.model, batch=timing.batch, layers=layers, run=run)
 
     def explanations(self, models: Sequence[ModelFacts], timings: Sequence[Timing]) -> Iterable[Explanation]:
         """Why models with fewer operations are not faster, each at the first batch size at which it is not."""

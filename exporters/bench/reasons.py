@@ -44,6 +44,16 @@ class Case:
     other: ModelProfile
     machine: Machine
 
+    @property
+    def roof(self) -> tuple[float, float]:
+        """Operations and bytes a second that the machine can do: as measured, or as a layer has shown, if that is
+        more, since a busy machine measures too little.
+        """
+        layers = [x for p in (self.first, self.other) for x in p.layers if x.macs and not self.tiny(x)]
+        large = [layer for layer in layers if layer.bytes > LARGE]
+        operations = max([self.machine.operations, *(2 * x.macs / x.seconds for x in layers)])
+        return operations, max([self.machine.bandwidth, *(x.bytes / x.seconds for x in large)])
+
     def pairs(self) -> Iterator[tuple[LayerTime, LayerTime]]:
         """Layers that multiply in both models: of the first, of the other."""
         before = self.first.named()
@@ -138,7 +148,7 @@ def rate(case: Case) -> Reason | None:
         return None
     before, after = max(slow, key=lambda pair: _lost(*pair))
     return Reason(
-        kind="overhead",
+        kind="small products",
         message=(
             f"smaller products keep the processor less busy: {_layers([a for _, a in slow])}; `{after.name}` "
             f"does {_rate(after)}, {_rate(before)} in {case.first.model}; that costs {_part(lost, case)}"
@@ -150,15 +160,15 @@ def rate(case: Case) -> Reason | None:
 
 
 def memory(case: Case) -> Reason | None:
-    """Layers that read more than they compute, and wait for it."""
-    machine = case.machine
+    """Layers that read more than they compute, and wait for it (Williams et al., *Roofline*, 2009)."""
+    operations, bandwidth = case.roof
     waiting = [
         layer
         for layer in case.other.named().values()
         if layer.bytes > LARGE
         and not case.tiny(layer)
-        and 2 * layer.macs / layer.bytes < machine.balance
-        and layer.bytes / layer.seconds > STARVED * machine.bandwidth
+        and 2 * layer.macs / layer.bytes < operations / bandwidth
+        and layer.bytes / layer.seconds > STARVED * bandwidth
     ]
     if not waiting:
         return None
@@ -168,8 +178,8 @@ def memory(case: Case) -> Reason | None:
         kind="memory",
         message=(
             f"memory is the limit: {_layers(waiting)} {'does' if len(waiting) == 1 else 'do'} {intensity:.1f} "
-            f"operations for each byte moved, and this machine could do {machine.balance:.1f}; "
-            f"{moved / seconds / 1e9:.0f} of {machine.bandwidth / 1e9:.0f} GB/s, {_part(seconds, case)}"
+            f"operations for each byte moved, and this machine could do {operations / bandwidth:.1f}; "
+            f"{moved / seconds / 1e9:.0f} of {bandwidth / 1e9:.0f} GB/s, {_part(seconds, case)}"
         ),
         help="larger batches use each weight more often; fewer channels, or 8 bits, leave fewer bytes to read",
         seconds=seconds,

@@ -17,7 +17,7 @@ import torch
 
 from prunec.ir.diagnostics import UserError
 from prunec.ir.dialect import ATEN
-from prunec.ir.form import SIZES, SYMBOLS, symbols_of
+from prunec.ir.form import SIZES, SYMBOLS, attribute_of, symbols_of
 from prunec.ir.fx.signature import CAPTURED, READ
 
 KINDS = "prunec.fx.kinds"
@@ -130,7 +130,7 @@ class Call:
     def node(self, outputs: Sequence[onnx_ir.Value], name: str) -> onnx_ir.Node:
         """The node."""
         symbols = {at: len(self.inputs) + i for i, at in enumerate(self.computed)}
-        attributes = [_attribute(n, v) for n, v in sorted(self.attributes.items())]
+        attributes = [attribute_of(n, v) for n, v in sorted(self.attributes.items())]
         inputs = [*self.inputs, *self.computed.values()]
         node = onnx_ir.Node(self.domain, self.name, inputs, attributes, outputs=outputs, name=name)
         node.meta[SYMBOLS], node.meta[KINDS], node.meta[LISTS] = symbols, self.kinds, self.lists
@@ -178,12 +178,6 @@ def _plain(entries: list[Any]) -> tuple[str, list[Any]]:
         return "", [float(e) for e in entries] if mixed else entries
     odd = next(e for e in entries if not isinstance(e, int | float | str))
     raise UserError(f"the program has an argument of type `{type(odd).__name__}`, which the IR cannot hold")
-
-
-def _attribute(name: str, value: Any) -> onnx_ir.Attr:
-    if value == [] or (isinstance(value, list) and isinstance(value[0], int)):
-        return onnx_ir.AttrInt64s(name, value)
-    return onnx_ir.convenience.convert_attribute(name, value)
 
 
 def target_of(node: onnx_ir.Node) -> Any:

@@ -81,10 +81,13 @@ class Positions:
             self._apply(self.pending.pop(0))
 
     def _apply(self, step: Step) -> None:
+        removed: dict[Key, list[int]] = {}
         for cut in (cut for group in step.groups for cut in group.tensors):
-            gone = np.array(cut.removed, np.int64)
-            axis = self._axis(cut).with_originals(gone)
-            self.axes[_key(cut)] = replace(axis, standing=axis.standing[~np.isin(axis.standing, gone)])
+            removed.setdefault(_key(cut), []).extend(cut.removed)
+        for key, positions in removed.items():
+            gone = np.array(positions, np.int64)
+            axis = self.axes.get(key, _NEW).with_originals(gone)
+            self.axes[key] = replace(axis, standing=axis.standing[~np.isin(axis.standing, gone)])
         for order in (order for group in step.orders for order in group.tensors):
             slots = np.array(order.order, np.int64)
             axis = self._axis(order).with_originals(slots)
@@ -99,6 +102,7 @@ class Positions:
             name: of the tensor in the input file.
             shape: that it had there.
         """
+        self._catch_up()
         for axis, size in enumerate(shape):
             known = self.axes.get((name, axis, ()))
             if known is not None:

@@ -31,21 +31,22 @@ def make_step(pass_name: str, groups: Sequence[Group], chosen: Sequence[Units]) 
 
 
 def _group_cut(group: Group, units: Units) -> GroupCut:
+    gone = np.zeros(group.units + 1, bool)  # the last one for slots that belong to no unit (-1)
+    gone[units] = True
     return GroupCut(
         id=group.id,
         units=group.units,
-        removed=tuple(int(u) for u in units),
+        removed=tuple(units.tolist()),
         equivalence="masked-kept-statistics" if group.statistic else "masked",
-        tensors=tuple(_tensor_cut(member, units) for member in group.members),
+        tensors=tuple(_tensor_cut(member, gone) for member in group.members),
     )
 
 
-def _tensor_cut(member: Member, units: Units) -> TensorCut:
-    removed = np.flatnonzero(np.isin(member.units, units))
+def _tensor_cut(member: Member, gone: Bools) -> TensorCut:
     return TensorCut(
         name=member.name,
         axis=member.axis,
-        removed=tuple(int(i) for i in removed),
+        removed=tuple(np.flatnonzero(gone[member.units]).tolist()),
         uses=uses_of(member.operand),
     )
 

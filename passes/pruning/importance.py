@@ -12,6 +12,7 @@ every criterion has to beat.
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal, NoReturn
 
 import numpy as np
@@ -131,12 +132,11 @@ class Importance:
         key = (member.operand.value, member.axis, power)
         if key not in self._norms:
             array = self._array(member)
-            others = tuple(a for a in range(array.ndim) if a != member.axis)
             with np.errstate(over="ignore"):
                 squares = np.square(array) if power == 2 else np.abs(array)
-            sums = squares.sum(axis=others, dtype=np.float64)
+            sums = _sum_but(squares, member.axis)
             if power == 2 and not np.isfinite(sums).all():  # beyond 1e19 the square is no float32 any more
-                sums = np.square(array, dtype=np.float64).sum(axis=others)
+                sums = _sum_but(np.square(array, dtype=np.float64), member.axis)
             self._norms[key] = sums
         return self._norms[key]
 
@@ -166,6 +166,14 @@ def _float_array(value: onnx_ir.Value) -> NDArray[Any]:
 def _is_float(value: onnx_ir.Value) -> bool:
     tensor = onnx_ir.convenience.get_const_tensor(value)
     return tensor is not None and tensor.dtype.is_floating_point()
+
+
+def _sum_but(array: NDArray[Any], axis: int) -> Floats:
+    """Sum over all axes but one, first over those before it: row by row, in the order of memory."""
+    before, size, after = math.prod(array.shape[:axis]), array.shape[axis], math.prod(array.shape[axis + 1 :])
+    kept = array.reshape(before, size * after).sum(axis=0, dtype=np.float64) if before > 1 else array
+    sums: Floats = kept.reshape(size, after).sum(axis=1, dtype=np.float64)
+    return sums
 
 
 def _unit_rows(member: Member, weights: NDArray[Any], units: int) -> Floats:

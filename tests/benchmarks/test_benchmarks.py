@@ -16,7 +16,10 @@ import onnx
 import pytest
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
-PAGES = (FOLDER / "README.md", *(FOLDER.parent / "docs" / name for name in ("coverage.md", "quality.md")))
+PAGES = (
+    FOLDER / "README.md",
+    *(FOLDER.parent / "docs" / name for name in ("coverage.md", "quality.md", "torch_zoo.md")),
+)
 SCRIPTS = sorted(path for path in FOLDER.glob("*.py") if "def main()" in path.read_text())
 NET = """
 <ir_version: 9, opset_import: ["" : 17]>
@@ -236,6 +239,15 @@ def test_latency(models: Path, tmp_path: Path) -> None:
     before, after = rows("latency.py", net, net, "--runs", 5, out=tmp_path / "out.json")
     assert "speedup" not in before
     assert after["low"] <= after["speedup"] <= after["high"]
+
+
+def test_bench(models: Path, tmp_path: Path) -> None:
+    net = models / "net.onnx"
+    found = rows(
+        "bench.py", net, "--pair", net, net, "--batch", "1,2", "--seconds", 0.5, out=tmp_path / "out.json"
+    )
+    assert [(row["first"], row["batch"]) for row in found] == [("net", 1), ("net", 2)] * 2
+    assert all(row["low"] <= row["speedup"] <= row["high"] for row in found)
 
 
 def test_skeletons_are_filled_by_the_script_beside_them(models: Path, tmp_path: Path) -> None:
