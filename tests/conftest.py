@@ -21,6 +21,6 @@ NEED_TORCH = [
     "ir/fx/*",
     "tools/test_programs.py",
     "test_finetune_digits.py",
-    "test_callbacks.py",
+    "test_snippets.py",
 ]
 collect_ignore_glob = [] if find_spec("torch") else NEED_TORCH

@@ -180,8 +180,7 @@ def _profiled(
 def roofline(work: Mapping[str, Work], machine: Machine) -> list[tuple[str, str, float]]:
     """Name, op and estimated seconds of every node: the longest of computing, moving bytes, and starting.
 
-    Fusion is not foreseen: every op reads what it needs from memory and writes what it makes. Ops that only rename the
-    axes of a tensor take nothing.
+    Ops that are fused into the layer before them, and ops that only rename the axes of a tensor, take nothing.
     """
     return [
         (
@@ -194,7 +193,7 @@ def roofline(work: Mapping[str, Work], machine: Machine) -> list[tuple[str, str,
             ),
         )
         for name, w in work.items()
-        if w.op not in RENAMES
+        if w.op not in RENAMES and not w.fused
     ]
 
 

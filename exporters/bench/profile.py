@@ -26,6 +26,8 @@ WARM_UP = 3
 SUFFIX = "_kernel_time"
 BLOCKED = re.compile(r"_nchwc(_token_\d+)?$")
 """How ONNX Runtime names kernels that work on blocks of channels."""
+LEAST = 0.1
+"""Share of a kernel's time that is its own, whatever the profiler took."""
 TRIMMED = 0.25
 """Share of the fastest, and of the slowest runs of a kernel that its mean leaves out; one tick is a microsecond."""
 
@@ -139,6 +141,24 @@ def read_profile(text: str, *, warm_up: int = 0, file: str = "<profile>") -> Pro
     ran = sorted((e for e in nodes if float(e["ts"]) >= counted[0][0]), key=lambda e: float(e["ts"]))
     kernels = tuple(_kernels(ran, len(counted)))
     return Profile(kernels=kernels, run=sum(k.seconds for k in kernels) + _between(ran, counted))
+
+
+def without_profiler(profile: Profile, latency: float) -> Profile:
+    """A profile less what the profiler itself took, as far as runs without it tell.
+
+    It takes a microsecond or two for each kernel, most of it between kernels: what the profiled run is longer than one
+    without the profiler comes off there first, and then off all kernels alike.
+
+    Args:
+        profile: as it was measured.
+        latency: seconds of a run without the profiler; a longer one than the profile's was disturbed and tells nothing.
+    """
+    kernels = sum(kernel.seconds for kernel in profile.kernels)
+    excess = max(0.0, profile.run - latency)
+    between = max(0.0, profile.run - kernels - excess)
+    each = max(0.0, excess - (profile.run - kernels)) / max(1, len(profile.kernels))
+    left = tuple(replace(k, seconds=max(k.seconds - each, LEAST * k.seconds)) for k in profile.kernels)
+    return Profile(kernels=left, run=sum(k.seconds for k in left) + between)
 
 
 def _key(event: Event) -> tuple[str, str]:

@@ -221,7 +221,7 @@ def _advice(ops: Sequence[str]) -> str:
         return "layouts are converted around layers that the blocked kernels do not take: round channels to 8 or 16"
     if ops[0] == "Transpose":
         return "have the exporter keep one layout, or try `canonicalize`; zeros in weights change nothing about it"
-    return "zeros in weights change nothing about these: remove channels, so that what they work on shrinks"
+    return "they work on activations: zeros in weights change nothing about them, removing channels makes them smaller"
 
 
 def overhead(case: Case) -> Reason | None:
@@ -235,8 +235,9 @@ def overhead(case: Case) -> Reason | None:
     return Reason(
         kind="overhead",
         message=(
-            f"too small to matter: {len(tiny)} of {len(layers)} kernels take less than {_ms(TINY * node)}, where an "
-            f"op that does nothing takes {_ms(node)}; with the time between kernels that is {_part(seconds, case)}"
+            f"overhead: {len(tiny)} of {len(layers)} kernels are too small to matter (less than {_ms(TINY * node)}, "
+            f"where an op that does nothing takes {_ms(node)}); with the time between kernels that is "
+            f"{_part(seconds, case)}"
         ),
         help="run larger batches, or remove layers instead of channels",
         seconds=seconds,

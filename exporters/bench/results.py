@@ -140,7 +140,7 @@ class ModelProfile:
         model: its name.
         batch: samples of one run.
         layers: in the order in which they ran.
-        run: seconds of a whole run: the median without the profiler, or with it, whichever is less.
+        run: seconds of a whole run that nothing interrupts.
     """
 
     model: str

@@ -16,7 +16,10 @@ import onnx
 import pytest
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
-PAGES = (FOLDER / "README.md", *((FOLDER.parent / "docs") / name for name in ("coverage.md", "torch_zoo.md")))
+PAGES = (
+    FOLDER / "README.md",
+    *(FOLDER.parent / "docs" / name for name in ("coverage.md", "quality.md", "torch_zoo.md")),
+)
 SCRIPTS = sorted(path for path in FOLDER.glob("*.py") if "def main()" in path.read_text())
 NET = """
 <ir_version: 9, opset_import: ["" : 17]>

@@ -14,7 +14,7 @@ from onnx import numpy_helper
 import prunec
 from prunec.exporters.bench.candidates import Inputs, feeds_of, open_candidates
 from prunec.exporters.bench.layers import layer_times
-from prunec.exporters.bench.profile import read_profile, run_profiled
+from prunec.exporters.bench.profile import Kernel, Profile, read_profile, run_profiled, without_profiler
 from prunec.exporters.bench.sessions import CPU, Setting
 from prunec.exporters.bench.work import find_work, named
 from prunec.ir.diagnostics import UserError
@@ -54,6 +54,24 @@ def test_gaps_add_up_without_their_interruptions() -> None:
     found = read_profile(profile(*(run(i, 300 if i == 2 else 0) for i in range(8))))
     assert [kernel.seconds for kernel in found.kernels] == pytest.approx([100e-6, 760e-6])
     assert found.run == pytest.approx(900e-6)  # 10 before, 10 between, 20 behind
+
+
+@pytest.mark.parametrize(
+    ("latency", "kernels", "run"),
+    [
+        (120e-6, [60e-6, 20e-6], 100e-6),  # disturbed: tells nothing
+        (90e-6, [60e-6, 20e-6], 90e-6),  # off the time between kernels
+        (70e-6, [55e-6, 15e-6], 70e-6),  # and off the kernels
+        (10e-6, [25e-6, 2e-6], 27e-6),  # which keep a part of their time
+    ],
+)
+def test_what_the_profiler_takes_is_taken_off(latency: float, kernels: list[float], run: float) -> None:
+    measured = Profile(
+        kernels=tuple(Kernel(name=f"k{s}", op="Conv", seconds=s, bytes=0) for s in (60e-6, 20e-6)), run=100e-6
+    )
+    found = without_profiler(measured, latency)
+    assert [kernel.seconds for kernel in found.kernels] == pytest.approx(kernels)
+    assert found.run == pytest.approx(run)
 
 
 def test_iterations_of_a_loop_add_up() -> None:

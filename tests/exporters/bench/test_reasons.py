@@ -102,7 +102,7 @@ def test_ops_that_multiply_nothing() -> None:
     [
         ("ReorderInput", "round channels to 8 or 16"),
         ("Transpose", "one layout"),
-        ("Softmax", "remove channels"),
+        ("Softmax", "removing channels"),
     ],
 )
 def test_advice_follows_the_ops(op: str, advice: str) -> None:
@@ -115,7 +115,7 @@ def test_kernels_that_are_too_small_to_matter() -> None:
     (reason,) = explained([CONV], tiny, between=2e-5).reasons
     assert reason.kind == "overhead"
     assert reason.message == (
-        "too small to matter: 10 of 10 kernels take less than 8 µs, where an op that does nothing takes 1 µs; "
+        "overhead: 10 of 10 kernels are too small to matter (less than 8 µs, where an op that does nothing takes 1 µs); "
         "with the time between kernels that is 40 µs of 40 µs"
     )
 
