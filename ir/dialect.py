@@ -42,10 +42,12 @@ class Dialect(Protocol):
 
     Attributes:
         suffix: how the names of its files end.
+        trained: modules are trained on, so that what only training needs stays in them.
         literal_sizes: nodes hold static sizes as literals, so that no arithmetic on shapes can go stale.
     """
 
     suffix: str
+    trained: bool
     literal_sizes: bool
 
     def facts(self, model: onnx_ir.Model) -> Facts:

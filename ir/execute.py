@@ -77,11 +77,7 @@ class Runner:
 
         model, source = (module.model, module.source) if isinstance(module, Module) else (module, Source())
         self._file = source.name
-        if ATEN in model.graph.opset_imports:
-            help = ["export it first: torch.onnx.export(prunec.run(module, ...).to_torch(), inputs)"]
-            raise UserError(
-                "a program of torch does not run in ONNX Runtime", place=Place(file=self._file), help=help
-            )
+        refuse_programs(model, self._file)
         self._blame = blame
         self._session: Any = None
         self._weights = _ort_values(model)
@@ -189,6 +185,17 @@ def _empty_inputs(session: Any) -> list[str]:
         for value in session.get_inputs()
         if 0 in value.shape
     ]
+
+
+def refuse_programs(model: onnx_ir.Model, file: str) -> None:
+    """See that a model is written in ONNX.
+
+    Raises:
+        UserError: it is a program of torch.
+    """
+    if ATEN in model.graph.opset_imports:
+        help = ["export it first: torch.onnx.export(prunec.run(module, ...).to_torch(), inputs)"]
+        raise UserError("a program of torch does not run in ONNX Runtime", place=Place(file=file), help=help)
 
 
 def _drop_unneeded(graph: onnx.GraphProto) -> set[str]:

@@ -28,6 +28,7 @@ class OnnxDialect(Dialect):
     """See :class:`prunec.ir.dialect.Dialect`."""
 
     suffix = ".onnx"
+    trained = False
     literal_sizes = False
 
     def facts(self, model: onnx_ir.Model) -> Facts:

@@ -13,6 +13,7 @@ from functools import cached_property
 
 import onnx_ir
 
+from prunec.ir.dump.constants import Constants
 from prunec.ir.dump.types import type_text
 from prunec.ir.dump.words import word_text
 from prunec.ir.facts import Facts
@@ -45,12 +46,14 @@ class Printer:
         facts: shapes, types and known numbers of its main graph.
         annotator: adds to types.
         all: print shape arithmetic and ``Constant`` nodes too.
+        constants: elements up to which the initializers of the main graph are printed with their contents.
     """
 
     model: onnx_ir.Model
     facts: Facts
     annotator: Annotator
     all: bool = False
+    constants: int = 0
 
     def lines(self) -> Iterator[str]:
         """The model's functions and its main graph."""
@@ -60,8 +63,17 @@ class Printer:
         opsets = ", ".join(f"{domain or 'opset'}={v}" for domain, v in sorted(graph.opset_imports.items()))
         signature = f"({self._arguments(self._inputs)}) -> ({self._arguments(graph.outputs)})"
         yield f"graph {sigil_name('@', graph.name)} {{{opsets}}} {signature} {{"
+        yield from self._constants()
         yield from self._nodes(graph, "  ")
         yield "}"
+
+    def _constants(self) -> Iterator[str]:
+        """The small initializers, in the form of the dump that loads."""
+        contents = Constants(inline=self.constants)
+        for value in self.model.graph.initializers.values():
+            if value.const_value is not None and value.const_value.size <= self.constants:
+                kind, _, numbers = contents.text(value.const_value, named=False).partition("=")
+                yield f"  {value_name(value)}: {kind} = {numbers}"
 
     @cached_property
     def _inputs(self) -> list[onnx_ir.Value]:

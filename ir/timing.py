@@ -2,11 +2,10 @@
 
 The calls take turns, in orders that balance (Williams, *Experimental designs balanced for the estimation of residual
 effects of treatments*, 1949), so that whatever else the machine does meets all alike; ratios are taken turn by turn.
-Their interval comes from resampling (Efron and Tibshirani, *An Introduction to the Bootstrap*, 1993, ch. 13). Two
-sessions of one model differ by how their memory happens to lie, which no number of runs averages out; so runs may come
-in rounds, each with sessions of its own, and rounds are resampled before the turns in them (Kalibera and Jones,
-*Rigorous benchmarking in reasonable time*, 2013). Few rounds make percentiles too narrow; they are widened as
-Hesterberg does (*What teachers should know about the bootstrap*, 2015).
+The interval of their median comes from resampling turns (Efron and Tibshirani, *An Introduction to the Bootstrap*,
+1993, ch. 13). Two sessions of one model differ by how their memory happens to lie, which no number of runs averages
+out; so runs may come in rounds, each with sessions of its own, and the interval is then Student's over the rounds
+(Kalibera and Jones, *Rigorous benchmarking in reasonable time*, 2013).
 """
 
 from __future__ import annotations
@@ -119,25 +118,24 @@ def paired_ratio(a: Seconds, b: Seconds, *, seed: int = 0) -> Ratio:
     Args:
         a: seconds of the first call, [pairs], or [rounds, pairs] with sessions of their own in each round.
         b: seconds of the second in the same pairs.
-        seed: of the resampling.
+        seed: of the resampling, of pairs that are in no rounds.
 
     Returns:
         Median of ``a / b``; of rounds the geometric mean of their medians. With the ends of its interval.
     """
-    ratios = np.atleast_2d(a / b)
-    rounds, pairs = ratios.shape
-    generator = np.random.default_rng(seed)
-    chosen = generator.integers(0, rounds, (RESAMPLES, rounds))
-    within = generator.integers(0, pairs, (RESAMPLES, rounds, pairs))
-    drawn = np.median(ratios[chosen[..., None], within], axis=-1)
-    low, high = np.quantile(np.exp(np.log(drawn).mean(axis=1)), _tails(rounds))
-    value = np.exp(np.log(np.median(ratios, axis=1)).mean())
-    return Ratio(float(value), float(low), float(high))
-
-
-def _tails(rounds: int) -> tuple[float, float]:
-    """Quantiles of the resampled values that bound the interval; further out the fewer rounds there are."""
+    ratios = a / b
+    if ratios.ndim == 2 and len(ratios) > 1:
+        return _of_rounds(np.log(np.median(ratios, axis=1)))
+    flat = ratios.reshape(-1)
+    chosen = np.random.default_rng(seed).integers(0, len(flat), (RESAMPLES, len(flat)))
     tail = (1 - CONFIDENCE) / 2
-    if rounds > 1:
-        tail = float(special.ndtr(np.sqrt(rounds / (rounds - 1)) * special.stdtrit(rounds - 1, tail)))
-    return tail, 1 - tail
+    low, high = np.quantile(np.median(flat[chosen], axis=1), [tail, 1 - tail])
+    return Ratio(float(np.median(flat)), float(low), float(high))
+
+
+def _of_rounds(logs: NDArray[np.float64]) -> Ratio:
+    """Mean and interval of the logarithms of ratios, one a round, as ratios."""
+    rounds = len(logs)
+    half = special.stdtrit(rounds - 1, (1 + CONFIDENCE) / 2) * logs.std(ddof=1) / np.sqrt(rounds)
+    value, low, high = np.exp(logs.mean() + half * np.array([0, -1, 1]))
+    return Ratio(float(value), float(low), float(high))

@@ -40,7 +40,12 @@ LEAST_ZEROS = 0.05
 
 
 def print_module(
-    module: Module, *, coupling: Coupling | None = None, groups: bool = True, all: bool = False
+    module: Module,
+    *,
+    coupling: Coupling | None = None,
+    groups: bool = True,
+    all: bool = False,
+    constants: int = 0,
 ) -> str:
     """A module as text that ends in a line end.
 
@@ -49,8 +54,10 @@ def print_module(
         coupling: its channel groups, where they are at hand already.
         groups: print the groups in front of the graph.
         all: print shape arithmetic and ``Constant`` nodes too.
+        constants: elements up to which constants are printed with their contents.
     """
     view, printer = _view_and_printer(module, coupling or analyse(module.model), all=all)
+    printer.constants = constants
     lines = [*(group_lines(view) if groups else ()), *printer.lines()]
     return "\n".join(lines) + "\n"
 

@@ -38,11 +38,34 @@ class _Sizes(click.ParamType[tuple[int, ...]]):
             self.fail(f"'{value}' is no list of batch sizes such as 1,8,64", param, ctx)
 
 
+class _Size(click.ParamType[tuple[str, int]]):
+    """A name and a size."""
+
+    name = "size"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, int]:
+        """Read ``seq=128``."""
+        name, _, number = str(value).rpartition("=")
+        if not name or not number.isdecimal() or not int(number):
+            self.fail(f"'{value}' is no size such as seq=128", param, ctx)
+        return name, int(number)
+
+
 @click.command("bench", context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("models", nargs=-1, required=True, metavar="A.onnx [B.onnx ...]")
 @click.option("--data", metavar="D", help=f"Real inputs instead of random ones. {DATA_HELP}")
 @click.option(
     "--batch", type=_Sizes(), default="1,8,64", show_default=True, help="Batch sizes, in this order."
+)
+@click.option(
+    "--size",
+    "sizes",
+    type=_Size(),
+    multiple=True,
+    metavar="NAME=N",
+    help="A free size of random inputs: seq=128.",
 )
 @click.option(
     "--threads",
@@ -84,6 +107,7 @@ def bench_models(
     models: tuple[str, ...],
     data: str | None,
     batch: tuple[int, ...],
+    sizes: tuple[tuple[str, int], ...],
     threads: int,
     providers: str,
     runs: int,
@@ -107,6 +131,7 @@ def bench_models(
             models,
             data=None if data is None else read_samples(data),
             batches=batch,
+            sizes=dict(sizes),
             threads=threads,
             providers=[name.strip() for name in providers.split(",") if name.strip()],
             runs=runs,

@@ -18,6 +18,7 @@ from prunec.exporters.bench.results import (
     ModelProfile,
     Timing,
 )
+from prunec.exporters.bench.words import busy
 
 FEW = 15
 """Kernels of a profile that are shown."""
@@ -35,7 +36,7 @@ def render_report(report: BenchReport, *, profiles: bool = False) -> RenderableT
         Text(),
         render_timings(report),
         *(_line(f"  {line}", style="dim") for line in _conditions(report)),
-        *(_line(f"note: {note}") for note in report.notes),
+        *(_line(f"note: {note}") for note in (*report.notes, *busy(report.timings))),
         *(part for profile in report.profiles if profiles for part in render_profile(profile)),
         *([Text()] if report.verdicts else []),
         *(_line(line, style="bold") for line in report.verdicts),

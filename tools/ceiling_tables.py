@@ -94,6 +94,6 @@ def _notes(found: Ceiling) -> Iterator[str]:
         yield f"{found.worthwhile:.2f}x if only those layers run sparse that are large enough to gain"
     yield "alone: what the model gains if this layer alone runs sparse"
     if found.source == "estimated":
-        yield "estimated from operations and bytes, each op by itself; fusing makes the rest smaller"
+        yield "estimated from operations and bytes; elementwise ops and norms behind a layer count as fused into it"
     else:
         yield "shares of the time on this machine's CPU; for a GPU give its numbers: --ceiling=estimated:OPS,BYTES"

@@ -59,10 +59,8 @@ PIPE_WIDTH = 100
 @click.option(
     "--dump-constants",
     type=click.IntRange(min=0),
-    default=16,
-    show_default=True,
     metavar="N",
-    help="With --dump-to: write constants of up to N elements inline.",
+    help="In dumps, write constants of up to N elements inline.  [default: 0; --dump-to: 16]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 @click.option("--dot", metavar="FILE", help="Write the graph of the groups for Graphviz.")
@@ -88,7 +86,7 @@ def inspect_model(
     dump: bool,
     everything: bool,
     dump_to: str | None,
-    dump_constants: int,
+    dump_constants: int | None,
     as_json: bool,
     dot: str | None,
     graphml: str | None,
@@ -102,6 +100,9 @@ def inspect_model(
     if dump_to is not None and not dump_to.endswith(".prunec"):
         raise click.UsageError(f"--dump-to: the name of a dump must end in .prunec, not '{dump_to}'")
     sources = [parse_source(text) for text in ceiling]
+    for name, value in (("--dump-constants", dump_constants), ("--all", everything or None)):
+        if value is not None and not (dump or (dump_to is not None and name != "--all")):
+            raise click.UsageError(f"{name} goes with --dump{' or --dump-to' if name != '--all' else ''}")
     files = [Path(file) for file in (dot, graphml, dump_to, html) if file is not None]
     if files and Path(model).exists():
         check_outputs(inputs=[Path(model)], outputs=files)
@@ -128,7 +129,7 @@ def inspect_model(
     elif not (dump or files):
         show(view.overview())
     if dump and not as_json:
-        click.echo(view.dump(everything=everything), nl=False)
+        click.echo(view.dump(everything=everything, constants=dump_constants or 0), nl=False)
     view.write_graphs(dot, graphml)
     if dump_to is not None:
         view.write_dump(Path(dump_to), inline=dump_constants)
@@ -216,16 +217,18 @@ class _Inspection:
 
         return Text("\n".join(_explain(self.coupling, a, b)))
 
-    def dump(self, *, everything: bool) -> str:
+    def dump(self, *, everything: bool, constants: int) -> str:
         """The model as text."""
         from prunec.passes.printer import print_module
 
-        return print_module(self.module, coupling=self.coupling, all=everything)
+        return print_module(self.module, coupling=self.coupling, all=everything, constants=constants)
 
-    def write_dump(self, path: Path, *, inline: int) -> None:
+    def write_dump(self, path: Path, *, inline: int | None) -> None:
         """Write a dump that loads."""
+        from prunec.ir.dump.constants import INLINE
         from prunec.passes.printer import save_module_dump
 
+        inline = INLINE if inline is None else inline
         data = save_module_dump(self.module, path, coupling=self.coupling, inline=inline)
         click.echo(f"wrote {path}{f', {data}' if data else ''}", err=True)
 

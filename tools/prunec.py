@@ -8,6 +8,7 @@ exit  meaning
 2     the user's mistake: input, pipeline text or command line
 3     a threshold that the user set does not hold
 70    a bug of prunec
+129   the terminal went away
 130   interrupted
 141   the reader of the output went away
 143   terminated
@@ -38,7 +39,8 @@ DEFAULT_COMMAND = "compile"
 BUG_EXIT_CODE = 70
 INTERRUPT_EXIT_CODE = 130
 PIPE_EXIT_CODE = 141
-TERMINATED_EXIT_CODE = 143
+SIGNAL_EXIT_CODE = 128
+"""What the number of a signal is added to."""
 
 COMPLETION_VARIABLE = "_PRUNEC_COMPLETE"
 """Set by a shell that asks how a word may go on; click answers."""
@@ -198,11 +200,19 @@ def cli() -> None:
 
 
 class Terminated(BaseException):
-    """The process was asked to end; what was begun is left behind in order first."""
+    """The process was asked to end; what was begun is left behind in order first.
+
+    Attributes:
+        signal: number of the signal that asked.
+    """
+
+    def __init__(self, signal: int) -> None:
+        super().__init__(f"signal {signal}")
+        self.signal = signal
 
 
-def _terminate(_signal: int, _frame: object) -> None:
-    raise Terminated
+def _terminate(signal: int, _frame: object) -> None:
+    raise Terminated(signal)
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -216,8 +226,8 @@ def run(arguments: Sequence[str]) -> int:
         return _failed(error.render(), error.exit_code, debug=debug)
     except click.ClickException as error:
         return _failed(_render_click_error(error), 2, debug=False)
-    except Terminated:
-        return _failed("error: terminated", TERMINATED_EXIT_CODE, debug=debug)
+    except Terminated as error:
+        return _failed("error: terminated", SIGNAL_EXIT_CODE + error.signal, debug=debug)
     except (click.Abort, KeyboardInterrupt):
         return _failed("error: interrupted", INTERRUPT_EXIT_CODE, debug=debug)
     except BrokenPipeError:
@@ -234,7 +244,9 @@ def run(arguments: Sequence[str]) -> int:
 
 def main() -> None:
     """Entry point of the console script; a stream that the caller closed is as good as none."""
-    signal.signal(signal.SIGTERM, _terminate)
+    for number in {signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}:  # Windows has no SIGHUP
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
+            signal.signal(number, _terminate)
     gc.set_threshold(
         50_000, 20, 50
     )  # graphs are many small objects that stay: a tenth of the time of `inspect`

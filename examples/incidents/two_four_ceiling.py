@@ -19,7 +19,7 @@ SHOWN = 8
 
 def main() -> tuple[Ceiling, Ceiling]:
     """Predict the ceiling from measured and from estimated times, and print both."""
-    model = transformer(layers=2, width=256, heads=8, hidden=512, tokens=192, vocabulary=5000)
+    model = transformer(layers=2, width=256, heads=8, hidden=1024, tokens=192, vocabulary=5000)
     prunec.save(prunec.load(model), "encoder.onnx")
     measured = ceiling("encoder.onnx", kernel=KERNEL)
     estimated = ceiling("encoder.onnx", kernel=KERNEL, estimate=True)

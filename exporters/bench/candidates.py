@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prunec.ir.diagnostics import UserError
+from prunec.ir.execute import refuse_programs
 from prunec.ir.load import load
 from prunec.ir.module import Module
 from prunec.ir.probes import probe_feeds
 from prunec.ir.save import save
-from prunec.ir.sizes import open_inputs, symbol_of
+from prunec.ir.sizes import open_inputs, symbol_of, symbol_sizes
 from prunec.passes.calibration.data import HELD_OUT, CalibrationData
 
 Array = NDArray[Any]
@@ -57,6 +58,8 @@ def open_candidates(models: Sequence[Module | str | os.PathLike[str]], folder: P
     if not models:
         raise UserError("there is no model to measure", help=["give the paths of one or several"])
     modules = [load(model) for model in models]
+    for module in modules:
+        refuse_programs(module.model, module.source.name)
     names = _names([module.source.name for module in modules])
     return [
         Candidate(
@@ -106,7 +109,10 @@ def batches_of(candidates: Sequence[Candidate], wanted: Sequence[int]) -> tuple[
     """
     if bad := [size for size in wanted if size < 1]:
         raise UserError(f"a batch of {bad[0]} is no batch", help=["give sizes such as 1,8,64"])
-    fixed = {candidate.batch: candidate.name for candidate in candidates if candidate.batch is not None}
+    fixed: dict[int, str] = {}
+    for candidate in candidates:
+        if candidate.batch is not None:
+            fixed.setdefault(candidate.batch, candidate.name)
     if not fixed:
         return list(dict.fromkeys(wanted)), []
     if len(fixed) > 1:
@@ -135,16 +141,64 @@ def check_inputs(candidates: Sequence[Candidate]) -> None:
             )
 
 
-def feeds_of(candidate: Candidate, batch: int, data: CalibrationData | None, seed: int) -> list[Feeds]:
+def open_sizes(candidates: Sequence[Candidate]) -> dict[str, int]:
+    """The free sizes of the models' inputs other than the batch, with those that random inputs get."""
+    return {
+        symbol: sizes[symbol]
+        for candidate in candidates
+        for sizes in [symbol_sizes(candidate.module.graph)]
+        for value in open_inputs(candidate.module.graph)
+        for axis in range(1, len(value.shape or ()))
+        if (symbol := symbol_of(value, axis)) is not None
+    }
+
+
+def size_notes(candidates: Sequence[Candidate], inputs: Inputs) -> list[str]:
+    """What was assumed about sizes that nobody gave.
+
+    Raises:
+        UserError: a size is given that no input has.
+    """
+    free = open_sizes(candidates)
+    if unknown := [name for name in inputs.sizes if name not in free]:
+        have = ", ".join(free) or "none"
+        raise UserError(
+            f"no input has a free size `{unknown[0]}`", help=[f"free sizes beside the batch: {have}"]
+        )
+    assumed = {name: size for name, size in free.items() if name not in inputs.sizes}
+    if not assumed or inputs.data is not None:
+        return []
+    told = ", ".join(f"{name}={size}" for name, size in assumed.items())
+    return [
+        f"sizes that the model leaves open: {told}; give those of production with --size, or real inputs with --data"
+    ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inputs:
+    """Where the inputs of all models come from.
+
+    Attributes:
+        data: real samples; None: random numbers.
+        sizes: of random inputs, by name of a free dimension.
+        seed: of random numbers.
+    """
+
+    data: CalibrationData | None = None
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    seed: int = 0
+
+
+def feeds_of(candidate: Candidate, batch: int, inputs: Inputs) -> list[Feeds]:
     """The inputs of a model at a batch size: random, or batches of real ones; alike for all models.
 
     Raises:
         UserError: the data do not fit the model.
     """
-    if data is None:
-        return [probe_feeds(candidate.module, seed=seed, batch=batch)]
+    if inputs.data is None:
+        return [probe_feeds(candidate.module, seed=inputs.seed, batch=batch, sizes=inputs.sizes)]
     try:
-        bound = _repeated(data, batch).bind(candidate.module, batch=batch)
+        bound = _repeated(inputs.data, batch).bind(candidate.module, batch=batch)
     except UserError as error:
         error.notes = (*error.notes, f"the model is {candidate.name}")
         raise

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from prunec.exporters.bench.candidates import Candidate, Feeds, feeds_of, open_candidates
+from prunec.exporters.bench.candidates import Candidate, Feeds, Inputs, feeds_of, open_candidates
 from prunec.exporters.bench.layers import assign, is_compute
 from prunec.exporters.bench.machine import measure_machine
 from prunec.exporters.bench.profile import run_profiled
@@ -118,6 +118,7 @@ def ceiling(
     machine: Machine | None = None,
     estimate: bool = False,
     data: CalibrationData | Mapping[str, Any] | None = None,
+    sizes: Mapping[str, int] | None = None,
     seed: int = 0,
 ) -> Ceiling:
     """Predict how much faster 2:4 can make a model at the most.
@@ -130,6 +131,7 @@ def ceiling(
         machine: for an estimate: the machine; None: this one, as measured.
         estimate: compute shares from operations and bytes instead of running the model.
         data: inputs to use instead of random ones.
+        sizes: of random inputs, by name of a free dimension.
         seed: of random inputs.
 
     Raises:
@@ -143,7 +145,7 @@ def ceiling(
         (candidate,) = open_candidates([model], Path(folder))
         module = named(candidate.module)
         samples = None if data is None else CalibrationData.of(data)
-        feeds = feeds_of(candidate, batch, samples, seed)
+        feeds = feeds_of(candidate, batch, Inputs(data=samples, sizes=sizes or {}, seed=seed))
         work = find_work(module, feeds[0])
         if estimate:
             times = roofline(work, machine or measure_machine(threads))
@@ -166,7 +168,7 @@ def _profiled(
     """
     times: list[tuple[str, str, float]] = []
     for level in ("all", "basic"):
-        kernels = run_profiled(candidate, feeds, setting, runs=RUNS, level=level)
+        kernels = run_profiled(candidate, feeds, setting, runs=RUNS, level=level).kernels
         nodes = assign(kernels, module, work)
         times = [(node or k.name, k.op, k.seconds) for k, node in zip(kernels, nodes, strict=True)]
         found = sum(work[name].macs for name in {name for name, _, _ in times} if name in work)
@@ -178,8 +180,7 @@ def _profiled(
 def roofline(work: Mapping[str, Work], machine: Machine) -> list[tuple[str, str, float]]:
     """Name, op and estimated seconds of every node: the longest of computing, moving bytes, and starting.
 
-    Fusion is not foreseen: every op reads what it needs from memory and writes what it makes. Ops that only rename the
-    axes of a tensor take nothing.
+    Ops that are fused into the layer before them, and ops that only rename the axes of a tensor, take nothing.
     """
     return [
         (
@@ -192,7 +193,7 @@ def roofline(work: Mapping[str, Work], machine: Machine) -> list[tuple[str, str,
             ),
         )
         for name, w in work.items()
-        if w.op not in RENAMES
+        if w.op not in RENAMES and not w.fused
     ]
 
 

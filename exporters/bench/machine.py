@@ -23,7 +23,7 @@ EDGE = 512
 STREAMED = 4096
 """Edge of a matrix of 64 MiB, more than the caches of one core hold."""
 NODES = 200
-RUNS = 20
+RUNS = 50
 
 
 def versions_and_processor() -> Iterator[tuple[str, str]]:
@@ -62,7 +62,7 @@ def _seconds(proto: onnx.ModelProto, threads: int) -> float:
     """The time of the fastest run."""
     runner = Runner(load(proto), optimize=True, threads=threads)
     feeds = {"x": np.ones([d.dim_value for d in proto.graph.input[0].type.tensor_type.shape.dim], np.float32)}
-    return float(take_turns([lambda: runner.run(feeds)], RUNS, seconds=1.0).min())
+    return float(take_turns([lambda: runner.run(feeds)], RUNS, seconds=1.5).min())
 
 
 def _matrix_product(*, rows: int, edge: int) -> onnx.ModelProto:

@@ -20,22 +20,24 @@ import numpy as np
 from prunec.exporters.bench.candidates import (
     Candidate,
     Feeds,
+    Inputs,
     batches_of,
     check_inputs,
     feeds_of,
     open_candidates,
+    size_notes,
 )
 from prunec.exporters.bench.machine import measure_machine, versions_and_processor
 from prunec.exporters.bench.memory import measure_peak
 from prunec.exporters.bench.profiling import Profiler
 from prunec.exporters.bench.results import BenchReport, Memory, ModelFacts, Timing
 from prunec.exporters.bench.schedule import Schedule, plan_runs
-from prunec.exporters.bench.sessions import Setting, check_providers, open_session
+from prunec.exporters.bench.sessions import Opened, Setting, check_providers, open_session
 from prunec.exporters.bench.words import verdicts
 from prunec.exporters.bench.work import costs_of
 from prunec.ir.diagnostics import UserError
 from prunec.ir.module import Module
-from prunec.ir.timing import Latency, Seconds, paired_ratio, take_turns
+from prunec.ir.timing import Latency, Seconds, balanced_orders, paired_ratio, take_turns
 from prunec.passes.calibration.data import CalibrationData
 
 BATCHES = (1, 8, 64)
@@ -47,6 +49,7 @@ def bench(
     *,
     data: CalibrationData | Mapping[str, Any] | None = None,
     batches: Sequence[int] = BATCHES,
+    sizes: Mapping[str, int] | None = None,
     threads: int = 1,
     providers: Sequence[str] = (),
     runs: int = 1000,
@@ -63,6 +66,7 @@ def bench(
         models: files or modules; the first is what the others are compared with.
         data: inputs to use instead of random ones, [samples, ...] by name.
         batches: batch sizes, in this order; models that fix theirs are measured at that one.
+        sizes: of random inputs, by name of a free dimension other than the batch.
         threads: threads for one op; 0 lets ONNX Runtime choose.
         providers: of ONNX Runtime, in order of preference; none: the CPU.
         runs: timed runs of each model at each batch size, at most.
@@ -91,9 +95,10 @@ def bench(
     with tempfile.TemporaryDirectory(prefix="prunec-bench-") as folder:
         candidates = open_candidates(models, Path(folder))
         check_inputs(candidates)
-        sizes, notes = batches_of(candidates, batches)
-        trial = _Bench(candidates, setting, samples, seed, progress, notes)
-        trial.try_out(sizes)
+        batch_sizes, notes = batches_of(candidates, batches)
+        inputs = Inputs(data=samples, sizes=sizes or {}, seed=seed)
+        trial = _Bench(candidates, setting, inputs, progress, [*notes, *size_notes(candidates, inputs)])
+        trial.try_out(batch_sizes)
         trial.time(runs=runs, seconds=seconds)
         return trial.report(memory=memory, profile=profile)
 
@@ -111,8 +116,7 @@ class _Bench:
 
     candidates: Sequence[Candidate]
     setting: Setting
-    data: CalibrationData | None
-    seed: int
+    inputs: Inputs
     progress: Progress
     notes: list[str]
     feeds: dict[int, list[list[Feeds]]] = field(default_factory=dict)
@@ -125,7 +129,7 @@ class _Bench:
         opened = [open_session(candidate, self.setting) for candidate in self.candidates]
         for position, size in enumerate(sizes):
             self.progress(f"batch {size}: first runs")
-            feeds = [feeds_of(c, size, self.data, self.seed) for c in self.candidates]
+            feeds = [feeds_of(c, size, self.inputs) for c in self.candidates]
             _check_alike(self.candidates, feeds)
             try:
                 turn = sum(
@@ -143,13 +147,23 @@ class _Bench:
         """Take the times of all rounds and batch sizes."""
         plans = {size: plan_runs(turn, runs=runs, seconds=seconds) for size, turn in self.turn.items()}
         for number in range(max(plan.rounds for plan in plans.values())):
-            opened = [open_session(candidate, self.setting) for candidate in self.candidates]
+            opened = self._open(number)
             self.loads.append([session.seconds for session in opened])
             for size, plan in plans.items():
                 if number < plan.rounds:
                     self.progress(f"round {number + 1}: batch {size}")
                     calls = [s.call(given) for s, given in zip(opened, self.feeds[size], strict=True)]
                     self.taken[size].append(self._turns(calls, plan, seconds))
+
+    def _open(self, number: int) -> list[Opened]:
+        """Sessions for a round, in the order of the models; opened in another order each time.
+
+        What is opened second gets other memory than what is opened first, round after round.
+        """
+        orders = balanced_orders(len(self.candidates))
+        order = orders[number % len(orders)]
+        opened = {which: open_session(self.candidates[which], self.setting) for which in order}
+        return [opened[which] for which in range(len(order))]
 
     def _turns(self, calls: Sequence[Callable[[], object]], plan: Schedule, seconds: float) -> Seconds:
         return take_turns(calls, plan.turns, warm_up=plan.warm_up, seconds=2 * seconds / plan.rounds)
@@ -170,10 +184,10 @@ class _Bench:
             profiles=tuple(profiler.made.values()),
             machine=measure_machine(self.setting.threads) if profiler.made else None,
             notes=tuple(self.notes),
-            inputs="random" if self.data is None else self.data.name,
+            inputs="random" if self.inputs.data is None else self.inputs.data.name,
             threads=self.setting.threads,
             providers=self.setting.providers,
-            seed=self.seed,
+            seed=self.inputs.seed,
             versions=dict(versions_and_processor()),
         )
 
@@ -187,7 +201,7 @@ class _Bench:
             batch=size,
             latency=latency,
             throughput=size / latency.p50,
-            ratio=paired_ratio(seconds[0], seconds[index], seed=self.seed) if index else None,
+            ratio=paired_ratio(seconds[0], seconds[index], seed=self.inputs.seed) if index else None,
             runs=seconds[index].size,
             rounds=len(rounds),
         )

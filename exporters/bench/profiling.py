@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from prunec.exporters.bench.candidates import Candidate, Feeds
 from prunec.exporters.bench.layers import layer_times
 from prunec.exporters.bench.machine import measure_machine
-from prunec.exporters.bench.profile import run_profiled
+from prunec.exporters.bench.profile import run_profiled, without_profiler
 from prunec.exporters.bench.reasons import Case, explain
 from prunec.exporters.bench.results import Explanation, ModelFacts, ModelProfile, Timing
 from prunec.exporters.bench.sessions import Setting
@@ -50,9 +50,10 @@ class Profiler:
     def _run(self, candidate: Candidate, feeds: Sequence[Feeds], timing: Timing) -> ModelProfile:
         runs = max(FEWEST, min(MOST, int(SECONDS / timing.latency.p50)))
         module = named(candidate.module)
-        kernels = run_profiled(candidate, feeds, self.setting, runs=runs)
-        layers = layer_times(kernels, module, find_work(module, feeds[0]))
-        return ModelProfile(model=timing.model, batch=timing.batch, layers=layers, run=timing.latency.p50)
+        measured = run_profiled(candidate, feeds, self.setting, runs=runs)
+        found = without_profiler(measured, timing.latency.p50)
+        layers = layer_times(found.kernels, module, find_work(module, feeds[0]))
+        return ModelProfile(model=timing.model, batch=timing.batch, layers=layers, run=found.run)
 
     def explanations(self, models: Sequence[ModelFacts], timings: Sequence[Timing]) -> Iterable[Explanation]:
         """Why models with fewer operations are not faster, each at the first batch size at which it is not."""

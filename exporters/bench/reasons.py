@@ -44,6 +44,16 @@ class Case:
     other: ModelProfile
     machine: Machine
 
+    @property
+    def roof(self) -> tuple[float, float]:
+        """Operations and bytes a second that the machine can do: as measured, or as a layer has shown, if that is
+        more, since a busy machine measures too little.
+        """
+        layers = [x for p in (self.first, self.other) for x in p.layers if x.macs and not self.tiny(x)]
+        large = [layer for layer in layers if layer.bytes > LARGE]
+        operations = max([self.machine.operations, *(2 * x.macs / x.seconds for x in layers)])
+        return operations, max([self.machine.bandwidth, *(x.bytes / x.seconds for x in large)])
+
     def pairs(self) -> Iterator[tuple[LayerTime, LayerTime]]:
         """Layers that multiply in both models: of the first, of the other."""
         before = self.first.named()
@@ -138,7 +148,7 @@ def rate(case: Case) -> Reason | None:
         return None
     before, after = max(slow, key=lambda pair: _lost(*pair))
     return Reason(
-        kind="overhead",
+        kind="small products",
         message=(
             f"smaller products keep the processor less busy: {_layers([a for _, a in slow])}; `{after.name}` "
             f"does {_rate(after)}, {_rate(before)} in {case.first.model}; that costs {_part(lost, case)}"
@@ -150,15 +160,15 @@ def rate(case: Case) -> Reason | None:
 
 
 def memory(case: Case) -> Reason | None:
-    """Layers that read more than they compute, and wait for it."""
-    machine = case.machine
+    """Layers that read more than they compute, and wait for it (Williams et al., *Roofline*, 2009)."""
+    operations, bandwidth = case.roof
     waiting = [
         layer
         for layer in case.other.named().values()
         if layer.bytes > LARGE
         and not case.tiny(layer)
-        and 2 * layer.macs / layer.bytes < machine.balance
-        and layer.bytes / layer.seconds > STARVED * machine.bandwidth
+        and 2 * layer.macs / layer.bytes < operations / bandwidth
+        and layer.bytes / layer.seconds > STARVED * bandwidth
     ]
     if not waiting:
         return None
@@ -168,8 +178,8 @@ def memory(case: Case) -> Reason | None:
         kind="memory",
         message=(
             f"memory is the limit: {_layers(waiting)} {'does' if len(waiting) == 1 else 'do'} {intensity:.1f} "
-            f"operations for each byte moved, and this machine could do {machine.balance:.1f}; "
-            f"{moved / seconds / 1e9:.0f} of {machine.bandwidth / 1e9:.0f} GB/s, {_part(seconds, case)}"
+            f"operations for each byte moved, and this machine could do {operations / bandwidth:.1f}; "
+            f"{moved / seconds / 1e9:.0f} of {bandwidth / 1e9:.0f} GB/s, {_part(seconds, case)}"
         ),
         help="larger batches use each weight more often; fewer channels, or 8 bits, leave fewer bytes to read",
         seconds=seconds,
@@ -211,7 +221,7 @@ def _advice(ops: Sequence[str]) -> str:
         return "layouts are converted around layers that the blocked kernels do not take: round channels to 8 or 16"
     if ops[0] == "Transpose":
         return "have the exporter keep one layout, or try `canonicalize`; zeros in weights change nothing about it"
-    return "zeros in weights change nothing about these: remove channels, so that what they work on shrinks"
+    return "they work on activations: zeros in weights change nothing about them, removing channels makes them smaller"
 
 
 def overhead(case: Case) -> Reason | None:
@@ -225,8 +235,9 @@ def overhead(case: Case) -> Reason | None:
     return Reason(
         kind="overhead",
         message=(
-            f"too small to matter: {len(tiny)} of {len(layers)} kernels take less than {_ms(TINY * node)}, where an "
-            f"op that does nothing takes {_ms(node)}; with the time between kernels that is {_part(seconds, case)}"
+            f"overhead: {len(tiny)} of {len(layers)} kernels are too small to matter (less than {_ms(TINY * node)}, "
+            f"where an op that does nothing takes {_ms(node)}); with the time between kernels that is "
+            f"{_part(seconds, case)}"
         ),
         help="run larger batches, or remove layers instead of channels",
         seconds=seconds,

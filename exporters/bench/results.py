@@ -14,7 +14,7 @@ from prunec.ir.timing import Latency, Ratio
 
 SCHEMA = "prunec.bench/1"
 
-Kind = Literal["zeros", "channels", "memory", "other ops", "overhead"]
+Kind = Literal["zeros", "channels", "small products", "memory", "other ops", "overhead"]
 """What keeps a model from being as fast as its operations promise."""
 
 
@@ -140,7 +140,7 @@ class ModelProfile:
         model: its name.
         batch: samples of one run.
         layers: in the order in which they ran.
-        run: seconds of a whole run without the profiler, at the median.
+        run: seconds of a whole run that nothing interrupts.
     """
 
     model: str
@@ -172,11 +172,6 @@ class Machine:
     bandwidth: float
     node: float
 
-    @property
-    def balance(self) -> float:
-        """Operations a byte below which memory is the limit (Williams et al., *Roofline*, 2009)."""
-        return self.operations / self.bandwidth
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explanation:
@@ -198,7 +193,8 @@ class Explanation:
     def title(self) -> str:
         """What is explained."""
         none = "" if self.reasons else ": nothing in its profile says so"
-        return f"why {self.model} is not {self.promise:.2f}x faster at batch {self.batch}{none}"
+        what = f"not {self.promise:.2f}x faster" if self.promise > 1.05 else "slower"
+        return f"why {self.model} is {what} at batch {self.batch}{none}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,7 @@ from prunec.ir.timing import WARM_UP
 ROUNDS = 6
 """Sessions of each model, made anew: two sessions of one model differ by a few percent."""
 FEWEST = 4
-"""Timed turns of a round, below which another round says less than more turns of this one."""
+"""Rounds of models that are so slow that there is time for little else: an interval needs them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,10 +36,11 @@ def plan_runs(turn: float, *, runs: int, seconds: float) -> Schedule:
         seconds: for all rounds of this batch size together.
 
     Returns:
-        At least one round of two turns, however long these take.
+        At least four rounds of one timed turn, however long these take.
     """
-    affordable = max(2, int(seconds / max(turn, 1e-9)))
-    rounds = max(1, min(ROUNDS, runs // FEWEST, affordable // (2 * FEWEST)))
+    affordable = int(seconds / max(turn, 1e-9))
+    rounds = max(FEWEST, min(ROUNDS, runs // FEWEST, affordable // (2 * FEWEST)))
+    rounds -= rounds % 2  # so that each model is opened first as often as last
     warm_up = max(1, min(WARM_UP, affordable // rounds // 4))
-    turns = max(2, min(-(-runs // rounds), affordable // rounds - warm_up))
+    turns = max(1, min(-(-runs // rounds), affordable // rounds - warm_up))
     return Schedule(rounds=rounds, warm_up=warm_up, turns=turns)

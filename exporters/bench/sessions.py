@@ -72,7 +72,8 @@ class Opened:
                 help = ["allow more with --timeout, or leave this batch out with --batch"]
                 raise UserError(message, place=Place(file=self.name), help=help) from error
             message = f"the model fails when it runs at batch {batch}: {clean_message(str(error))}"
-            raise UserError(message, place=Place(file=self.name)) from error
+            help = ["give real inputs with --data, or sizes with --size NAME=N, if random ones are to blame"]
+            raise UserError(message, place=Place(file=self.name), help=help) from error
         finally:
             timer.cancel()
         return perf_counter() - started

@@ -11,18 +11,28 @@ WIDE = 1.25
 """Upper over lower end of an interval that tells too little."""
 PAYS = 1.02
 """A ratio below which a difference is real, perhaps, but hardly worth a deployment."""
+FEWER = 1.05
+"""Times fewer multiplications from which a model is said to have fewer."""
+BUSY = 3.0
+"""Times the median, at the 95th percentile, from which it is told that runs were disturbed."""
 KEPT = 0.7
 """Share of the promised gain below which it is asked where the rest went."""
 
 
 def promise(first: ModelFacts, other: ModelFacts) -> float:
     """How much faster a model would be if time followed the multiplications that are not by zero."""
-    return first.nonzero_macs / max(1, other.nonzero_macs)
+    if not first.nonzero_macs or not other.nonzero_macs:
+        return 1.0  # models of nothing but table look-ups, say
+    return first.nonzero_macs / other.nonzero_macs
 
 
 def falls_short(ratio: Ratio, promised: float) -> bool:
-    """Whether a model with fewer operations is not faster, or by much less than they promise."""
-    return promised > 1.05 and (ratio.verdict != "faster" or ratio.value - 1 < KEPT * (promised - 1))
+    """Whether a model with fewer operations is not faster, or by much less than they promise; or one with as
+    many slower.
+    """
+    if promised > FEWER:
+        return ratio.verdict != "faster" or ratio.value - 1 < KEPT * (promised - 1)
+    return promised > 1 / FEWER and ratio.verdict == "slower" and ratio.value < 1 / FEWER
 
 
 def verdicts(models: Sequence[ModelFacts], timings: Sequence[Timing]) -> Iterator[str]:
@@ -52,6 +62,14 @@ def verdict(name: str, first: str, batch: int, ratio: Ratio) -> str:
 
 def _paper(promised: float) -> str:
     """What the count of operations says to it, where it says something else."""
-    if promised > 1.05:
+    if promised > FEWER:
         return f"; fewer multiplications promise {promised:.2f}x"
-    return f"; it has {1 / promised:.2f}x the multiplications" if promised < 1 / 1.05 else ""
+    return f"; it has {1 / promised:.2f}x the multiplications" if promised < 1 / FEWER else ""
+
+
+def busy(timings: Sequence[Timing]) -> Iterator[str]:
+    """A note where runs were disturbed so often that intervals get wide."""
+    worst = max(timings, key=lambda timing: timing.latency.p95 / timing.latency.p50)
+    spread = worst.latency.p95 / worst.latency.p50
+    if spread > BUSY:
+        yield f"the machine was busy with other work: at batch {worst.batch} p95 is {spread:.1f} times p50"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from prunec.exporters.bench.candidates import Candidate
 from prunec.ir.module import Module
+from prunec.ir.ops.elementwise import Elementwise
+from prunec.ir.registry import find_op
 from prunec.ir.scopes import walk
 from prunec.ir.sizes import open_inputs
 from prunec.passes.cost import weight_size, weights_of
@@ -33,6 +35,7 @@ class Work:
         zeros: share of zeros in its weight; None where that holds none, or there is no weight.
         channels: summed inputs and outputs; None where it has no weight.
         eligibility: what sparse tensor cores can make of it; None where it is no contraction.
+        fused: whether runtimes let the layer before it do it: an elementwise op, or a norm with fixed statistics.
     """
 
     name: str
@@ -43,6 +46,7 @@ class Work:
     zeros: float | None
     channels: tuple[int, int] | None
     eligibility: Eligibility | None
+    fused: bool
 
     @property
     def nonzero_macs(self) -> int:
@@ -82,7 +86,8 @@ def find_work(module: Module, feeds: Mapping[str, NDArray[Any]]) -> dict[str, Wo
     found = survey(sized.model, analyse(sized.model))
     layers = {layer.node: layer for layer in found.layers}
     facts = found.coupling.facts
-    work = {}
+    work: dict[str, Work] = {}
+    carried: set[onnx_ir.Value] = set()  # what layers make, and what is fused into them
     for node in walk(sized.graph):
         if (
             node.op_type == "Constant"
@@ -90,12 +95,18 @@ def find_work(module: Module, feeds: Mapping[str, NDArray[Any]]) -> dict[str, Wo
             or all(v in facts.constant for v in node.outputs)
         ):
             continue
-        work[node.name or ""] = _work(node, layers.get(node), found)
+        done = _work(node, layers.get(node), found, carried)
+        work[node.name or ""] = done
+        if (done.macs or done.fused) and len(node.outputs[0].uses()) == 1:
+            carried.add(node.outputs[0])
     return work
 
 
-def _work(node: onnx_ir.Node, layer: LayerFacts | None, found: Survey) -> Work:
+def _work(
+    node: onnx_ir.Node, layer: LayerFacts | None, found: Survey, carried: Collection[onnx_ir.Value]
+) -> Work:
     facts = found.coupling.facts
+    foldable = isinstance(find_op(node), Elementwise) or node.op_type == "BatchNormalization"
     weights = [v for v in weights_of(node, facts) if weight_size(v, facts)]
     data = [v for v in (*node.inputs, *node.outputs) if v is not None and v not in facts.constant]
     sparsity = None if layer is None else layer.sparsity
@@ -108,6 +119,7 @@ def _work(node: onnx_ir.Node, layer: LayerFacts | None, found: Survey) -> Work:
         zeros=None if sparsity is None else sparsity.zeros,
         channels=_channels(None if layer is None else layer.eligibility),
         eligibility=None if layer is None else layer.eligibility,
+        fused=foldable and any(v in carried for v in node.inputs),
     )
 
 

@@ -80,7 +80,7 @@ def metric_tile(judgement: Judgement) -> Tile:
         label=judgement.metric,
         before=row.dense or "not measured",
         after=row.value,
-        change=row.drop,
+        change="" if row.drop == "none" else row.drop,
         share=row.part,
     )
 

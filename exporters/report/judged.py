@@ -107,7 +107,9 @@ class _Words:
             return ""
         return f"{100 * value:.4g} %" if self.share else f"{value:.4g}"
 
-    def between(self, low: float, high: float) -> str:
+    def between(self, low: float | None, high: float | None) -> str:
+        if low is None or high is None:
+            return "not known"
         if self.share:
             return f"{100 * low:.1f} - {100 * high:.1f} %"
         return f"{low:.4g} - {high:.4g}"
@@ -115,6 +117,8 @@ class _Words:
     def lost(self, value: float | None) -> str:
         if value is None:
             return ""
+        if abs(value) < 5e-5:
+            return "none"
         return f"{100 * value:+.2f} points" if self.share else f"{value:+.3g}"
 
 
@@ -123,10 +127,8 @@ def _is_share(value: float) -> bool:
 
 
 def _values(row: Mapping[str, Any]) -> Iterator[float]:
-    yield row["value"]
-    yield from row["interval"]
-    if row.get("dense") is not None:
-        yield row["dense"]
+    """What the row has on the axis, without what is not a number."""
+    yield from (value for value in (row["value"], *row["interval"], row.get("dense")) if value is not None)
 
 
 def _limits(row: Mapping[str, Any]) -> Iterator[float]:
@@ -139,22 +141,26 @@ def _limits(row: Mapping[str, Any]) -> Iterator[float]:
 def _view(row: Mapping[str, Any], scale: Scale, words: _Words) -> SliceRow:
     low, high = row["interval"]
     dense, checks = row.get("dense"), row.get("checks", ())
+
+    def place(value: float | None) -> float:
+        return 0.0 if value is None else scale.percent(value)
+
     statuses = {check["status"] for check in checks}
     return SliceRow(
         name=str(row["name"]),
         where=str(row.get("where") or ""),
         size=int(row["size"]),
-        value=words.of(row["value"]),
+        value=words.of(row["value"]) or "not a number",
         interval=words.between(low, high),
         dense=words.of(dense),
         drop=words.lost(None if row.get("drop") is None else -row["drop"]),
         thresholds=tuple((_demand(check, words), str(check["status"])) for check in checks),
         status=next((s for s in ("fails", "undecided", "holds") if s in statuses), ""),
-        at=scale.percent(row["value"]),
-        ends=(scale.percent(low), scale.percent(high)),
+        at=place(row["value"]),
+        ends=(place(low), place(high)),
         dense_at=None if dense is None else scale.percent(dense),
         limits=tuple(scale.percent(limit) for limit in _limits(row)),
-        part=round(100 * row["value"], 2) if words.share else None,
+        part=round(100 * row["value"], 2) if words.share and row["value"] is not None else None,
     )
 
 

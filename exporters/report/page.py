@@ -158,14 +158,22 @@ def _lede(result: Result) -> str:
 def _states(evidence: Evidence, given: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """The verdicts of all that judged, each with its colour."""
     verdicts = evidence.result.verdicts
-    yield ("good", f"verified: {len(verdicts)} transforms") if verdicts else ("doubt", "not verified")
+    yield (
+        ("good", f"verified: {_counted(len(verdicts), 'transform')}")
+        if verdicts
+        else ("doubt", "not verified")
+    )
     if given["judgement"] is not None and given["judgement"].status:
         words = {"holds": ("good", "all thresholds hold"), "fails": ("bad", "a threshold fails")}
         yield words.get(given["judgement"].status, ("doubt", "a threshold is undecided"))
     if given["compounding"] is not None and given["compounding"].warning is not None:
         yield "doubt", "pruning and quantising compound"
     if missed := sum(remark.kind == "missed" for remark in evidence.result.remarks):
-        yield "doubt", f"{missed} things could not be done"
+        yield "doubt", f"{_counted(missed, 'thing')} could not be done"
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def _remarks(result: Result) -> Iterator[tuple[str, str, list[Any]]]:

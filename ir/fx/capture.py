@@ -13,6 +13,10 @@ from prunec.ir.diagnostics import Place, UserError
 from prunec.ir.fx.importer import import_program
 from prunec.ir.module import Module, Source
 
+_MISFIT = (
+    "do the example inputs have the shapes and types that the module takes? module(*example_inputs) must run"
+)
+
 _HINTS = (
     (
         "data-dependent",
@@ -22,6 +26,13 @@ _HINTS = (
     ("item()", "a number is read out of a tensor; keep it a tensor, or make it an argument"),
     ("dynamic_shapes", "the dynamic shapes do not fit the arguments, or the module fixes one of the sizes"),
     ("specialized", "the module fixes a size that is meant to be dynamic; leave it out of dynamic_shapes"),
+    ("unsupported input type", "inputs are tensors, numbers, and lists, tuples and dicts of them"),
+    ("same device", "the inputs must lie on the CPU, as the module does: x.cpu()"),
+    (".numpy() is not supported", "numpy works outside of the graph; use the operator of torch"),
+    ("shape", _MISFIT),
+    ("size of tensor", _MISFIT),
+    ("reduction dim", _MISFIT),
+    ("expected input", _MISFIT),
     ("positional argument", "example_inputs must be a tuple that `forward` accepts"),
     ("required argument", "example_inputs and kwargs must be what `forward` accepts"),
     ("keyword argument", "example_inputs and kwargs must be what `forward` accepts"),
@@ -37,6 +48,11 @@ def capture(
     dynamic_shapes: Any = None,
 ) -> Module:
     """Capture a module; see :func:`prunec.ir.fx.entry.trace`."""
+    if not isinstance(module, torch.nn.Module):
+        what = f"the class `{module.__name__}`" if isinstance(module, type) else f"a {type(module).__name__}"
+        _refuse(
+            f"only an nn.Module can be captured, got {what}", "give an instance of a subclass of nn.Module"
+        )
     _check_module(module)
     if not isinstance(example_inputs, tuple):
         raise UserError(
@@ -69,6 +85,12 @@ def _check_module(module: torch.nn.Module) -> None:
         if "quantized" in type(part).__module__.split("."):
             _refuse(f"module `{name}` is quantised ({type(part).__name__})", "prune before quantising")
     for name, tensor in _tensors(module):
+        if isinstance(tensor, torch.nn.parameter.UninitializedTensorMixin):
+            _refuse(
+                f"`{name}` has no size yet: its layer is lazy", "run the module once: module(*example_inputs)"
+            )
+        if tensor.is_sparse:
+            _refuse(f"`{name}` is a sparse tensor ({tensor.layout})", "make it dense: tensor.to_dense()")
         if tensor.device.type == "meta":
             _refuse(f"`{name}` is on the meta device: it has no values", "load the weights first")
         if tensor.device.type != "cpu":

@@ -27,6 +27,7 @@ class AtenDialect(Dialect):
     """See :class:`prunec.ir.dialect.Dialect`."""
 
     suffix = ".pt2"
+    trained = True
     literal_sizes = True
 
     def facts(self, model: onnx_ir.Model) -> Facts:

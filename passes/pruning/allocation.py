@@ -10,16 +10,14 @@ the layers around have lost, and is asked anew.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from prunec.passes.coupling.groups import Group
-from prunec.passes.pruning.cut_cost import CutCost
 from prunec.passes.pruning.selection import Policy, apportion
-from prunec.passes.pruning.target import Target
 
 Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]
@@ -73,14 +71,29 @@ def layers_of(
     return found
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bill:
+    """A cost as a function of kept units, counts per group.
+
+    Attributes:
+        total: of the whole model.
+        touching: the part that depends on some groups (by position).
+        full: units of each group.
+    """
+
+    total: Callable[[Counts], float]
+    touching: Callable[[Collection[int], Counts], float]
+    full: Counts
+
+
 class Allocator:
     """Finds out how many units each layer loses.
 
     Args:
         layers: the layers.
         groups: the groups that they are made of.
-        cost: of the model.
-        target: what it may cost.
+        bill: what the model costs.
+        share: how much of that may stay.
         per_cost: judge a step by its damage for what it saves, not by its damage a unit.
     """
 
@@ -88,20 +101,18 @@ class Allocator:
         self,
         layers: Sequence[Layer],
         groups: Sequence[Group],
-        cost: CutCost,
-        target: Target,
+        bill: Bill,
+        share: float,
         *,
         per_cost: bool,
     ) -> None:
         self.layers = layers
         self.groups = groups
-        self.target = target
+        self.wanted = share
         self._clusters = [layer.members for layer in layers]
-        self._total = cost.macs if target.quantity == "macs" else cost.parameters
-        self._touching = cost.macs_touching if target.quantity == "macs" else cost.parameters_touching
-        self._full = cost.full
+        self._bill = bill
         self._per_cost = per_cost
-        self.original = self._total(cost.full)
+        self.original = bill.total(bill.full)
 
     def allocate(self) -> Counts:
         """Per layer the level at which the cost is nearest to the target."""
@@ -109,7 +120,7 @@ class Allocator:
         share = self.share(at)
         heap = [(self._priority(n, at), n) for n in range(len(self.layers)) if self._next(n, at) > at[n]]
         heapq.heapify(heap)
-        while heap and share > self.target.share:
+        while heap and share > self.wanted:
             _, number = heapq.heappop(heap)
             now = self._priority(number, at)
             if heap and now > heap[0][0]:  # what it saves has shrunk with its neighbours
@@ -123,7 +134,7 @@ class Allocator:
 
     def share(self, at: Counts) -> float:
         """The share of the cost that is left at some levels."""
-        return self._total(self._kept(at)) / max(self.original, 1)
+        return self._bill.total(self._kept(at)) / (self.original or 1)
 
     def least(self) -> float:
         """The smallest share that can be reached."""
@@ -131,7 +142,7 @@ class Allocator:
 
     def pinned(self) -> float:
         """The share that no group has a part in."""
-        return self._total(np.zeros_like(self._full)) / max(self.original, 1)
+        return self._bill.total(np.zeros_like(self._bill.full)) / (self.original or 1)
 
     def counts(self, at: Counts) -> Counts:
         """Per group how many units go."""
@@ -139,7 +150,7 @@ class Allocator:
         return apportion(np.array(removed, np.int64), self.groups, self._clusters)
 
     def _kept(self, at: Counts) -> Counts:
-        return self._full - self.counts(at)
+        return self._bill.full - self.counts(at)
 
     def _next(self, number: int, at: Counts) -> int:
         """The level that one step leads to."""
@@ -150,7 +161,7 @@ class Allocator:
         other = at.copy()
         other[number] = level
         members = self.layers[number].members
-        return self._touching(members, self._kept(at)) - self._touching(members, self._kept(other))
+        return self._bill.touching(members, self._kept(at)) - self._bill.touching(members, self._kept(other))
 
     def _priority(self, number: int, at: Counts) -> float:
         layer, level = self.layers[number], self._next(number, at)
@@ -161,9 +172,9 @@ class Allocator:
     def _nudged(self, at: Counts) -> Counts:
         """Single levels up or down until the cost is close to the target, those of the least damage first."""
         share = self.share(at)
-        while (distance := abs(share - self.target.share)) > CLOSE:
+        while (distance := abs(share - self.wanted)) > CLOSE:
             moves = [
-                (max(abs(left - self.target.share), CLOSE), worse, number, level, left)
+                (max(abs(left - self.wanted), CLOSE), worse, number, level, left)
                 for number, layer in enumerate(self.layers)
                 for level in (int(at[number]) - 1, int(at[number]) + 1)
                 if 0 <= level < len(layer.levels)

@@ -7,7 +7,7 @@ multiply-accumulates of a node those of its rule with factors of these sizes. No
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 
@@ -116,6 +116,22 @@ class CutCost:
         """The part of the parameters that depends on some groups (by position)."""
         numbers = {n for group in groups for n in self._touching[1].get(group, ())}
         return sum(self._weights[number].elements(kept) for number in numbers)
+
+    def weights_by_group(self, worth: Mapping[int, float]) -> NDArray[np.float64]:
+        """Per node that multiplies the mean of what its groups say that one multiply-accumulate is worth."""
+        weights = np.zeros(len(self._work))
+        counts = np.zeros(len(self._work))
+        for group, numbers in self._touching[0].items():
+            weights[numbers] += worth.get(group, 0.0)
+            counts[numbers] += 1
+        result: NDArray[np.float64] = weights / np.maximum(counts, 1)
+        return result
+
+    def weighted(self, groups: Collection[int] | None, kept: Counts, weights: NDArray[np.float64]) -> float:
+        """Multiply-accumulates times what they are worth; of all nodes, or of those that depend on some groups."""
+        chosen = groups if groups is not None else self._touching[0]
+        numbers = {n for group in chosen for n in self._touching[0].get(group, ())}
+        return float(sum(self._work[number].macs(kept) * weights[number] for number in numbers))
 
     # -- sizes ------------------------------------------------------------
 

@@ -7,9 +7,9 @@ from typing import Annotated, Literal, cast, get_args
 
 from prunec.passes.text.option_types import OptionType, Ratio, option_type
 
-Quantity = Literal["macs", "params"]
+Quantity = Literal["macs", "params", "latency"]
 QUANTITIES: tuple[str, ...] = get_args(Quantity)
-WORDS = {"macs": "multiply-accumulates", "params": "parameters"}
+WORDS = {"macs": "multiply-accumulates", "params": "parameters", "latency": "latency"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ def _parse(word: str) -> Target:
 
 _TARGET = OptionType(
     text="|".join(f"{quantity}:SHARE" for quantity in QUANTITIES),
-    takes=f"{' or '.join(QUANTITIES)}, a colon, and a share between 0 and 1 (macs:0.5)",
+    takes=f"{', '.join(QUANTITIES[:-1])} or {QUANTITIES[-1]}, a colon, and a share between 0 and 1 (macs:0.5)",
     accepts=lambda value: isinstance(value, Target),
     parse=_parse,
     show=lambda value: f"{value.quantity}:{value.share!r}",

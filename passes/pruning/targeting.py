@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
-import onnx_ir
 from numpy.typing import NDArray
 
 from prunec.ir.diagnostics import RemarkLog, UserError
+from prunec.ir.module import Module
 from prunec.passes.coupling.groups import Coupling, Group
-from prunec.passes.pruning.allocation import TOLERANCE, Allocator, Damage, layers_of
+from prunec.passes.coupling.options import CouplingOptions
+from prunec.passes.pruning.allocation import TOLERANCE, Allocator, Bill, Damage, layers_of
 from prunec.passes.pruning.cut_cost import CutCost
 from prunec.passes.pruning.selection import Policy, choose, clusters_of
 from prunec.passes.pruning.target import Target
@@ -19,30 +21,73 @@ Floats = NDArray[np.float64]
 Units = NDArray[np.int64]
 
 
-def choose_for(
-    target: Target,
-    model: onnx_ir.Model,
-    coupling: Coupling,
-    groups: Sequence[Group],
-    scores: Sequence[Floats],
-    policy: Policy,
-    damage: Damage | None,
-    remarks: RemarkLog,
-    origin: str,
-) -> list[Units]:
-    """The units to remove so that the model costs its target.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """What may go from which model.
 
-    Args:
-        target: what it may cost.
-        model: the model.
+    Attributes:
+        module: the model.
         coupling: its analysis.
+        options: of the analysis.
         groups: the groups to choose from.
         scores: per group the importance of its units.
         policy: rounding and limits; its scope, where no damage is known.
         damage: of each layer, as a sensitivity profile tells it; None: all lose the same share (``local``), or the
             units that matter least go first (``global``).
-        remarks: told how close it is.
+        remarks: told how close the answer is.
         origin: who tells it.
+    """
+
+    module: Module
+    coupling: Coupling
+    options: CouplingOptions
+    groups: Sequence[Group]
+    scores: Sequence[Floats]
+    policy: Policy
+    damage: Damage | None
+    remarks: RemarkLog
+    origin: str
+
+    @property
+    def clusters(self) -> list[list[int]]:
+        """Positions of the groups of each layer."""
+        return clusters_of(self.groups)
+
+    @property
+    def limits(self) -> str:
+        """What keeps units from going, in words."""
+        policy = self.policy
+        return (
+            f"round-to={policy.round_to}, min-channels={policy.min_channels}, max-ratio={policy.max_ratio:g}"
+        )
+
+    def allocator(self, bill: Bill, share: float) -> Allocator:
+        """Finds out what goes of every layer so that a share of a bill stays."""
+        damage = self.damage or uniform_damage(self.groups, self.clusters, self.scores, self.policy)
+        layers = layers_of(self.groups, self.clusters, self.policy, damage)
+        return Allocator(layers, self.groups, bill, share, per_cost=self.damage is not None)
+
+    def chosen(self, allocator: Allocator) -> list[Units]:
+        """Per group the units that go."""
+        return choose(self.coupling, self.groups, self.scores, allocator.counts(allocator.allocate()))
+
+    def missed(self, message: str) -> None:
+        """Say unasked that a target is missed."""
+        self.remarks.missed(
+            self.origin,
+            message,
+            reason=f"no allowed numbers of channels come closer ({self.limits})",
+            help="lower `round-to`" if self.policy.round_to > 1 else None,
+            urgent=True,
+        )
+
+
+def choose_for(target: Target, question: Question) -> list[Units]:
+    """The units to remove so that the model has so many multiply-accumulates or parameters.
+
+    Args:
+        target: what it may cost.
+        question: what may go.
 
     Returns:
         Per group the removed units, ascending.
@@ -50,18 +95,28 @@ def choose_for(
     Raises:
         UserError: the target is out of reach.
     """
-    clusters = clusters_of(groups)
-    cost = CutCost(model, coupling, groups)
-    alike = damage or uniform_damage(groups, clusters, scores, policy)
-    layers = layers_of(groups, clusters, policy, alike)
-    allocator = Allocator(layers, groups, cost, target, per_cost=damage is not None)
+    cost = CutCost(question.module.model, question.coupling, question.groups)
+    bill = bill_of(target, cost)
+    allocator = question.allocator(bill, target.share)
     if not allocator.original:
         raise UserError(f"target={target} means nothing here: the model has no {target.words}")
-    _check_reach(allocator, policy)
-    chosen = choose(coupling, groups, scores, allocator.counts(allocator.allocate()))
+    _check_reach(allocator, target, question)
+    chosen = question.chosen(allocator)
     kept = cost.full - np.array([len(units) for units in chosen], np.int64)
-    _report(target, _share(cost, target, kept), policy, remarks, origin)
+    share = bill.total(kept) / bill.total(cost.full)
+    reached = f"{share:.1%} of the {target.words} stay, the target is {target.share:.1%}"
+    if abs(share - target.share) <= TOLERANCE:
+        question.remarks.passed(question.origin, reached)
+    else:
+        question.missed(reached)
     return chosen
+
+
+def bill_of(target: Target, cost: CutCost) -> Bill:
+    """What a target counts, as a function of kept units; for a latency, what stands for it: multiply-accumulates."""
+    if target.quantity == "params":
+        return Bill(total=cost.parameters, touching=cost.parameters_touching, full=cost.full)
+    return Bill(total=cost.macs, touching=cost.macs_touching, full=cost.full)
 
 
 def uniform_damage(
@@ -80,39 +135,14 @@ def uniform_damage(
     return lambda number, shares: sums[number][np.rint(shares * units[number]).astype(np.int64)]
 
 
-def _share(cost: CutCost, target: Target, kept: Units) -> float:
-    total = cost.macs if target.quantity == "macs" else cost.parameters
-    return total(kept) / total(cost.full)
-
-
-def _check_reach(allocator: Allocator, policy: Policy) -> None:
+def _check_reach(allocator: Allocator, target: Target, question: Question) -> None:
     """See that the least that can stay is not more than the target."""
-    target, least = allocator.target, allocator.least()
+    least = allocator.least()
     if least > target.share + TOLERANCE:
-        held = (
-            f"{_limits(policy)} and layers that keep their channels hold {least:.1%} of the {target.words}; "
-            f"{allocator.pinned():.1%} depend on no group that may be cut"
-        )
         raise UserError(
             f"target={target} is out of reach: at least {least:.1%} of the {target.words} stay",
-            notes=[held],
+            notes=[
+                f"this is what {question.limits} allow; {allocator.pinned():.1%} depend on no group that may be cut"
+            ],
             help=[f"ask for {target.quantity}:{least:.2f} or more, raise max-ratio, or lower round-to"],
         )
-
-
-def _report(target: Target, share: float, policy: Policy, remarks: RemarkLog, origin: str) -> None:
-    reached = f"{share:.1%} of the {target.words} stay, the target is {target.share:.1%}"
-    if abs(share - target.share) <= TOLERANCE:
-        remarks.passed(origin, reached)
-    else:
-        remarks.missed(
-            origin,
-            reached,
-            reason=f"no allowed numbers of channels come closer ({_limits(policy)})",
-            help="lower `round-to`" if policy.round_to > 1 else None,
-            urgent=True,
-        )
-
-
-def _limits(policy: Policy) -> str:
-    return f"round-to={policy.round_to}, min-channels={policy.min_channels}, max-ratio={policy.max_ratio:g}"

@@ -15,6 +15,7 @@ from math import prod
 
 import onnx_ir
 
+from prunec.ir.dialect import ATEN
 from prunec.ir.facts import Facts
 from prunec.ir.ops.elementwise import Elementwise
 from prunec.ir.ops.quantised import Quantise
@@ -26,6 +27,9 @@ from prunec.passes.sparsity.patterns import no_multiple
 
 OPS = frozenset({"Conv", "Gemm", "MatMul"})
 """Ops of the default domain for which TensorRT has sparse kernels."""
+
+EXPORTED_TO_THEM = frozenset({"conv1d", "conv2d", "conv3d", "linear", "addmm", "mm", "matmul"})
+"""Ops of ``aten`` that become one of these in an export."""
 
 FLOATS = frozenset({onnx_ir.DataType.FLOAT, onnx_ir.DataType.FLOAT16, onnx_ir.DataType.BFLOAT16})
 """Types of weights that an engine holds as f16 or bf16 (f32 after conversion)."""
@@ -127,7 +131,8 @@ class _Assessor:
     def _form(self, node: onnx_ir.Node, layer: SparseLayer) -> Iterator[str]:
         """What about the op and the type of its weight rules a sparse kernel out."""
         domain = "" if node.domain == "ai.onnx" else node.domain
-        if domain or node.op_type not in OPS:
+        exported = domain == ATEN and node.op_type.partition(".")[0] in EXPORTED_TO_THEM
+        if not exported and (domain or node.op_type not in OPS):
             name = f"{domain}::{node.op_type}" if domain else node.op_type
             yield f"no sparse kernel for `{name}`"
         groups, outputs, _, inputs = layer.shape

@@ -142,7 +142,7 @@ _CURVES: Mapping[str, Callable[[float, float], float]] = {
 
 
 def _varies(pass_: Pass) -> bool:
-    """Whether a pass takes a share (an N:M pattern, or a target in milliseconds, leaves it none)."""
+    """Whether a pass takes a share (an N:M pattern and a target of cost leave none)."""
     pattern = getattr(pass_, "pattern", None)
     free = pattern is None or pattern.takes_ratio
     return free and hasattr(pass_, "ratio") and getattr(pass_, "target", None) is None

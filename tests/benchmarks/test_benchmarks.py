@@ -238,6 +238,15 @@ def test_latency(models: Path, tmp_path: Path) -> None:
     assert after["low"] <= after["speedup"] <= after["high"]
 
 
+def test_bench(models: Path, tmp_path: Path) -> None:
+    net = models / "net.onnx"
+    found = rows(
+        "bench.py", net, "--pair", net, net, "--batch", "1,2", "--seconds", 0.5, out=tmp_path / "out.json"
+    )
+    assert [(row["first"], row["batch"]) for row in found] == [("net", 1), ("net", 2)] * 2
+    assert all(row["low"] <= row["speedup"] <= row["high"] for row in found)
+
+
 def test_skeletons_are_filled_by_the_script_beside_them(models: Path, tmp_path: Path) -> None:
     (models / "net.onnx").rename(models / "net.skel.xz")
     (models / "materialize.py").write_text("import shutil, sys; shutil.copy(*sys.argv[1:])")

@@ -50,6 +50,8 @@ def test_tables_and_json(models: Path, capsys: pytest.CaptureFixture[str]) -> No
     [
         (["a.onnx", "--batch", "1,x"], "'1,x' is no list of batch sizes such as 1,8,64"),
         (["a.onnx", "--json", "a.onnx"], "this output would overwrite an input"),
+        (["a.onnx", "--size", "seq=0"], "'seq=0' is no size such as seq=128"),
+        (["a.onnx", "--size", "seq=8"], "no input has a free size `seq`"),
         (["c.onnx"], "c.onnx"),
         (["a.onnx", "--batch", "0"], "a batch of 0 is no batch"),
     ],

@@ -34,6 +34,18 @@ def test_a_dump_to_read_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "= help: write one that loads with: prunec inspect MODEL --dump-to net.prunec" in message
 
 
+def test_small_constants_on_request(capsys: pytest.CaptureFixture[str]) -> None:
+    """In the dump to read, they stand as in the one that loads."""
+    assert run(["inspect", EXAMPLE, "--dump"]) == 0
+    plain = capsys.readouterr().out.splitlines()
+    assert run(["inspect", EXAMPLE, "--dump", "--dump-constants", "10"]) == 0
+    more = [line for line in capsys.readouterr().out.splitlines() if line not in plain]
+    assert [line.partition(" = {")[0] for line in more] == ["  @classifier.bias: f32[10]"]
+    assert more[0].count(",") == 9
+    assert run(["inspect", EXAMPLE, "--dump-constants", "10"]) == 2
+    assert "--dump-constants goes with --dump or --dump-to" in capsys.readouterr().err
+
+
 def test_the_name_of_a_dump_ends_in_prunec(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """With another suffix it could not be read back."""
     assert run(["inspect", EXAMPLE, "--dump-to", str(tmp_path / "net.txt")]) == 2

@@ -36,6 +36,19 @@ def test_both_are_written_and_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("--card", "c.md") == 0  # a card may be written again
 
 
+def test_the_slices_of_a_gate_and_the_profile_of_a_budget_are_shown() -> None:
+    profile = ["sensitivity", MODEL, "--data", DATA, "--ratios", "0.3,0.6", "-o", "p.json"]
+    assert command.run(profile) == 0
+    slices = ROOT / "examples" / "slices.toml"
+    pipeline = f"fold-norm, prune-channels{{budget=p.json target=params:0.5}}, gate{{slices={slices}}}"
+    assert command.run([MODEL, "-p", pipeline, "-o", "out.onnx", "--data", DATA, "--report", "r.html"]) == 0
+    page = Path("r.html").read_text("utf-8")
+    assert "all thresholds hold" in page
+    assert "rare-digits" in page
+    assert '<section id="sensitivity"' in page
+    assert 'class="taken"' in page
+
+
 def test_latencies_are_measured_or_read(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -46,6 +46,9 @@ def test_a_program_is_not_written_as_onnx(program: Path, capsys: pytest.CaptureF
 def test_what_knows_onnx_alone_says_so(program: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["reduce", "net.pt2", "-p", "verify"]) == 2
     assert "only ONNX models can be reduced" in capsys.readouterr().err
+    assert run(["bench", "net.pt2"]) == run(["inspect", "net.pt2", "--ceiling"]) == 2
+    errors = capsys.readouterr().err.splitlines()
+    assert errors.count("error: net.pt2: a program of torch does not run in ONNX Runtime") == 2
     assert run(["diff", "net.pt2", "net.pt2"]) in (0, 2)
     with pytest.raises(UserError, match="does not run in ONNX Runtime"):
         Runner(load(program))

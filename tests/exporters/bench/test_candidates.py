@@ -12,6 +12,7 @@ from bench_models import perceptron
 import prunec
 from prunec.exporters.bench.candidates import (
     Candidate,
+    Inputs,
     batches_of,
     check_inputs,
     feeds_of,
@@ -83,17 +84,17 @@ def test_models_with_other_inputs_are_refused() -> None:
 
 
 def test_real_inputs_fill_batches_by_repetition() -> None:
-    feeds = feeds_of(candidate("a.onnx"), 8, samples(5), 0)
+    feeds = feeds_of(candidate("a.onnx"), 8, Inputs(data=samples(5)))
     assert {f["x"].shape for f in feeds} == {(8, 16)}
     assert feeds[0]["x"][:, 0].tolist() == [0, 16, 32, 48, 64, 0, 16, 32]
 
 
 def test_real_inputs_differ_from_run_to_run() -> None:
-    feeds = feeds_of(candidate("a.onnx"), 1, samples(20), 0)
+    feeds = feeds_of(candidate("a.onnx"), 1, Inputs(data=samples(20)))
     assert [int(f["x"][0, 0]) // 16 for f in feeds] == list(range(8))
 
 
 def test_data_that_do_not_fit_name_the_model() -> None:
     with pytest.raises(UserError) as caught:
-        feeds_of(candidate("a.onnx", inputs=8), 1, samples(20), 0)
+        feeds_of(candidate("a.onnx", inputs=8), 1, Inputs(data=samples(20)))
     assert "note: the model is a.onnx" in caught.value.render()

@@ -59,8 +59,9 @@ def test_kernels_of_several_layers_are_named_as_such() -> None:
 def test_a_roofline_is_the_longest_of_computing_moving_and_starting() -> None:
     times = {name: seconds for name, _, seconds in roofline(work(), MACHINE)}
     assert times["up"] == pytest.approx(2 * 512**3 / 1e12)  # computes
-    assert times["act"] == pytest.approx(2 * 4 * 512**2 / 1e11)  # moves bytes
-    assert {name: s for name, _, s in roofline(work(8, 1), MACHINE)}["act"] == 1e-6  # starts
+    assert times["down"] == pytest.approx(4 * 512 * (512 + 4 + 4) / 1e11)  # moves bytes
+    assert {name: s for name, _, s in roofline(work(8, 1), MACHINE)}["down"] == 1e-6  # starts
+    assert times.keys() == {"up", "down"}  # the bias and the activation are fused into `up`
 
 
 def test_a_model_from_beginning_to_end() -> None:

@@ -12,7 +12,9 @@ from bench_models import perceptron
 
 import prunec
 from prunec.exporters.bench import measure
+from prunec.exporters.bench.candidates import Candidate
 from prunec.exporters.bench.results import SCHEMA
+from prunec.exporters.bench.sessions import Opened, Setting
 from prunec.ir.diagnostics import UserError
 
 
@@ -42,6 +44,22 @@ def test_everything_is_in_the_report(models: list[Path]) -> None:
     assert ratio is not None and ratio.low <= ratio.value <= ratio.high
     assert len(report.verdicts) == 2 and report.verdicts[0].startswith("at batch 1 half.onnx")
     assert found["timings"][1]["ratio"]["verdict"] in ("faster", "slower", "no difference")
+
+
+def test_each_model_is_opened_first_as_often_as_last(
+    models: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[str] = []
+    real = measure.open_session
+
+    def recorded(candidate: Candidate, setting: Setting) -> Opened:
+        opened.append(candidate.name)
+        return real(candidate, setting)
+
+    monkeypatch.setattr(measure, "open_session", recorded)
+    prunec.bench(models, batches=[1], runs=24, memory=False)
+    rounds = opened[2:]  # behind the first runs
+    assert rounds == ["dense.onnx", "half.onnx", "half.onnx", "dense.onnx"] * 3
 
 
 def test_real_inputs_and_a_fixed_batch(tmp_path: Path) -> None:
@@ -123,3 +141,29 @@ def test_memory_that_cannot_be_measured_is_a_note(
     report = prunec.bench(models[:1], batches=[1], runs=4)
     assert report.models[0].memory is None
     assert report.notes == ("dense.onnx: peak memory not measured: OSError",)
+
+
+def sequence() -> onnx.ModelProto:
+    """``x [N, seq, 4]`` to ``y [N, seq, 4]``."""
+    return onnx.parser.parse_model("""
+    <ir_version: 9, opset_import: ["" : 17]>
+    net (float[N, seq, 4] x) => (float[N, seq, 4] y) <float one = {1.0}> { y = Add (x, one) }""")
+
+
+def test_a_size_that_was_assumed_is_said(tmp_path: Path) -> None:
+    onnx.save(sequence(), tmp_path / "net.onnx")
+    model = [tmp_path / "net.onnx", tmp_path / "net.onnx"]
+    (note,) = prunec.bench(model, batches=[1], runs=4, memory=False).notes
+    assert note.startswith("sizes that the model leaves open: seq=1; give those of production with --size")
+    report = prunec.bench(model, batches=[1], runs=4, memory=False, sizes={"seq": 128}, profile=True)
+    assert report.notes == ()
+    (layer,) = report.profiles[0].layers
+    assert layer.bytes >= 2 * 4 * 4 * 128
+    assert report.verdicts[0].count(";") <= 1 and "promise" not in report.verdicts[0]  # nothing is multiplied
+
+
+def test_a_size_of_nothing_is_refused(tmp_path: Path) -> None:
+    onnx.save(sequence(), tmp_path / "net.onnx")
+    with pytest.raises(UserError, match="no input has a free size `length`") as caught:
+        prunec.bench([tmp_path / "net.onnx"], sizes={"length": 128})
+    assert caught.value.help == ("free sizes beside the batch: seq",)

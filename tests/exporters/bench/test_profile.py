@@ -12,9 +12,9 @@ from bench_models import perceptron
 from onnx import numpy_helper
 
 import prunec
-from prunec.exporters.bench.candidates import feeds_of, open_candidates
+from prunec.exporters.bench.candidates import Inputs, feeds_of, open_candidates
 from prunec.exporters.bench.layers import layer_times
-from prunec.exporters.bench.profile import read_profile, run_profiled
+from prunec.exporters.bench.profile import Kernel, Profile, read_profile, run_profiled, without_profiler
 from prunec.exporters.bench.sessions import CPU, Setting
 from prunec.exporters.bench.work import find_work, named
 from prunec.ir.diagnostics import UserError
@@ -41,20 +41,49 @@ def profile(*runs: list[dict[str, Any]]) -> str:
 def test_warm_up_and_interruptions_do_not_count() -> None:
     first = [event("a", 1, 900)]
     runs = [[event("a", 1000 * i + 1, duration)] for i, duration in enumerate([10, 12, 11, 500], 1)]
-    (kernel,) = read_profile(profile(first, *runs), warm_up=1)
-    assert kernel.seconds == pytest.approx(11.5e-6)
+    found = read_profile(profile(first, *runs), warm_up=1)
+    assert [kernel.seconds for kernel in found.kernels] == pytest.approx([11.5e-6])
+    assert found.run == pytest.approx(900e-6, rel=0.02)  # of which one kernel is the least part
+
+
+def test_gaps_add_up_without_their_interruptions() -> None:
+    def run(number: int, late: int) -> list[dict[str, Any]]:
+        begin = 1000 * number
+        return [event("a", begin + 10, 100), event("b", begin + 120 + late, 880 - 120 - late, index="2")]
+
+    found = read_profile(profile(*(run(i, 300 if i == 2 else 0) for i in range(8))))
+    assert [kernel.seconds for kernel in found.kernels] == pytest.approx([100e-6, 760e-6])
+    assert found.run == pytest.approx(900e-6)  # 10 before, 10 between, 20 behind
+
+
+@pytest.mark.parametrize(
+    ("latency", "kernels", "run"),
+    [
+        (120e-6, [60e-6, 20e-6], 100e-6),  # disturbed: tells nothing
+        (90e-6, [60e-6, 20e-6], 90e-6),  # off the time between kernels
+        (70e-6, [55e-6, 15e-6], 70e-6),  # and off the kernels
+        (10e-6, [25e-6, 2e-6], 27e-6),  # which keep a part of their time
+    ],
+)
+def test_what_the_profiler_takes_is_taken_off(latency: float, kernels: list[float], run: float) -> None:
+    measured = Profile(
+        kernels=tuple(Kernel(name=f"k{s}", op="Conv", seconds=s, bytes=0) for s in (60e-6, 20e-6)), run=100e-6
+    )
+    found = without_profiler(measured, latency)
+    assert [kernel.seconds for kernel in found.kernels] == pytest.approx(kernels)
+    assert found.run == pytest.approx(run)
 
 
 def test_iterations_of_a_loop_add_up() -> None:
     runs = [[event("a", 1000 * i + k, 4) for k in range(3)] for i in range(2)]
-    (kernel,) = read_profile(profile(*runs))
+    (kernel,) = read_profile(profile(*runs)).kernels
     assert kernel.seconds == pytest.approx(12e-6)
 
 
 def test_kernels_know_what_they_moved_and_how() -> None:
     sizes = {"activation_size": 100, "output_size": 20, "parameter_size": 8}
     run = [event("a_nchwc", 1, 5, **sizes), event("b", 7, 5, op="Gemm", index="2")]
-    blocked, plain = read_profile(profile(run))
+    blocked, plain = read_profile(profile(run)).kernels
     assert (blocked.name, blocked.bytes, blocked.blocked) == ("a_nchwc", 128, True)
     assert (plain.op, plain.bytes, plain.blocked) == ("Gemm", 0, False)
 
@@ -89,13 +118,15 @@ def convolutions() -> onnx.ModelProto:
 @pytest.mark.parametrize("level", ["all", "basic"])
 def test_fused_kernels_come_back_to_their_layers(tmp_path: Any, level: str) -> None:
     (candidate,) = open_candidates([prunec.load(convolutions())], tmp_path)
-    feeds = feeds_of(candidate, 2, None, 0)
+    feeds = feeds_of(candidate, 2, Inputs())
     module = named(candidate.module)
-    kernels = run_profiled(
+    found = run_profiled(
         candidate, feeds, Setting(threads=1, providers=(CPU,), timeout=60), runs=3, level=level
     )
     layers = {
-        layer.name: layer for layer in layer_times(kernels, module, find_work(module, feeds[0])) if layer.macs
+        layer.name: layer
+        for layer in layer_times(found.kernels, module, find_work(module, feeds[0]))
+        if layer.macs
     }
     assert {name: layer.macs for name, layer in layers.items()} == {
         "conv": 2 * 64 * 16 * 16 * 9,

@@ -65,7 +65,7 @@ def test_odd_channels_that_leave_the_blocked_layout() -> None:
 def test_channels_that_were_odd_before_are_not_to_blame() -> None:
     was, now = (replace(CONV, channels=(count, 10)) for count in (64, 32))
     (reason,) = explained([was], [replace(now, macs=20_000_000, seconds=0.9e-3)]).reasons
-    assert reason.kind == "overhead" and reason.message.startswith("smaller products keep")
+    assert reason.kind == "small products" and reason.message.startswith("smaller products keep")
 
 
 def test_layers_that_wait_for_memory() -> None:
@@ -75,6 +75,14 @@ def test_layers_that_wait_for_memory() -> None:
         "memory is the limit: `fc` does 0.5 operations for each byte moved, and this machine could do 10.0; "
         "8 of 10 GB/s, 0.5 ms of 0.5 ms"
     )
+
+
+def test_a_machine_can_do_what_a_layer_did() -> None:
+    quick = replace(CONV, name="fc", macs=1_000_000, bytes=4_000_000, seconds=0.1e-3)  # 40 GB/s
+    slow = replace(quick, name="slow", seconds=1e-3)  # 4 GB/s: a tenth, and not starved
+    kinds = {reason.kind: reason for reason in explained([CONV], [quick, slow]).reasons}
+    assert "40 of 40 GB/s" in kinds["memory"].message
+    assert kinds["memory"].layers == ("fc",)
 
 
 def test_ops_that_multiply_nothing() -> None:
@@ -94,7 +102,7 @@ def test_ops_that_multiply_nothing() -> None:
     [
         ("ReorderInput", "round channels to 8 or 16"),
         ("Transpose", "one layout"),
-        ("Softmax", "remove channels"),
+        ("Softmax", "removing channels"),
     ],
 )
 def test_advice_follows_the_ops(op: str, advice: str) -> None:
@@ -107,7 +115,7 @@ def test_kernels_that_are_too_small_to_matter() -> None:
     (reason,) = explained([CONV], tiny, between=2e-5).reasons
     assert reason.kind == "overhead"
     assert reason.message == (
-        "too small to matter: 10 of 10 kernels take less than 8 µs, where an op that does nothing takes 1 µs; "
+        "overhead: 10 of 10 kernels are too small to matter (less than 8 µs, where an op that does nothing takes 1 µs); "
         "with the time between kernels that is 40 µs of 40 µs"
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from prunec.exporters.bench.schedule import ROUNDS, plan_runs
+from prunec.exporters.bench.schedule import FEWEST, ROUNDS, Schedule, plan_runs
 
 
 @pytest.mark.parametrize("turn", [1e-5, 1e-3, 0.1, 1.0, 5.0, 100.0])
@@ -12,10 +12,10 @@ from prunec.exporters.bench.schedule import ROUNDS, plan_runs
 @pytest.mark.parametrize("runs", [2, 30, 1000])
 def test_a_plan_holds_its_limits(turn: float, seconds: float, runs: int) -> None:
     plan = plan_runs(turn, runs=runs, seconds=seconds)
-    assert 1 <= plan.rounds <= ROUNDS
-    assert plan.warm_up >= 1 and plan.turns >= 2
-    assert plan.rounds * plan.turns < runs + plan.rounds or plan.turns == 2
-    least = 3 * turn  # one round, one turn to warm up, two that count
+    assert FEWEST <= plan.rounds <= ROUNDS
+    assert plan.warm_up >= 1 and plan.turns >= 1
+    assert plan.rounds * plan.turns < runs + plan.rounds
+    least = 2 * FEWEST * turn  # one turn of each round to warm up, one that counts
     assert plan.rounds * (plan.warm_up + plan.turns) * turn <= max(seconds, least) + 1e-9
 
 
@@ -24,5 +24,5 @@ def test_there_is_time_for_every_round_of_a_quick_model() -> None:
     assert (plan.rounds, plan.turns) == (ROUNDS, 20)
 
 
-def test_a_slow_model_gets_fewer_rounds_instead_of_none() -> None:
-    assert plan_runs(30.0, runs=120, seconds=20).rounds == 1
+def test_a_slow_model_gets_fewer_rounds_but_enough_for_an_interval() -> None:
+    assert plan_runs(30.0, runs=120, seconds=20) == Schedule(rounds=FEWEST, warm_up=1, turns=1)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from bench_models import facts, report
 
-from prunec.exporters.bench.words import falls_short, verdict
+from prunec.exporters.bench.words import busy, falls_short, verdict
 from prunec.ir.timing import Ratio
 
 
@@ -35,13 +37,24 @@ def test_zeros_count_as_a_promise() -> None:
     assert [line.partition("; ")[2] for line in said] == ["fewer multiplications promise 6.67x"] * 2
 
 
+def test_a_busy_machine_is_told() -> None:
+    timings = report({"a": facts("a"), "b": facts("b")}, {8: Ratio(1.0, 0.9, 1.1)}).timings
+    slow = replace(timings[1], latency=replace(timings[1].latency, p95=0.009))
+    assert list(busy(timings)) == []
+    assert list(busy([timings[0], slow])) == [
+        "the machine was busy with other work: at batch 8 p95 is 4.5 times p50"
+    ]
+
+
 @pytest.mark.parametrize(
     ("ratio", "promised", "short"),
     [
         (Ratio(1.0, 0.9, 1.1), 2.0, True),
         (Ratio(1.2, 1.1, 1.3), 2.0, True),
         (Ratio(1.9, 1.8, 2.0), 2.0, False),
-        (Ratio(0.5, 0.4, 0.6), 1.0, False),  # nothing was promised
+        (Ratio(1.0, 0.9, 1.1), 1.0, False),  # nothing was promised
+        (Ratio(0.5, 0.4, 0.6), 1.0, True),  # as many operations take longer
+        (Ratio(0.5, 0.4, 0.6), 0.5, False),  # as do twice as many
     ],
 )
 def test_it_is_asked_where_a_promise_went(ratio: Ratio, promised: float, short: bool) -> None:

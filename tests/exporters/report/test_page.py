@@ -192,6 +192,21 @@ def test_the_same_compile_gives_the_same_page(result: Result, page: str) -> None
     assert page_of(result, **documents(result)) == page
 
 
+def test_a_slice_without_a_number_has_a_row_that_says_so(result: Result) -> None:
+    document = documents(result)["evaluation"]
+    nan = {
+        **document["rows"][1],
+        "name": "empty",
+        "value": None,
+        "interval": [None, None],
+        "dense": None,
+        "drop": None,
+    }
+    page = page_of(result, evaluation={**document, "rows": [document["rows"][0], nan]})
+    assert "not a number" in page
+    assert "None" not in Tags(page).text
+
+
 def test_a_model_that_nothing_was_done_to(tmp_path: Path) -> None:
     result = prunec.run(prunec.load(ROOT / "examples" / "digits.onnx"), "verify")
     result.report(tmp_path / "report.html")

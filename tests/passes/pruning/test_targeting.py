@@ -126,8 +126,8 @@ def test_layers_that_the_profile_lacks_keep_their_channels(tmp_path: Path) -> No
     ("options", "message"),
     [
         ("budget=p.json", "a budget needs a target: what the profile says is spent until the model costs that"),
-        ("target=flops:0.5", "option 'target' takes macs or params, a colon, and a share between 0 and 1 (macs:0.5)"),
-        ("target=macs:1.0", "option 'target' takes macs or params, a colon"),
+        ("target=flops:0.5", "option 'target' takes macs, params or latency, a colon, and a share between 0 and 1 (macs:0.5)"),
+        ("target=macs:1.0", "option 'target' takes macs, params or latency, a colon"),
         ("target=macs:0.5 budget=nothing.json", "cannot read the profile: no such file"),
         ("target=macs:0.02 max-ratio=60%", "target=macs:0.02 is out of reach: at least 26.7% of the multiply-acc"),
     ],

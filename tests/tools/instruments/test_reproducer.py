@@ -6,6 +6,7 @@ import json
 import shlex
 import signal
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import ClassVar
@@ -50,11 +51,15 @@ def crash() -> None:
     raise KeyError("ours")
 
 
-def end() -> None:
-    signal.raise_signal(signal.SIGTERM)
-
-
-ERRORS = MappingProxyType({"fail": fail, "refuse": refuse, "crash": crash, "end": end})
+SIGNALS = MappingProxyType({"end": signal.SIGTERM, "hang-up": signal.SIGHUP})
+ERRORS = MappingProxyType(
+    {
+        "fail": fail,
+        "refuse": refuse,
+        "crash": crash,
+        **{how: partial(signal.raise_signal, number) for how, number in SIGNALS.items()},
+    }
+)
 
 
 @pytest.fixture
@@ -135,13 +140,15 @@ def test_where_no_folder_can_be_made_the_error_itself_is_shown(
     )
 
 
+@pytest.mark.parametrize(("how", "code"), [("end", 143), ("hang-up", 129)])
 def test_a_process_that_is_told_to_end_leaves_a_folder_too(
-    net: Path, capsys: pytest.CaptureFixture[str]
+    net: Path, capsys: pytest.CaptureFixture[str], how: str, code: int
 ) -> None:
-    before = signal.signal(signal.SIGTERM, command._terminate)
+    handlers = {number: signal.signal(number, command._terminate) for number in SIGNALS.values()}
     try:
-        assert command.run(["net.onnx", "-p", f"{PRUNE}, break{{how=end}}"]) == 143
+        assert command.run(["net.onnx", "-p", f"{PRUNE}, break{{how={how}}}"]) == code
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
     assert "error: terminated" in capsys.readouterr().err
-    assert (Path("prunec-crash-1") / "passes.txt").read_text() == "break{how=end}\n"
+    assert (Path("prunec-crash-1") / "passes.txt").read_text() == f"break{{how={how}}}\n"

@@ -1,10 +1,11 @@
-"""The callbacks that examples/README.md shows, driven as their trainers drive them."""
+"""The export script of the README, and the callbacks of examples/README.md, driven as their trainers drive them."""
 
 from __future__ import annotations
 
 import re
 import sys
 import textwrap
+from itertools import pairwise
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -13,8 +14,53 @@ import pytest
 import torch
 from torch import nn
 
-README = Path(__file__).parents[1] / "examples" / "README.md"
+import prunec
+
+ROOT = Path(__file__).parents[1]
+README = ROOT / "examples" / "README.md"
 OPTIONS: dict[str, Any] = {"ratio": 0.5, "steps": 2, "verify": False}
+
+
+def executed(page: Path, words: str) -> dict[str, Any]:
+    """The names that the one indented block of a page with these words leaves behind."""
+    blocks = re.findall(r"(?:^    .*\n|^\n(?=    ))+", page.read_text(encoding="utf-8"), re.MULTILINE)
+    (code,) = [textwrap.dedent(block) for block in blocks if words in block]
+    names: dict[str, Any] = {}
+    exec(compile(code, str(page), "exec"), names)
+    return names
+
+
+def test_the_export_script(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    mine = ModuleType("mine")
+    vars(mine).update(
+        Net=Wide, images=torch.randn(2, 8), train=lambda net, _: trained.append(epoch(net, _, 8))
+    )
+    monkeypatch.setitem(sys.modules, "mine", mine)
+    trained: list[None] = []
+    names = executed(ROOT / "README.md", "import torch, prunec\n")
+    assert len(trained) == 2 and (tmp_path / "plan.json").exists()
+    weight = names["net"].layers[2].weight
+    assert weight.shape == (256, 256) and (weight == 0).float().mean() == 0.5
+    (zeros,) = [
+        (array == 0).mean()
+        for v in prunec.load(tmp_path / "net.onnx").graph.initializers.values()
+        if (array := v.const_value.numpy()).shape == (256, 256)
+    ]
+    assert zeros == 0.5
+
+
+class Wide(nn.Module):
+    """Layers wide enough for sparse tensor cores, also when they are halved."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        widths = (8, 512, 512, 4)
+        pairs = [(nn.Linear(a, b), nn.ReLU()) for a, b in pairwise(widths)]
+        self.layers = nn.Sequential(*[layer for pair in pairs for layer in pair][:-1])
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layers(x)
 
 
 def callback(package: str, base: str, monkeypatch: pytest.MonkeyPatch) -> Any:
@@ -22,11 +68,7 @@ def callback(package: str, base: str, monkeypatch: pytest.MonkeyPatch) -> Any:
     stand_in = ModuleType(package)
     setattr(stand_in, base, type(base, (), {}))
     monkeypatch.setitem(sys.modules, package, stand_in)
-    blocks = re.findall(r"(?:^    .*\n|^\n(?=    ))+", README.read_text(encoding="utf-8"), re.MULTILINE)
-    (code,) = [block for block in blocks if f"import {package}\n" in block]
-    names: dict[str, Any] = {}
-    exec(compile(textwrap.dedent(code), str(README), "exec"), names)
-    return names["Prune"]
+    return executed(README, f"import {package}\n")["Prune"]
 
 
 class Inner(nn.Module):
@@ -40,9 +82,9 @@ class Inner(nn.Module):
         return self.net(input_ids)
 
 
-def epoch(module: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+def epoch(module: nn.Module, optimizer: torch.optim.Optimizer, width: int = 4) -> None:
     optimizer.zero_grad()
-    module(torch.randn(8, 4)).square().mean().backward()
+    module(torch.randn(8, width)).square().mean().backward()
     optimizer.step()
 
 

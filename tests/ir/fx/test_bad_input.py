@@ -1,0 +1,159 @@
+"""Modules and inputs that a user gives by mistake, or that are special: the rendered text, or what comes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrizations
+from torch.nn.utils import prune as torch_prune
+
+import prunec
+
+X = torch.randn(2, 8)
+
+
+def net() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 4))
+
+
+class While(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        while x.abs().max() > 1:
+            x = x / 2
+        return x
+
+
+class Numpy(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.from_numpy(x.detach().numpy() * 2)
+
+
+class Lazy(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.LazyLinear(4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x)
+
+
+def quantised() -> nn.Module:
+    return torch.ao.quantization.quantize_dynamic(net(), {nn.Linear})
+
+
+def sparse_buffer() -> nn.Module:
+    module = net()
+    module.register_buffer("mask", torch.eye(8).to_sparse())
+    return module
+
+
+REFUSED: dict[str, tuple[Callable[[], Any], Any, str]] = {
+    "a function": (lambda: torch.relu, (X,), "only an nn.Module can be captured, got a builtin_function_or_method"),
+    "a class": (lambda: nn.Linear, (X,), "only an nn.Module can be captured, got the class `Linear`"),
+    "quantised": (
+        quantised,
+        (X,),
+        "error: module `0` is quantised (Linear)\n  = help: prune before quantising",
+    ),
+    "lazy": (Lazy, (X,), "error: `layer.weight` has no size yet: its layer is lazy\n  = help: run the module once"),
+    "sparse": (sparse_buffer, (X,), "error: `mask` is a sparse tensor (torch.sparse_coo)\n  = help: make it dense"),
+    "compiled": (lambda: torch.compile(net()), (X,), "give the module inside it: model._orig_mod"),
+    "meta": (lambda: net().to("meta"), (X,), "`0.weight` is on the meta device: it has no values"),
+    "meta inputs": (net, (X.to("meta"),), "= help: the inputs must lie on the CPU, as the module does: x.cpu()"),
+    "numpy inputs": (net, (X.numpy(),), "= help: inputs are tensors, numbers, and lists, tuples and dicts of them"),
+    "a list": (net, [X], "error: example_inputs is a list, must be a tuple of positional arguments"),
+    "another size": (net, (torch.randn(2, 9),), "= help: do the example inputs have the shapes and types"),
+    "numpy inside": (Numpy, (X,), "= help: numpy works outside of the graph; use the operator of torch"),
+    "a loop": (
+        While,
+        (X,),
+        "= help: a size or a branch depends on the contents of a tensor; use torch.where or torch.cond",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_what_cannot_be_captured_is_refused_by_name(what: str) -> None:
+    build, inputs, words = REFUSED[what]
+    with pytest.raises(prunec.UserError) as caught:
+        prunec.trace(build(), inputs)
+    assert words in caught.value.render()
+
+
+def test_the_line_of_the_user_is_told() -> None:
+    with pytest.raises(prunec.UserError) as caught:
+        prunec.trace(While(), (X,))
+    assert caught.value.place is not None and caught.value.place.file == "test_bad_input.py"
+
+
+def weight_norm(module: nn.Sequential) -> None:
+    parametrizations.weight_norm(module[0])
+
+
+def orthogonal(module: nn.Sequential) -> None:
+    parametrizations.orthogonal(module[0])
+
+
+def spectral_norm(module: nn.Sequential) -> None:
+    parametrizations.spectral_norm(module[0])
+
+
+def masked(module: nn.Sequential) -> None:
+    torch_prune.l1_unstructured(module[0], "weight", 0.3)
+
+
+@pytest.mark.parametrize("special", [weight_norm, orthogonal, spectral_norm, masked])
+def test_parametrised_modules_are_pruned_as_far_as_they_can_be(
+    special: Callable[[nn.Sequential], None],
+) -> None:
+    """The result computes what the module masked by the plan computes (verified), in both forms."""
+    module = net()
+    special(module)
+    module.eval()
+    result = prunec.run(prunec.trace(module, (X,)), "prune-channels")
+    program = result.to_torch().eval()
+    result.apply_to(module)
+    assert torch.allclose(module(X), program(X), atol=1e-5)
+    module.train()(X).sum().backward()
+
+
+def test_frozen_parameters_stay_frozen_and_ties_tied() -> None:
+    module = net()
+    module[0].requires_grad_(False)
+    module.append(nn.Linear(4, 32))
+    module.append(nn.Linear(32, 4))
+    module[4].weight = module[2].weight
+    prunec.run(prunec.trace(module, (X,)), "prune-channels").apply_to(module)
+    assert not module[0].weight.requires_grad and module[0].out_features == 16
+    assert module[4].weight is module[2].weight
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_other_types_are_pruned_as_they_are(dtype: torch.dtype) -> None:
+    module = net().to(dtype)
+    prunec.run(prunec.trace(module, (X.to(dtype),)), "prune-channels").apply_to(module)
+    assert module[0].weight.dtype == dtype and module[0].out_features == 16
+
+
+def test_norms_stay_where_a_module_is_trained_and_a_remark_says_so() -> None:
+    module = nn.Sequential(nn.Conv2d(3, 16, 3), nn.BatchNorm2d(16), nn.Conv2d(16, 4, 3))
+    result = prunec.run(prunec.trace(module, (torch.randn(1, 3, 8, 8),)), "fold-norm")
+    (remark,) = result.remarks
+    assert not result.changed and remark.urgent
+    assert "a batch norm that is folded keeps no statistics" in (remark.reason or "")
+
+
+def test_layers_that_gain_by_2_4_are_those_of_the_export() -> None:
+    module = nn.Sequential(nn.Linear(64, 512), nn.ReLU(), nn.Linear(512, 512), nn.ReLU(), nn.Linear(512, 12))
+    result = prunec.run(prunec.trace(module, (torch.randn(2, 64),)), "sparsify")
+    assert [mask.name for mask in result.plan.steps[0].masks] == ["2.weight"]
+    reasons = [remark.reason for remark in result.remarks if remark.kind == "missed"]
+    assert reasons == [
+        "too small to profit: 64 summed inputs, below 256",
+        "12 output channels are no multiple of 8",
+    ]
