@@ -75,14 +75,14 @@ class Attention(nn.Module):
     def __init__(self, width: int, heads: int, *, causal: bool) -> None:
         super().__init__()
         self.heads, self.causal = heads, causal
-        self.qkv = nn.Linear(width, 3 * width)
-        self.out = nn.Linear(width, width)
+        self.query, self.key, self.value, self.out = (nn.Linear(width, width) for _ in range(4))
 
     def forward(self, x: Tensor) -> Tensor:
         """[batch, token, width] -> the same."""
         batch, tokens, _ = x.shape
         q, k, v = (
-            part.view(batch, tokens, self.heads, -1).transpose(1, 2) for part in self.qkv(x).chunk(3, dim=-1)
+            layer(x).view(batch, tokens, self.heads, -1).transpose(1, 2)
+            for layer in (self.query, self.key, self.value)
         )
         mixed = scaled_dot_product_attention(q, k, v, is_causal=self.causal)
         out: Tensor = self.out(mixed.transpose(1, 2).reshape(batch, tokens, -1))

@@ -65,7 +65,7 @@ def _drawn(count: int, rng: np.random.Generator) -> tuple[Array, Array]:
         np.array([[list(map(int, row)) for row in glyph.split()] for glyph in FONT], float),
         ((0, 0), (4, 4), (4, 4)),
     )
-    grid = (np.stack(np.mgrid[:SIZE, :SIZE]) - (SIZE - 1) / 2)[:, None]  # [2, 1, height, width]
+    grid = (np.indices((SIZE, SIZE)) - (SIZE - 1) / 2)[:, None]  # [2, 1, height, width]
     angle, shear = rng.uniform(-0.4, 0.4, (2, count, 1, 1))
     scale = rng.uniform(0.5, 0.75, (count, 1, 1))
     move = rng.uniform(-1.5, 1.5, (2, count, 1, 1))
@@ -115,4 +115,5 @@ def windows(numbers: Array, length: int, count: int, *, seed: int = 0) -> Array:
     """Pieces of a text, [count, length], from places drawn at random without an overlap between neighbours."""
     rng = np.random.default_rng(seed)
     starts = rng.permutation(len(numbers) // length)[:count] * length
-    return numbers[starts[:, None] + np.arange(length)]
+    pieces: Array = numbers[starts[:, None] + np.arange(length)]
+    return pieces

@@ -85,16 +85,22 @@ def trained(name: str, folder: Path) -> Trained:
 def _make(files: Trained) -> None:
     import torch
 
+    from networks import NETWORKS
+
     recipe = RECIPES[files.name]
     torch.set_num_threads(1)
     torch.manual_seed(recipe.seed)
     inputs, labels, calibration, test = _data(files.name)
-    net = _fit(files, recipe, torch.from_numpy(inputs), torch.from_numpy(labels))
-    torch.save(net.state_dict(), files.weights)
+    net = NETWORKS[files.name](files.characters)
+    if files.weights.exists():
+        net.load_state_dict(torch.load(files.weights, weights_only=True))
+    else:
+        _fit(net, recipe, torch.from_numpy(inputs), torch.from_numpy(labels))
+        torch.save(net.state_dict(), files.weights)
     key = TOKENS if files.name == "decoder" else IMAGES
     np.savez(files.calibration, allow_pickle=False, **{key: calibration})
     np.savez(files.test, allow_pickle=False, **{key: test[0], "label": test[1]})
-    _export(net, torch.from_numpy(test[0][:2]), key, files.model)
+    _export(net.eval(), torch.from_numpy(test[0][:2]), key, files.model)
 
 
 def _data(name: str) -> tuple[Any, Any, Any, tuple[Any, Any]]:
@@ -108,12 +114,9 @@ def _data(name: str) -> tuple[Any, Any, Any, tuple[Any, Any]]:
     return pieces[:, :-1], pieces[:, 1:], pieces[:512, :-1], (held_out[:, :-1], held_out[:, 1:])
 
 
-def _fit(files: Trained, recipe: Recipe, inputs: torch.Tensor, labels: torch.Tensor) -> torch.nn.Module:
+def _fit(net: torch.nn.Module, recipe: Recipe, inputs: torch.Tensor, labels: torch.Tensor) -> None:
     import torch
 
-    from networks import NETWORKS
-
-    net = NETWORKS[files.name](files.characters)
     optimizer = torch.optim.AdamW(net.parameters(), recipe.rate, weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.rate, recipe.steps)
     for _ in range(recipe.steps):
@@ -124,10 +127,10 @@ def _fit(files: Trained, recipe: Recipe, inputs: torch.Tensor, labels: torch.Ten
         torch.autograd.backward(loss)
         optimizer.step()
         schedule.step()
-    return net.eval()
 
 
 def _export(net: torch.nn.Module, inputs: torch.Tensor, name: str, path: Path) -> None:
+    """Write a network in inference form, each BatchNormalization still a node of its own."""
     import torch
 
     torch.onnx.export(
@@ -135,6 +138,8 @@ def _export(net: torch.nn.Module, inputs: torch.Tensor, name: str, path: Path) -
         (inputs,),
         path,
         dynamo=False,
+        training=torch.onnx.TrainingMode.PRESERVE,
+        do_constant_folding=False,
         opset_version=17,
         input_names=[name],
         output_names=["logits"],

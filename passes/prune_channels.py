@@ -275,7 +275,8 @@ class PruneChannels(Pass):
 
         criterion = self.criterion
         if criterion == "activation" or criterion == "reconstruction":
-            share = self._most() if self.scope == "global" else min(1.0, 1.5 * self.ratio)
+            one_share = self.scope == "local" and self.target is None
+            share = min(1.0, 1.5 * self.ratio) if one_share else self._most()
             return observed_scores(coupling, groups, criterion, context, origin=self.name, share=share)
         importance = Importance(coupling, criterion, context.seed, context.gradients)
         return [importance.score(group) for group in groups]

@@ -25,7 +25,7 @@ class Tile:
 
     Attributes:
         label: what it is.
-        before: in words.
+        before: in words; empty where that was not measured.
         after: in words.
         change: in words.
         share: what is left, in per cent, at most 100; None where there is nothing to compare.
@@ -78,7 +78,7 @@ def metric_tile(judgement: Judgement) -> Tile:
     row = judgement.rows[0]
     return Tile(
         label=judgement.metric,
-        before=row.dense or "not measured",
+        before=row.dense,
         after=row.value,
         change="" if row.drop == "none" else row.drop,
         share=row.part,

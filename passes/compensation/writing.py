@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -12,10 +14,30 @@ from prunec.passes.compensation.fit import Change, Floats
 from prunec.passes.compensation.targets import Target
 from prunec.passes.folding.algebra import CannotFold
 from prunec.passes.folding.constants import Constants
-from prunec.passes.folding.layers import linear_layer
 from prunec.passes.folding.rewrite import add_after, bias_name
 
 Array = NDArray[Any]
+
+
+WITH_BIAS = frozenset({"Conv", "ConvTranspose", "Gemm"})
+"""Ops whose third input is a bias."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Slot:
+    """Where a bias is, or belongs.
+
+    Attributes:
+        holder: the node that reads it; None for an Add that is still to be made.
+        index: its position among the inputs.
+        added: what is added to it.
+        old: what it is, None where there is none.
+    """
+
+    holder: onnx_ir.Node | None
+    index: int
+    added: Array
+    old: onnx_ir.TensorProtocol | None
 
 
 class LayerWriter:
@@ -51,43 +73,52 @@ class LayerWriter:
         return True
 
     def _write_bias(self, target: Target, bias: Floats) -> bool:
-        node, flat = target.node, bias.ravel()
-        holder, index, factor = self._slot(node)
-        value = holder.inputs[index] if holder is not None and index < len(holder.inputs) else None
-        if holder is None:
-            added, old = _trimmed(target.axes.spread(bias)), np.zeros(1)
-        elif value is None:
-            added, old = flat / factor, np.zeros(1)
-        else:
-            added, old = flat / factor, self._constants.read(value)
-        dtype = target.layer.dtype if value is None else self._constants.tensor(value).dtype
+        """Add to the bias, wherever it is; whether its type holds the sum."""
+        slot = self._slot(target, bias)
+        dtype = target.layer.dtype if slot.old is None else slot.old.dtype
+        old = np.zeros(1) if slot.old is None else slot.old.numpy().astype(np.float64)
         with np.errstate(over="ignore"):
-            new = np.asarray(old + added).astype(dtype.numpy())
+            new = np.asarray(old + slot.added).astype(dtype.numpy())
         if not np.isfinite(new.astype(np.float32)).all():
             return False
-        if holder is None:
-            add_after(node, new, self._constants, bias_name(node))
-            [(holder, _)] = node.outputs[0].uses()
-            index = 1
-        elif value is None or len(value.uses()) > 1 or value.is_graph_output():
-            self._constants.add(holder, index, new, bias_name(node))
-        else:
-            self._constants.replace(holder, index, new)
-        written = holder.inputs[index]
-        assert written is not None
+        written = self._put(target.node, slot, new)
         self._note(written, onnx_ir.tensor(np.broadcast_to(old, new.shape).astype(new.dtype)))
         return True
 
-    def _slot(self, node: onnx_ir.Node) -> tuple[onnx_ir.Node | None, int, float]:
-        """Where a layer's bias is or belongs, and what the op multiplies it with; no node: behind an Add of its own."""
+    def _slot(self, target: Target, bias: Floats) -> _Slot:
+        """The bias input of a layer, the constant that is added to its output, or an Add that is still to be made."""
+        node, added = target.node, _trimmed(target.axes.spread(bias))
+        if node.op_type in WITH_BIAS:
+            factor = node.attributes.get_float("beta", 1.0) if node.op_type == "Gemm" else 1.0
+            empty = len(node.inputs) < 3 or node.inputs[2] is None
+            old = None if empty else self._constant(node.inputs[2])
+            if factor and (empty or old is not None):
+                return _Slot(holder=node, index=2, added=bias.ravel() / factor, old=old)
+        add = target.output.producer()
+        if add is not None and add is not node:
+            for index, value in enumerate(add.inputs):
+                old = self._constant(value)
+                if old is not None and _fits(added, old):
+                    return _Slot(holder=add, index=index, added=added, old=old)
+        return _Slot(holder=None, index=1, added=added, old=None)
+
+    def _constant(self, value: onnx_ir.Value | None) -> onnx_ir.TensorProtocol | None:
         try:
-            linear = linear_layer(node, self._constants)
+            return self._constants.tensor(value)
         except CannotFold:
-            return None, 0, 1.0
-        factor = node.attributes.get_float("beta", 1.0) if node.op_type == "Gemm" else 1.0
-        if linear.bias is None or not factor:
-            return None, 0, 1.0
-        return *linear.bias, factor
+            return None
+
+    def _put(self, node: onnx_ir.Node, slot: _Slot, array: Array) -> onnx_ir.Value:
+        """Write a bias; the value that holds it."""
+        holder, index = slot.holder, slot.index
+        if holder is None:
+            add_after(node, array, self._constants, bias_name(node))
+            [(holder, _)] = node.outputs[0].uses()
+        elif slot.old is None or len((value := _input(holder, index)).uses()) > 1 or value.is_graph_output():
+            self._constants.add(holder, index, array, bias_name(node))
+        else:
+            self._constants.replace(holder, index, array)
+        return _input(holder, index)
 
     def _note(self, value: onnx_ir.Value, old: onnx_ir.TensorProtocol) -> None:
         self.restored.setdefault(value.name or "", old)
@@ -97,3 +128,15 @@ def _trimmed(array: Array) -> Array:
     """Without leading axes of size 1, but for the last axis."""
     lead = next((axis for axis, size in enumerate(array.shape) if size > 1), array.ndim - 1)
     return array.reshape(array.shape[lead:])
+
+
+def _fits(added: Array, old: onnx_ir.TensorProtocol) -> bool:
+    """Whether a sum needs no more room than the larger of the two."""
+    shape = np.broadcast_shapes(added.shape, tuple(old.shape.numpy()))
+    return prod(shape) == max(added.size, old.size)
+
+
+def _input(node: onnx_ir.Node, index: int) -> onnx_ir.Value:
+    value = node.inputs[index]
+    assert value is not None
+    return value

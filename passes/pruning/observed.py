@@ -65,7 +65,7 @@ def observed_scores(
         readers = observed.readers(group) if criterion == "reconstruction" else []
         if readers:
             scores.append(_Elimination(readers, group.units).run(int(np.ceil(share * group.units))))
-        elif (score := observed.activation(group)) is not None:
+        elif (score := observed.activation(group)) is not None and np.isfinite(score).all():
             scores.append(score)
         else:
             context.remarks.missed(

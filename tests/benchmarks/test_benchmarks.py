@@ -16,7 +16,10 @@ import onnx
 import pytest
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
-PAGES = (FOLDER / "README.md", *((FOLDER.parent / "docs") / name for name in ("coverage.md", "torch_zoo.md")))
+PAGES = (
+    FOLDER / "README.md",
+    *(FOLDER.parent / "docs" / name for name in ("coverage.md", "quality.md", "torch_zoo.md")),
+)
 SCRIPTS = sorted(path for path in FOLDER.glob("*.py") if "def main()" in path.read_text())
 NET = """
 <ir_version: 9, opset_import: ["" : 17]>
@@ -80,6 +83,15 @@ def test_sparsity(models: Path, tmp_path: Path) -> None:
     assert found[0]["value"] == 100
     assert found[0]["of"] == "2 masks in 1 models"
     assert 0 < found[1]["value"] < 0.5
+
+
+def test_sensitivity(models: Path, tmp_path: Path) -> None:
+    arguments = ["--groups", 3, "--samples", 8, "--layers", 1]
+    found = rows("sensitivity.py", *arguments, out=tmp_path / "out.json")
+    by = {(row["measurement"], row["subject"]): row for row in found}
+    assert by["sweep", "wall"]["of"] == "3 layers, 8 samples, ratio 0.2"
+    assert by["naive, a script", "cpu"]["of"] == "1 layers, scaled; 1 values agree"
+    assert by["sweep against naive, a script", "wall"]["value"] > 5
 
 
 def test_permutation(models: Path, tmp_path: Path) -> None:

@@ -192,6 +192,14 @@ def test_the_same_compile_gives_the_same_page(result: Result, page: str) -> None
     assert page_of(result, **documents(result)) == page
 
 
+def test_a_metric_without_the_dense_model_says_nothing_of_a_change(result: Result) -> None:
+    document = documents(result)["evaluation"]
+    alone = {**document["rows"][0], "dense": None, "drop": None}
+    page = page_of(result, evaluation={**document, "rows": [alone]})
+    assert "dense not measured" in page
+    assert "no change" not in Tags(page).text
+
+
 def test_a_slice_without_a_number_has_a_row_that_says_so(result: Result) -> None:
     document = documents(result)["evaluation"]
     nan = {

@@ -95,6 +95,28 @@ def test_a_constant_channel_goes_into_the_bias() -> None:
     assert weights(result.module)["w"].tolist() == weights(prunec.run(module, CUT).module)["w"].tolist()
 
 
+BIASES = {
+    "a transposed weight": "float[5,8] w, float[5] b -> v = Transpose(w) p = MatMul(h, v) y = Add(p, b)",
+    "a bias of one number": "float[8,5] w, float[1] b -> p = MatMul(h, w) y = Add(p, b)",
+    "a Gemm": "float[5,8] w, float[1,5] b -> y = Gemm<transB = 1, beta = 0.5>(h, w, b)",
+}
+
+
+@pytest.mark.parametrize("what", BIASES)
+def test_a_bias_that_is_there_is_changed(what: str) -> None:
+    declared, body = BIASES[what].split(" -> ")
+    module = graph(
+        f"net (float[N,8] x) => (float[N,5] y) <float[8,8] first, {declared}> {{ g = MatMul(x, first) h = Relu(g) {body} }}"
+    )
+    data = {"x": samples(300, 8)}
+    result = compensate(module, "", data, "prune-channels{ratio=25% round-to=1}")
+    assert weights(result.module).keys() == weights(module).keys()
+    assert [node.op_type for node in result.module.graph] == [node.op_type for node in module.graph]
+    assert not np.array_equal(weights(result.module)["b"], weights(module)["b"])
+    new, old = outputs(result.module, data)["y"], outputs(module, data)["y"]
+    assert np.abs((new - old).mean(axis=0)).max() < 0.05 * np.abs(old).mean()
+
+
 def test_a_bias_that_several_layers_share_is_copied() -> None:
     module = graph(
         """net (float[N,3,6,6] x) => (float[N,5,6,6] y, float[N,5,6,6] z)

@@ -121,3 +121,12 @@ def test_criteria_without_data() -> None:
         UserError, match=r"`prune-channels\{criterion=reconstruction\}` needs calibration data"
     ):
         prunec.run(graph(TWO), "prune-channels{criterion=reconstruction}")
+
+
+@pytest.mark.parametrize("criterion", ["activation", "reconstruction"])
+def test_broken_weights_are_told(criterion: str) -> None:
+    w = weight("w", 8, 5)
+    w[3, 2] = np.nan
+    module = graph(TWO.replace(", float[8,5] w", ""), w=w)
+    with pytest.raises(UserError, match="`w` holds 1 NaN or infinite"):
+        removed(module, criterion, {"x": samples(64, 6)})
