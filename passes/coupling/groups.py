@@ -158,6 +158,7 @@ def build_groups(facts: Facts, relations: Relations, components: Components) -> 
     owned = np.zeros(len(components.free), bool)
     for _, _, labels in parameters:
         owned[labels] = True
+    owned[_unread(coupling)] = False
     signature = _signatures(components, relations.table.sizes)
     statistic = _statistic_components(coupling)
     classes = _classes(np.flatnonzero(owned & components.free), signature, components)
@@ -178,6 +179,25 @@ def _parameter_axes(coupling: Coupling) -> list[tuple[Operand, int, Index]]:
         for operand, axis, root in table.axes()
         if is_parameter(operand.value, coupling.facts) and (labels := coupling.labels(root)) is not None
     ]
+
+
+def _unread(coupling: Coupling) -> Index:
+    """Components that are one slot which one reader of a shared constant leaves out: the half of a bias vector, say,
+    that a Slice drops, while another reads it. To remove it would copy the constant and gain nothing.
+    """
+    table, components = coupling.relations.table, coupling.components
+    readers: dict[int, list[Operand]] = {}
+    for operand, _, root in table.axes():
+        if root in components.start:
+            readers.setdefault(root, []).append(operand)
+    single = np.bincount(components.labels, minlength=len(components.free)) == 1
+    found = [np.zeros(0, np.int64)]
+    for root, operands in readers.items():
+        if len(operands) == 1 and operands[0].use is not None:
+            start = components.start[root]
+            labels = components.labels[start : start + table.sizes[root]]
+            found.append(labels[single[labels]])
+    return np.concatenate(found)
 
 
 def is_parameter(value: onnx_ir.Value, facts: Facts) -> bool:

@@ -85,6 +85,15 @@ def test_sparsity(models: Path, tmp_path: Path) -> None:
     assert 0 < found[1]["value"] < 0.5
 
 
+def test_sensitivity(models: Path, tmp_path: Path) -> None:
+    arguments = ["--groups", 3, "--samples", 8, "--layers", 1]
+    found = rows("sensitivity.py", *arguments, out=tmp_path / "out.json")
+    by = {(row["measurement"], row["subject"]): row for row in found}
+    assert by["sweep", "wall"]["of"] == "3 layers, 8 samples, ratio 0.2"
+    assert by["naive, a script", "cpu"]["of"] == "1 layers, scaled; 1 values agree"
+    assert by["sweep against naive, a script", "wall"]["value"] > 5
+
+
 def test_permutation(models: Path, tmp_path: Path) -> None:
     """The first half of eight channels is large: 2:4 keeps all of it once it is dealt out to both stripes."""
     numbers = {"w": range(1, 17), "v": [9, 9, 8, 8, 7, 7, 6, 6, 1, 1, 1, 1, 1, 1, 1, 1]}
