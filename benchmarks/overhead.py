@@ -34,6 +34,7 @@ from prunec.ir.module import Module  # noqa: E402
 from prunec.passes import verifier  # noqa: E402
 from prunec.passes.analyses import Analyses  # noqa: E402
 from prunec.passes.base import Context, Pass  # noqa: E402
+from prunec.passes.pipeline import Pipeline  # noqa: E402
 from report import Column, Report, add_output_options, new_parser, publish  # noqa: E402
 
 PIPELINE = "fold-norm, prune-channels{ratio=0.5}"
@@ -110,7 +111,7 @@ def bookkeeping(module: Module, passes: Sequence[Pass]) -> tuple[float, float]:
         for owner, name in dict.fromkeys(worked):
             patches.enter_context(patch.object(owner, name, clock.timed(getattr(owner, name))))
         started = process_time()
-        prunec.run(module, PIPELINE)
+        prunec.run(module, Pipeline(passes=tuple(passes)))
         whole = process_time() - started
     return whole - clock.seconds, whole
 
@@ -118,8 +119,9 @@ def bookkeeping(module: Module, passes: Sequence[Pass]) -> tuple[float, float]:
 def measure(path: Path, pairs: int) -> dict[str, Any]:
     """Compare both ways on one model."""
     module = prunec.load(path)
-    passes = [inner for item in prunec.parse_pipeline(PIPELINE) for inner in item.expand()]
-    ways = {"run": lambda: prunec.run(module, PIPELINE), "hand": lambda: by_hand(module, passes)}
+    pipeline = prunec.parse_pipeline(PIPELINE)
+    passes = list(pipeline)
+    ways = {"run": lambda: prunec.run(module, pipeline), "hand": lambda: by_hand(module, passes)}
     seconds: dict[str, list[float]] = {"run": [], "hand": []}
     for pair in range(pairs + 1):
         for name in sorted(ways, reverse=bool(pair % 2)):

@@ -117,18 +117,40 @@ def mask(module: nn.Module, kept: Mapping[str, Kept]) -> nn.Module:
             with torch.no_grad():
                 tensor.index_fill_(axis, torch.from_numpy(lost), 0)
     for path, part in list(masked.named_modules()):
+        if "Std" in type(part).__name__ and isinstance(part, nn.Conv2d) and part.groups == 1:
+            weight = kept.get(f"{path}.weight", {})
+            _replace(masked, path, _RestrictedConvolution(part, weight, _cut(part, path, kept)))
+            continue
         stayed = kept.get(f"{path}.weight", {}).get(0)
         bare = not list(part.parameters()) and not list(part.children())
         if _is_statistic(part) and (stayed is not None or bare):
-            owner, _, last = path.rpartition(".")
-            setattr(masked.get_submodule(owner), last, _Restricted(part, stayed))
+            _replace(masked, path, _Restricted(part, stayed))
     return masked
+
+
+def _replace(module: nn.Module, path: str, part: nn.Module) -> None:
+    owner, _, last = path.rpartition(".")
+    setattr(module.get_submodule(owner), last, part)
+
+
+def _cut(part: nn.Module, path: str, kept: Mapping[str, Kept]) -> dict[str, nn.Parameter]:
+    """The parameters of a module as they are after the cut."""
+    made = {}
+    for name, tensor in part.named_parameters(recurse=False):
+        axes = kept.get(f"{path}.{name}", {})
+        taken = tensor.detach()
+        for axis, positions in axes.items():
+            taken = taken.index_select(axis, torch.from_numpy(positions))
+        made[name] = nn.Parameter(taken)
+    return made
 
 
 def _is_statistic(part: nn.Module) -> bool:
     """Whether a module is a norm over its channels, by its name and its weight."""
     kind = type(part).__name__
-    named = "norm" in kind.lower() and not any(k in kind for k in ("BatchNorm", "InstanceNorm", "Affine"))
+    named = "norm" in kind.lower() and not any(
+        k in kind for k in ("BatchNorm", "InstanceNorm", "WeightNorm", "Affine")
+    )
     weight = getattr(part, "weight", None)
     return named and getattr(part, "running_mean", None) is None and (weight is None or weight.ndim == 1)
 
@@ -176,6 +198,33 @@ class _Restricted(nn.Module):  # type: ignore[misc]
         rest = tuple(r.index_select(axis, positions) if torch.is_tensor(r) else r for r in rest)
         made = self.norm(data.index_select(axis, positions), *rest, **options)
         return torch.zeros_like(data).index_copy_(axis, positions, made)
+
+
+class _RestrictedConvolution(nn.Module):  # type: ignore[misc]
+    """A convolution that standardises its weights: over what stayed of them; other channels come out as zeros.
+
+    Args:
+        layer: the convolution.
+        weight: what stayed of its weight.
+        tensors: its parameters after the cut.
+    """
+
+    def __init__(self, layer: nn.Module, weight: Kept, tensors: Mapping[str, nn.Parameter]) -> None:
+        super().__init__()
+        self.layer = copy.deepcopy(layer)
+        for name, tensor in tensors.items():
+            setattr(self.layer, name, tensor)
+        self.layer.out_channels, self.layer.in_channels = tensors["weight"].shape[:2]
+        self.size = layer.weight.shape[0]
+        self.rows, self.columns = (
+            torch.from_numpy(weight.get(axis, np.arange(layer.weight.shape[axis]))) for axis in (0, 1)
+        )
+
+    def forward(self, data: torch.Tensor) -> torch.Tensor:
+        """As the convolution that is cut, with zeros put back."""
+        made = self.layer(data.index_select(1, self.columns))
+        shape = (made.shape[0], self.size, *made.shape[2:])
+        return made.new_zeros(shape).index_copy_(1, self.rows, made)
 
 
 def compare(pruned: Any, masked: Any, dense: Any, kept: Mapping[str, Kept]) -> Comparison:

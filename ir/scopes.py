@@ -32,7 +32,10 @@ def bodies(node: onnx_ir.Node) -> tuple[onnx_ir.Graph, ...]:
     attributes = (
         node.attributes.data.values()
     )  # the dictionary itself: this is asked of every node many times
-    if not any(attribute.type in _GRAPHS for attribute in attributes):
+    for attribute in attributes:
+        if attribute.type in _GRAPHS:
+            break
+    else:
         return ()
     return tuple(graph for attribute in attributes for graph in graphs_in(attribute))
 

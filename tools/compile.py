@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -138,17 +138,10 @@ def compile_model(
         progress(f"loading {model}")
         module = prunec.load(model)
         check_outputs(inputs=module.source.data, outputs=outputs)
-        with _placed_in(replay):
-            result = prunec.run(
-                module,
-                pipeline,
-                verify=verify,
-                seed=seed,
-                replay=replayed,
-                data=papers.data_for(pipeline, calibration),
-                progress=progress,
-                instruments=instruments,
-            )
+        how: dict[str, Any] = {"verify": verify, "seed": seed, "replay": replayed, "progress": progress}
+        with _placed_in(replay), papers.where_a_gate_stops(module, pipeline, calibration, **how):
+            samples = papers.data_for(pipeline, calibration)
+            result = prunec.run(module, pipeline, data=samples, instruments=instruments, **how)
         table = compared(module, pipeline, calibration, result, seed=seed, progress=progress)
         evaluation = papers.judged(module, pipeline, result, calibration, progress)
         context = ExportContext(remarks=result.remarks, progress=progress, verify=verify, seed=seed)

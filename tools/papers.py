@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from prunec.ir.diagnostics import UserError
+from prunec.ir.diagnostics import GateError, UserError
 from prunec.tools.optional_value import OptionalValue
 
 if TYPE_CHECKING:
@@ -109,12 +110,48 @@ class Papers:
             result.remarks.missed("report", "the result is not judged", reason=reason, urgent=True)
             return None
 
+    @contextlib.contextmanager
+    def where_a_gate_stops(
+        self, module: Module, pipeline: Pipeline, data: CalibrationData | None, **run: Any
+    ) -> Iterator[None]:
+        """Where a gate stops a compile, write them about the model that was stopped, which is not written itself.
+
+        Args:
+            module: the model before.
+            pipeline: what runs; it runs once more, without its gates.
+            data: samples to judge on.
+            **run: how it runs, as for ``prunec.run``.
+        """
+        try:
+            yield
+        except GateError as error:
+            if self.outputs:
+                import prunec
+                from prunec.passes.pipeline import Pipeline
+
+                passes = (inner for item in pipeline for inner in item.expand())
+                ungated = Pipeline(passes=tuple(inner for inner in passes if inner.name != "gate"))
+                result = prunec.run(module, ungated, data=self.data_for(ungated, data), **run)
+                evaluation = self.judged(module, pipeline, result, data, run["progress"])
+                self.write(
+                    module,
+                    pipeline,
+                    result,
+                    None,
+                    evaluation=evaluation,
+                    table=None,
+                    progress=run["progress"],
+                )
+                written = " and ".join(map(str, self.outputs))
+                error.help = (*error.help, f"what was stopped is described in {written}")
+            raise
+
     def write(
         self,
         module: Module,
         pipeline: Pipeline,
         result: Result,
-        export: Export,
+        export: Export | None,
         *,
         evaluation: Evaluation | None,
         table: QuantizationTable | None,
@@ -126,7 +163,7 @@ class Papers:
             module: the model before.
             pipeline: what made the result.
             result: of the compile.
-            export: what was written.
+            export: what was written; None where a gate stopped it.
             evaluation: of the result, or None.
             table: dense, pruned, quantised and both, where that was measured.
             progress: told what begins.
@@ -144,7 +181,7 @@ class Papers:
 
         evidence: Evidence = Evidence.of(
             result,
-            output=FileFacts.of(export.files[0], size=export.size),
+            output=None if export is None else FileFacts.of(export.files[0], size=export.size),
             evaluation=evaluation,
             profile=_first(pipeline, "budget"),
             bench=self._bench(module, export, progress),
@@ -157,10 +194,12 @@ class Papers:
             progress(f"writing {self.card}")
             write_whole(Path(self.card), render_card(evidence, CardFields.of(self.card_fields)).encode())
 
-    def _bench(self, module: Module, export: Export, progress: Progress) -> Any:
+    def _bench(self, module: Module, export: Export | None, progress: Progress) -> Any:
         """Latencies before and after: measured now, read from a file, or none."""
         if not self.bench or self.bench[-1] != MEASURE:
             return self.bench[-1] if self.bench else None
+        if export is None:
+            return None
         import prunec
 
         models = (module.source.name, str(export.files[0]))

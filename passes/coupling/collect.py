@@ -44,6 +44,23 @@ class IndexTie(NamedTuple):
     cause: onnx_ir.Node
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Filling:
+    """Slots that hold nothing but a constant, between or around those of another axis.
+
+    Attributes:
+        around: the axis that is filled up.
+        axis: the axis that has its slots and the new ones.
+        slots: the new ones.
+        cause: the node.
+    """
+
+    around: int
+    axis: int
+    slots: Index
+    cause: onnx_ir.Node
+
+
 @dataclass(slots=True)
 class Relations:
     """What the collector found.
@@ -61,6 +78,7 @@ class Relations:
         factors: axis number of every factor of a node's rule, by (node, factor).
         numbers: number of axis 0 of every operand of a node's rule, by (node, "in" or "out", position).
         crossings: whole axes that are one where control enters or leaves a body, by the node that holds it.
+        fillings: slots that a node puts around those of an axis (padding).
     """
 
     graph: onnx_ir.Graph
@@ -75,6 +93,7 @@ class Relations:
     factors: dict[tuple[onnx_ir.Node, str], int] = field(default_factory=dict)
     numbers: dict[tuple[onnx_ir.Node, str, int], int] = field(default_factory=dict)
     crossings: list[tuple[onnx_ir.Node, int, int]] = field(default_factory=list)
+    fillings: list[Filling] = field(default_factory=list)
 
 
 def collect(model: onnx_ir.Model, facts: Facts, options: CouplingOptions | None = None) -> Relations:
@@ -276,6 +295,8 @@ class _Collector:
             valid = np.flatnonzero(move.index >= 0)
             a, b = numbers["in", move.input] + move.axis, numbers["out", move.output] + move.output_axis
             self.out.ties.append(IndexTie(a, move.index[valid], b, valid, node))
+            if len(valid) < len(move.index):
+                self.out.fillings.append(Filling(a, b, np.flatnonzero(move.index < 0), node))
         self.out.factors.update({(node, name): axis for name, axis in factors.items()})
 
     def _add_composites(

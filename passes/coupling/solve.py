@@ -18,7 +18,7 @@ from scipy.sparse.csgraph import connected_components
 
 from prunec.ir.rule import Index
 from prunec.passes.coupling.axes import Reason, node_label
-from prunec.passes.coupling.collect import IndexTie, Relations
+from prunec.passes.coupling.collect import Filling, IndexTie, Relations
 from prunec.passes.coupling.options import Unit
 from prunec.passes.coupling.products import Product, Term
 
@@ -52,11 +52,23 @@ def solve(relations: Relations, unit: Unit = "head") -> Components:
         relations: what the collector found; its table and ties are extended by the decisions.
         unit: which factor carries where attention heads are one of the choices.
     """
-    pending = list(relations.products)
-    while pending:
-        decided = _decide_round(relations, _components(relations), pending, unit)
-        pending = [product for i, product in enumerate(pending) if i not in decided]
-    return _components(relations)
+    pending, fillings = list(relations.products), list(relations.fillings)
+    while True:
+        state = _components(relations)
+        if stay := [f for f in fillings if _pinned_slots(relations, state, f.around).all()]:
+            fillings = [f for f in fillings if f not in stay]
+            relations.ties += map(_bind, stay)
+        elif pending:
+            decided = _decide_round(relations, state, pending, unit)
+            pending = [product for i, product in enumerate(pending) if i not in decided]
+        else:
+            return state
+
+
+def _bind(filling: Filling) -> IndexTie:
+    """Padding of an axis that keeps its slots stays, too: positions of an image are no channels to choose from."""
+    slots = filling.slots
+    return IndexTie(filling.axis, slots, filling.around, np.zeros_like(slots), filling.cause)
 
 
 def _decide_round(

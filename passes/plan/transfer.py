@@ -53,10 +53,21 @@ class _Transfer:
     def _step(self, step: Step) -> Step:
         return replace(
             step,
-            groups=tuple(self._group(group) for group in step.groups),
-            orders=tuple(self._group(group) for group in step.orders),
+            groups=tuple(self._group(group) for group in step.groups if not self._is_folded(group)),
+            orders=tuple(self._group(group) for group in step.orders if not self._is_folded(group)),
             masks=tuple(moved for mask in step.masks for moved in self._mask(mask)),
             partial=True,
+        )
+
+    def _is_folded(self, group: GroupCut | GroupOrder) -> bool:
+        """Whether a group has nothing but indices (such as a table of positions), which exporters turn into others."""
+        held = self.source.graph.initializers
+        return not any(
+            self.pairs[tensor.name]
+            or tensor.name not in held
+            or (found := held[tensor.name].const_value) is None
+            or found.dtype.is_floating_point()
+            for tensor in group.tensors
         )
 
     def _group(self, group: Group) -> Group:
@@ -98,6 +109,7 @@ class _Transfer:
                 f"{found:,} of {len(self.source.graph.initializers):,} tensors are found",
             ],
             help=[
+                *([f"to make the plan without this group: ignore={names[0].strip('`')}"] if names else []),
                 "both must be the same network, before any pass: the module of which the plan was made, and its export",
                 "export it again with its weights as they are, or make a plan for this model",
             ],

@@ -89,3 +89,11 @@ def test_an_amount_that_nothing_tells_pins_all() -> None:
     module = graph("""net (float[N,3,8] x, int64[6] p) => (float[N,5,8] y) <float[4,3,1] w0, float[5,4,1] w1>
         { a = Conv(x, w0) b = Pad(a, p) y = Conv(b, w1) }""")
     assert any("how much it pads is only known at run time" in text for text in reasons(module))
+
+
+def test_positions_that_are_padded_are_no_channels() -> None:
+    """Windows of attention: tokens that fill a window up have rows in the table of positions, and stay all the same."""
+    module = graph("""net (float[N,6,4] x) => (float[N,5] y)
+<float[4,16] w0, float[8,16] table, float[16,5] w1, int64[6] pads = {0, 1, 0, 0, 1, 0}>
+{ h = MatMul(x, w0) p = Pad(h, pads) s = Add(p, table) a = ReduceMean<axes=[1], keepdims=0>(s) y = MatMul(a, w1) }""")
+    assert prunable(module) == ["g1 size=16 {@w0:1, @table:1, @w1:0}"]

@@ -49,6 +49,33 @@ def test_the_slices_of_a_gate_and_the_profile_of_a_budget_are_shown() -> None:
     assert 'class="taken"' in page
 
 
+def test_what_a_gate_stops_is_described_and_not_written(capsys: pytest.CaptureFixture[str]) -> None:
+    slices = ROOT / "examples" / "slices.toml"
+    pipeline = f"fold-norm, prune-channels{{ratio=60%}}, gate{{slices={slices}}}"
+    arguments = [
+        MODEL,
+        "-p",
+        pipeline,
+        "-o",
+        "out.onnx",
+        "--data",
+        DATA,
+        "--report",
+        "r.html",
+        "--card",
+        "c.md",
+    ]
+    assert command.run(arguments) == 3
+    err = capsys.readouterr().err
+    assert "top1 drops by" in err
+    assert err.rstrip().endswith("= help: what was stopped is described in r.html and c.md")
+    assert not Path("out.onnx").exists()
+    page = Path("r.html").read_text("utf-8")
+    assert "a threshold fails" in page
+    assert "drop at most 5.00 points: fails" in page
+    assert "slice rare-digits: at least 90 %: fails." in Path("c.md").read_text("utf-8")
+
+
 def test_latencies_are_measured_or_read(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,8 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from documents import ROOT
+from rich.console import Console
 
+from prunec.passes.quantization.table import QuantizationTable
 from prunec.tools import prunec as command
+from prunec.tools.quantization import render_table
 
 MODEL = str(ROOT / "examples" / "digits.onnx")
 
@@ -34,12 +37,17 @@ def test_the_four_models_are_shown_with_what_each_loses(capsys: pytest.CaptureFi
     assert "each by itself (450 samples of" in lines[3]
 
 
-def test_above_the_limit_there_is_a_warning(capsys: pytest.CaptureFixture[str]) -> None:
-    data = np.load(ROOT / "examples" / "digits.npz")
-    np.savez("noise.npz", image=data["image"] * 0.02, label=data["label"])  # no calibration to speak of
-    assert run("-p", PIPELINE.replace("quantize", "quantize{warn=0%}"), "--data", "noise.npz") == 0
-    err = capsys.readouterr().err
-    assert "lost" in err
+def test_above_the_limit_there_is_a_warning_with_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
+    table = QuantizationTable(
+        metric="top1", higher_is_better=True, data="d.npz", samples=450, dense=0.99, pruned=0.98, quantised=0.97,
+        both=0.9, limit=0.01,
+    )  # fmt: skip
+    Console(width=100).print(render_table(table), crop=False)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[3].startswith(
+        "warning: pruning and quantising together lose 6.00 points of top1 more than each by"
+    )
+    assert lines[4].startswith("  = help: calibrate on the pruned model")
 
 
 def test_what_cannot_be_judged_is_a_remark_and_the_model_is_written(

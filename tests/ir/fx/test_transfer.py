@@ -200,3 +200,25 @@ def test_a_folded_norm_may_be_gone_when_the_plan_is_replayed(folder: Path) -> No
     result = prunec.run(model, f"fold-norm, {PRUNE}", replay=plan)
     assert "norm.running_mean" not in result.module.graph.initializers
     assert_same_function(prunec.run(captured, PRUNE, verify=False), result, case, folder)
+
+
+class Positions(nn.Module):
+    """A table of indices, of which an export keeps the part that is read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(8, 32), nn.Linear(32, 4)
+        self.register_buffer("positions", torch.arange(16))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.last(self.first(x)) + self.positions[: x.shape[1], None].float()
+
+
+def test_groups_of_indices_alone_are_left_out(folder: Path) -> None:
+    module, x = Positions().eval(), torch.randn(2, 5, 8)
+    torch.onnx.export(module, (x,), folder / "positions.onnx", dynamo=True, verbose=False)
+    captured, model = prunec.trace(module, (x,)), prunec.load(folder / "positions.onnx")
+    plan = prunec.run(captured, PRUNE, verify=False).plan
+    assert any(tensor.name == "positions" for group in plan.steps[0].groups for tensor in group.tensors)
+    result = prunec.run(model, PRUNE, replay=plan.transfer(captured, model))
+    assert result.cost_after.parameters < result.cost_before.parameters
