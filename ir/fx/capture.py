@@ -63,7 +63,11 @@ def capture(
     torch.backends.mha.set_fastpath_enabled(False)  # one fused op would hide the attention of torch.nn
     try:
         program = torch.export.export(
-            module, example_inputs, dict(kwargs or {}), dynamic_shapes=dynamic_shapes
+            module,
+            example_inputs,
+            dict(kwargs or {}),
+            dynamic_shapes=dynamic_shapes,
+            strict=False,  # older releases have another default, which hides the user's lines
         )
     except Exception as error:
         raise _not_captured(module, error) from error
