@@ -132,7 +132,7 @@ def _say_how_to_go_on(error: BaseException, partial: Path) -> None:
     if not count:
         partial.unlink(missing_ok=True)
         return
-    kept = f"{count} measurements are kept in {partial}"
+    kept = f"{count} {'measurement is' if count == 1 else 'measurements are'} kept in {partial}"
     if isinstance(error, UserError):
         error.notes = (*error.notes, kept)
     else:

@@ -1,7 +1,7 @@
 """Incident: accuracy drops by 1 point, the recall of a rare class by 12.
 
 45 % of the early channels went, those with the smallest weights; a mean over all samples hardly moved, and the model
-shipped. What went were the filters for a fine texture that one class in ten needs, and only at times. A gate on slices
+shipped. What went were the filters for a fine texture that one rare class needs at times. A gate on slices
 stops that compile, and a budget from measured sensitivities takes the same number of weights where nothing needs them.
 """
 

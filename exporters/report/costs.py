@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -85,8 +85,7 @@ def metric_tile(judgement: Judgement) -> Tile:
     )
 
 
-def _tile(label: str, before: int, after: int, form: object) -> Tile:
-    assert callable(form)
+def _tile(label: str, before: int, after: int, form: Callable[[int], str]) -> Tile:
     share = round(100 * min(after / before, 1.0), 2) if before else None
     return Tile(
         label=label, before=form(before), after=form(after), change=change(before, after), share=share

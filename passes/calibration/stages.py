@@ -48,7 +48,7 @@ def find_stages(
         constant: values that depend on no graph input; they are computed anew wherever they are read.
     """
     depths = find_depths(graph, layers, constant)
-    last = _last_use(depths, _needed(layers, constant))
+    last = _last_use(depths, _needed(depths, layers, constant))
     stages = []
     for number in sorted({depths.before[node] for node in layers}):
         mine = [node for node in graph if node in layers and depths.before[node] == number]
@@ -95,14 +95,15 @@ def find_depths(
     return depths
 
 
-def _needed(layers: Watched, constant: Collection[onnx_ir.Value]) -> set[onnx_ir.Node]:
-    """The nodes that what the layers are fitted to depends on, and that depend on an input."""
+def _needed(depths: Depths, layers: Watched, constant: Collection[onnx_ir.Value]) -> set[onnx_ir.Node]:
+    """The nodes of the graph that what the layers are fitted to depends on, and that depend on an input."""
     pending = [value for watched in layers.values() for value in watched]
     needed: set[onnx_ir.Node] = set()
     while pending:
         value = pending.pop()
         node = value.producer() if value not in constant else None
-        if node is not None and node not in needed:
+        # What a body computes for itself is no node of the graph.
+        if node in depths.before and node not in needed:
             needed.add(node)
             pending += reads_of(node)
     return needed

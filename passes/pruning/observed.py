@@ -174,8 +174,6 @@ class _Reader:
 
 def _readers(member: Member, layer: SparseLayer, moments: Moments) -> Iterator[_Reader]:
     """What reads the units through one weight, group by group of the layer."""
-    from scipy.linalg import cho_factor, cho_solve
-
     shape = [1] * len(layer.layout.stored_shape)
     shape[member.axis] = -1
     stored = np.broadcast_to(member.units.reshape(shape), layer.layout.stored_shape)
@@ -185,16 +183,27 @@ def _readers(member: Member, layer: SparseLayer, moments: Moments) -> Iterator[_
         read = np.unique(owner[owner >= 0])
         energy = float(np.einsum("oc,oc->", matrix @ products, matrix))
         scale = float(np.trace(products)) / len(products)
-        if not len(read) or not energy > 0 or not np.isfinite(energy):
+        if not len(read) or not (energy > 0 and scale > 0) or not np.isfinite(energy):
             continue
-        damped = products + DAMPING * scale * np.eye(len(products))
         yield _Reader(
             weights=matrix,
-            inverse=cho_solve(cho_factor(damped), np.eye(len(damped))),
+            inverse=_damped_inverse(products, scale),
             columns=np.stack([np.flatnonzero(owner == unit) for unit in read]),
             units=read,
             energy=energy,
         )
+
+
+def _damped_inverse(products: Floats, scale: float) -> Floats:
+    """The inverse of a covariance with a share of its mean variance added, tenfold until rounding leaves one."""
+    from scipy.linalg import LinAlgError, cho_factor, cho_solve
+
+    damping, unit = DAMPING, np.eye(len(products))
+    while True:
+        try:
+            return np.asarray(cho_solve(cho_factor(products + damping * scale * unit), unit))
+        except LinAlgError:
+            damping *= 10
 
 
 class _Elimination:

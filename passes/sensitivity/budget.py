@@ -25,12 +25,18 @@ _FLOOR = 0.02
 """Of the largest drop of a profile: differences as small as that do not count."""
 
 
-def check_model(profile: Profile, source: Source, file: str) -> None:
-    """See that a profile is one of this model.
+def check_model(profile: Profile, source: Source, unit: str, file: str) -> None:
+    """See that a profile is one of this model, by the same unit.
 
     Raises:
-        UserError: it is of another model, as their hashes say.
+        UserError: it is of another model, as their hashes say, or what it masked are other units.
     """
+    if profile.unit != unit:
+        raise UserError(
+            f"this sensitivity profile was made with unit={profile.unit}, the pass has unit={unit}",
+            place=Place(file=file),
+            help=[f"write unit={profile.unit}, or make a profile with --unit {unit}"],
+        )
     if profile.model_sha256 and source.sha256 and profile.model_sha256 != source.sha256:
         raise UserError(
             f"this sensitivity profile is of another model: '{profile.model_name}' "

@@ -20,6 +20,8 @@ _LONGEST = 38
 _NUMBERS = 60
 """Rows up to which every cell holds its number."""
 _INK = "#333333"
+_DARK = 0.05
+"""A drop by this share of the metric is dark in any case; where all drops are smaller, none is."""
 
 
 def check_plot(path: Path) -> None:
@@ -113,7 +115,7 @@ def _draw_heat(figure: Any, axes: Any, profile: Profile) -> None:
 
     table = drops(profile)
     finite = table[np.isfinite(table)]
-    top = max(float(finite.max(initial=0.0)), 1e-6)
+    top = max(float(finite.max(initial=0.0)), _DARK * abs(profile.dense), 1e-6)
     shown = np.clip(np.where(np.isinf(table), top, table), 0, top)
     colours = mpl.colormaps["OrRd"].with_extremes(bad="#e4e4e4")
     scale = PowerNorm(0.5, vmin=0, vmax=top)  # small drops are to be seen beside one large one

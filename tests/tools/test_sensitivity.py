@@ -47,7 +47,7 @@ def test_mistakes(
     ("stop", "code", "words"),
     [
         (KeyboardInterrupt(), 130, "the same command goes on from there\nerror: interrupted"),
-        (ValueError("no"), 2, "= note: 1 measurements are kept in"),
+        (ValueError("no"), 2, "= note: 1 measurement is kept in"),
     ],
 )
 def test_what_was_measured_is_kept(

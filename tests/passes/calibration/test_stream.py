@@ -99,7 +99,7 @@ def test_a_layer_inside_reach_of_a_nested_graph_keeps_what_that_reads() -> None:
     module = graph("""
     net (float[N,4] x, bool c) => (float[N,4] y) <float[4,4] w1, float[4,4] w2> {
         a = MatMul(x, w1)
-        b = If (c) <then_branch = t () => (float[N,4] p) { p = Identity(a) }, else_branch = e () => (float[N,4] q)
+        b = If (c) <then_branch = t () => (float[N,4] p) { n = Neg(a) p = Neg(n) }, else_branch = e () => (float[N,4] q)
             { q = Neg(a) }>
         y = MatMul(b, w2)
     }

@@ -130,3 +130,9 @@ def test_broken_weights_are_told(criterion: str) -> None:
     module = graph(TWO.replace(", float[8,5] w", ""), w=w)
     with pytest.raises(UserError, match="`w` holds 1 NaN or infinite"):
         removed(module, criterion, {"x": samples(64, 6)})
+
+
+@pytest.mark.parametrize("spread", [0.0, 1e-4, 1.0], ids=["constant", "nearly constant", "far from zero"])
+def test_inputs_that_hardly_vary(spread: float) -> None:
+    data = {"x": (300 + spread * samples(64, 6)).astype(np.float32)}
+    assert len(removed(graph(TWO), "reconstruction", data)) == 2

@@ -152,6 +152,13 @@ def test_a_profile_of_another_model_is_refused_by_name(tmp_path: Path) -> None:
         prunec.run(DIGITS, f"prune-channels{{budget={path} target=macs:0.5}}")
 
 
+def test_a_profile_of_other_units_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "profile.json"
+    profile_of(graph(CHAIN), dict.fromkeys("abc", (0.0, 0.1, 0.2))).save(path)
+    with pytest.raises(UserError, match="was made with unit=head, the pass has unit=head-dim"):
+        prunec.run(graph(CHAIN), f"prune-channels{{budget={path} target=macs:0.5 unit=head-dim}}")
+
+
 def test_coarse_steps_that_miss_are_told_unasked() -> None:
     result = prunec.run(graph(CHAIN), "prune-channels{target=macs:0.9 round-to=32}")
     (told,) = [remark for remark in result.remarks if "the target is" in remark.message]
