@@ -67,7 +67,11 @@ def capture(
     try:
         with _without_partial_graph():
             program = torch.export.export(
-                module, example_inputs, dict(kwargs or {}), dynamic_shapes=dynamic_shapes
+                module,
+                example_inputs,
+                dict(kwargs or {}),
+                dynamic_shapes=dynamic_shapes,
+                strict=False,  # older releases have another default, which hides the user's lines
             )
     except Exception as error:
         raise _not_captured(module, error) from error
