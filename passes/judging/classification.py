@@ -45,6 +45,8 @@ class _ClassMetric(LabelledMetric):
 
     __slots__ = ()
 
+    skips_negative: ClassVar[bool] = True
+
     def answers(self, outputs: Arrays, columns: Arrays) -> _Answers:
         """Scores beside labels.
 
@@ -63,6 +65,7 @@ class _ClassMetric(LabelledMetric):
             help = [
                 "outputs are [samples, classes] beside labels [samples], or have further positions in both",
                 "choose them: METRIC{output=NAME label=NAME}",
+                "where labels are amounts and not classes, use rmse or mae",
             ]
             raise UserError(f"output `{name}` is {shapes}: they do not go together", help=help)
         if labels.max(initial=-1) >= scores.shape[-1]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from prunec.ir.diagnostics import GateError, Place, UserError
+from prunec.ir.diagnostics import GateError, Place, UserError, counted
 from prunec.ir.dialect import Blame
 from prunec.ir.source import SourceText
 from prunec.passes.calibration.data import CalibrationData
+from prunec.passes.judging.labels import check_labels
 from prunec.passes.judging.metrics import Floats, Metric, default_metric, parse_metric
 from prunec.passes.judging.observe import Observations, observe
 from prunec.passes.judging.predicates import matching
@@ -160,6 +162,9 @@ def evaluate(
     metrics = {item.name: parse_metric(item.metric) if item.metric else chosen for item in file.slices}
     members = members_of(file, known)
     _check_limits(file, metrics, chosen, reference)
+    check_labels(chosen, known, np.arange(known.count), "all")
+    for item in file.slices:
+        check_labels(metrics[item.name], known, members[item.name], item.name)
     options: dict[str, Any] = {"reference": reference, "seed": seed, "blame": blame}
     clean = observe(module, known, [chosen, *_of_clean(file, metrics)], **options)
     rows = [_row(_whole(file), chosen, np.arange(known.count), clean, seed)]
@@ -253,4 +258,8 @@ def _whole(file: SliceFile) -> Slice:
 def _row(item: Slice, metric: Metric, members: Positions, found: Observations, seed: int) -> Row:
     text = str(metric)
     dense = None if found.dense is None else found.dense[text][members]
-    return judge(item, metric, found.own[text][members], dense, seed=seed)
+    row = judge(item, metric, found.own[text][members], dense, seed=seed)
+    if math.isnan(row.value):
+        named = "" if item.name == "all" else f" of slice '{item.name}'"
+        raise UserError(f"metric `{metric}` has no value for {counted(row.size, 'sample')}{named}: it is NaN")
+    return row
