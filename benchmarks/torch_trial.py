@@ -116,7 +116,20 @@ class Trial:
             self.row["verify_seconds"] = process_time() - started
             self.row["verified"] = str(verdicts[0]) if verdicts else "nothing to verify"
         if export:
+            self._export_as_before(pruned)
+
+    def _export_as_before(self, pruned: nn.Module) -> None:
+        """Export the result; where that fails, only a module that exported before the cut speaks against it."""
+        try:
             self._export(pruned)
+        except Exception:
+            try:
+                self._export(self.untouched)
+            except Exception as error:  # noqa: BLE001  (torch and the runtime raise what they like)
+                self.row |= {"onnx": None, "onnx_before": f"{type(error).__name__}: {error}"[:200]}
+                return
+            self.row["onnx"] = False
+            raise
 
     def _export(self, pruned: nn.Module) -> None:
         import onnxruntime

@@ -94,7 +94,8 @@ class _TooLong(BaseException):
 
 
 def _too_long(number: int, frame: Any) -> None:
-    del number, frame
+    del frame
+    signal.signal(number, signal.SIG_IGN)  # it comes again every second, also while the row is written
     raise _TooLong
 
 

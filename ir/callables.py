@@ -6,16 +6,18 @@ What they raise is the user's mistake and comes back as one: the error, and the 
 from __future__ import annotations
 
 import importlib
+import inspect
 import re
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from prunec.ir.diagnostics import PrunecError, UserError, nearest
 
+_PACKAGE = Path(__file__).parent.parent
 _NAMED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 
 
@@ -57,6 +59,40 @@ def _parents(module: str) -> set[str]:
     return {".".join(parts[: n + 1]) for n in range(len(parts))}
 
 
+def check_takes(name: str, function: Any, arguments: Sequence[str]) -> None:
+    """See that a function of the user's can be called with arguments by position, before anything runs.
+
+    Args:
+        name: what messages call it.
+        function: that will be called.
+        arguments: what they are called in messages.
+
+    Raises:
+        UserError: it takes fewer, or demands more.
+    """
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # compiled functions do not always say what they take
+        return
+    try:
+        signature.bind(*arguments)
+    except TypeError as error:
+        call = f"({', '.join(arguments)})"
+        help = [f"write def {getattr(function, '__name__', 'function')}{call}"]
+        raise UserError(f"{name} cannot be called with {call}: {error}", help=help) from error
+
+
+def type_of(value: object) -> str:
+    """The type of a value with its article: ``an int``, ``a list``."""
+    name = type(value).__name__
+    return f"{'an' if name[0] in 'aeioAEIO' else 'a'} {name}"
+
+
+def _is_the_users(file: str) -> bool:
+    """Whether code stands neither in prunec nor in another package that is installed."""
+    return not ("site-packages" in file or file.startswith("<") or Path(file).is_relative_to(_PACKAGE))
+
+
 @contextmanager
 def user_code(name: str) -> Iterator[None]:
     """Turn what the user's code raises into a :class:`UserError` that names it and the line.
@@ -68,10 +104,9 @@ def user_code(name: str) -> Iterator[None]:
         yield
     except PrunecError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a metric that exits would end a gate as if it held
         reason = (str(error).splitlines() or [""])[0].rstrip(".")
         kind = type(error).__name__
-        frames = traceback.extract_tb(error.__traceback__)
-        own = [f for f in frames if "site-packages" not in f.filename and not f.filename.startswith("<")]
-        notes = [f"at {own[-1].filename}:{own[-1].lineno}: {own[-1].line}"] if len(own) > 1 else []
+        own = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_the_users(frame.filename)]
+        notes = [f"at {own[-1].filename}:{own[-1].lineno}: {own[-1].line}"] if own else []
         raise UserError(f"{name} raises {kind}{': ' if reason else ''}{reason}", notes=notes) from error

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from prunec.ir.callables import load_callable, names_callable, user_code
+from prunec.ir.callables import load_callable, names_callable, type_of, user_code
 from prunec.ir.diagnostics import Place, UserError
 from prunec.ir.npz import ArrayFile
 
@@ -59,7 +59,7 @@ def called_data(text: str) -> dict[str, Array]:
         if isinstance(made, Mapping):
             return {str(name): np.asarray(array) for name, array in made.items()}
         if isinstance(made, str | bytes) or not isinstance(made, Iterable):
-            _refuse(text, f"gives a {type(made).__name__}, not a mapping of arrays by name")
+            _refuse(text, f"gives {type_of(made)}, not a mapping of arrays by name")
         return _joined(text, made)
 
 
@@ -69,7 +69,7 @@ def _joined(text: str, batches: Iterable[Any]) -> dict[str, Array]:
     number = -1
     for number, batch in enumerate(batches):
         if not isinstance(batch, Mapping):
-            _refuse(text, f"batch {number} is a {type(batch).__name__}, not a mapping of arrays by name")
+            _refuse(text, f"batch {number} is {type_of(batch)}, not a mapping of arrays by name")
         if number and batch.keys() != parts.keys():
             odd = sorted(map(str, batch.keys() ^ parts.keys()))
             _refuse(text, f"batch {number} has other arrays than the first: {', '.join(odd)}")

@@ -195,11 +195,11 @@ class Papers:
             write_whole(Path(self.card), render_card(evidence, CardFields.of(self.card_fields)).encode())
 
     def _bench(self, module: Module, export: Export | None, progress: Progress) -> Any:
-        """Latencies before and after: measured now, read from a file, or none."""
-        if not self.bench or self.bench[-1] != MEASURE:
-            return self.bench[-1] if self.bench else None
-        if export is None:
+        """Latencies before and after: measured now, read from a file, or none, as of a model that is not written."""
+        if not self.bench or export is None:
             return None
+        if self.bench[-1] != MEASURE:
+            return self.bench[-1]
         import prunec
 
         models = (module.source.name, str(export.files[0]))

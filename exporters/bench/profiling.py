@@ -64,7 +64,7 @@ class Profiler:
             if short is not None:
                 profiles = self.profile(0, first[short.batch]), self.profile(index, short)
                 machine = measure_machine(self.setting.threads)
-                yield explain(Case(first=profiles[0], other=profiles[1], machine=machine), promise=promised)
+                yield explain(Case(first=profiles[0], other=profiles[1], machine=machine, promise=promised))
 
 
 def _short(timing: Timing, promised: float) -> bool:

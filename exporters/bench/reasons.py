@@ -1,14 +1,15 @@
 """Why a model with fewer operations is not as much faster: what its kernels did, beside those of the original.
 
-Each reason is one function of the two profiles and the machine, and gives the seconds of a run that it accounts for.
-They overlap (a layer of zeros may wait for memory, too), so that they are no parts of a sum.
+What is missing is the time of a run less that of the original over the promise. Each reason is one function of the two
+profiles and the machine, and gives the seconds that it accounts for, at most those that are missing. They overlap (a
+layer of zeros may wait for memory, too), so that they are no parts of a sum.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from prunec.exporters.bench.layers import is_compute
 from prunec.exporters.bench.results import Explanation, LayerTime, Machine, ModelProfile, Reason
@@ -38,11 +39,22 @@ class Case:
         first: profile of the model that is compared with.
         other: profile of the one in question, at the same batch size.
         machine: what the machine can do.
+        promise: how much faster the other would be if time followed operations.
     """
 
     first: ModelProfile
     other: ModelProfile
     machine: Machine
+    promise: float
+
+    @property
+    def missing(self) -> float:
+        """Seconds that a run of the other takes longer than promised."""
+        return self.beyond(self.other.run, self.first.run)
+
+    def beyond(self, now: float, before: float) -> float:
+        """Seconds of a part of the other, less those that it would take if it had got as much faster as promised."""
+        return now - before / self.promise
 
     @property
     def roof(self) -> tuple[float, float]:
@@ -66,16 +78,25 @@ class Case:
         return layer.seconds < TINY * self.machine.node
 
 
-def explain(case: Case, *, promise: float) -> Explanation:
+def explain(case: Case) -> Explanation:
     """Find the reasons, those that account for most first."""
     found = [reason for find in REASONS if (reason := find(case)) is not None]
-    told = [reason for reason in found if reason.seconds >= LEAST * case.other.run]
+    told = [with_cost for reason in found if (with_cost := _told(reason, case)) is not None]
     return Explanation(
         model=case.other.model,
         batch=case.other.batch,
-        promise=promise,
+        promise=case.promise,
         reasons=tuple(sorted(told, key=lambda reason: -reason.seconds)),
     )
+
+
+def _told(reason: Reason, case: Case) -> Reason | None:
+    """A reason with its part of what is missing; None where that is hardly anything."""
+    cost = min(reason.seconds, case.missing)
+    if cost < LEAST * case.other.run:
+        return None
+    part = f"that costs {_ms(cost)} of the {_ms(case.missing)} that are missing"
+    return replace(reason, seconds=cost, message=f"{reason.message}; {part}")
 
 
 def zeros(case: Case) -> Reason | None:
@@ -87,7 +108,7 @@ def zeros(case: Case) -> Reason | None:
         return None
     seconds = sum(layer.seconds for layer in fresh)
     share = sum((layer.zeros or 0) * layer.macs for layer in fresh) / sum(layer.macs for layer in fresh)
-    dense = sum(before[layer.name].seconds for layer in fresh if layer.name in before)
+    dense = _before(fresh, case)
     return Reason(
         kind="zeros",
         message=(
@@ -128,7 +149,7 @@ def channels(case: Case) -> Reason | None:
         message=(
             f"channel counts that are no multiples of {VECTOR}: {_layers([a for _, a in slow])}; `{after.name}` "
             f"with {inputs} inputs and {outputs} outputs does {_rate(after)}, {_rate(before)} in "
-            f"{case.first.model}{blocked}; that costs {_part(lost, case)}"
+            f"{case.first.model}{blocked}"
         ),
         help="prune with `round-to=8` (the default), or 16 where the processor has AVX-512",
         seconds=lost,
@@ -151,7 +172,7 @@ def rate(case: Case) -> Reason | None:
         kind="small products",
         message=(
             f"smaller products keep the processor less busy: {_layers([a for _, a in slow])}; `{after.name}` "
-            f"does {_rate(after)}, {_rate(before)} in {case.first.model}; that costs {_part(lost, case)}"
+            f"does {_rate(after)}, {_rate(before)} in {case.first.model}"
         ),
         help="run larger batches, or remove whole blocks of layers instead of a share of each",
         seconds=lost,
@@ -182,7 +203,7 @@ def memory(case: Case) -> Reason | None:
             f"{moved / seconds / 1e9:.0f} of {bandwidth / 1e9:.0f} GB/s, {_part(seconds, case)}"
         ),
         help="larger batches use each weight more often; fewer channels, or 8 bits, leave fewer bytes to read",
-        seconds=seconds,
+        seconds=case.beyond(seconds, _before(waiting, case)),
         layers=_names(waiting),
     )
 
@@ -190,7 +211,7 @@ def memory(case: Case) -> Reason | None:
 def other_ops(case: Case) -> Reason | None:
     """Ops that multiply nothing, and take their time all the same."""
     now, before = _other_times(case.other), _other_times(case.first)
-    total, kernels = sum(now.values()), case.other.kernels
+    total, then, kernels = sum(now.values()), sum(before.values()), case.other.kernels
     if not total:
         return None
     most = sorted(now, key=lambda op: -now[op])[:NAMED]
@@ -199,10 +220,10 @@ def other_ops(case: Case) -> Reason | None:
         kind="other ops",
         message=(
             f"{total / kernels:.0%} of the time in kernels ({_ms(total)}) goes to ops that multiply nothing: {parts}; "
-            f"in {case.first.model} these took {_ms(sum(before.values()))}"
+            f"in {case.first.model} these took {_ms(then)}"
         ),
         help=_advice(most),
-        seconds=total,
+        seconds=case.beyond(total, then),
         layers=tuple(most),
     )
 
@@ -228,8 +249,7 @@ def overhead(case: Case) -> Reason | None:
     """What it takes to start kernels, however little they do."""
     node, layers = case.machine.node, case.other.layers
     tiny = [layer for layer in layers if case.tiny(layer)]
-    between = max(0.0, case.other.run - case.other.kernels)
-    seconds = between + sum(layer.seconds for layer in tiny)
+    seconds = _between(case.other) + sum(layer.seconds for layer in tiny)
     if not layers or seconds <= 0:
         return None
     return Reason(
@@ -240,11 +260,22 @@ def overhead(case: Case) -> Reason | None:
             f"{_part(seconds, case)}"
         ),
         help="run larger batches, or remove layers instead of channels",
-        seconds=seconds,
+        seconds=case.beyond(seconds, _between(case.first) + _before(tiny, case)),
     )
 
 
+def _between(profile: ModelProfile) -> float:
+    """Seconds of a run outside of kernels."""
+    return max(0.0, profile.run - profile.kernels)
+
+
 REASONS: tuple[Callable[[Case], Reason | None], ...] = (zeros, channels, rate, memory, other_ops, overhead)
+
+
+def _before(layers: Sequence[LayerTime], case: Case) -> float:
+    """Seconds that layers took in the first model; a layout conversion may have the name of its layer."""
+    wanted = {(layer.name, layer.macs > 0) for layer in layers}
+    return sum(layer.seconds for layer in case.first.layers if (layer.name, layer.macs > 0) in wanted)
 
 
 def _odd(before: LayerTime, after: LayerTime) -> bool:

@@ -46,18 +46,24 @@ def verdicts(models: Sequence[ModelFacts], timings: Sequence[Timing]) -> Iterato
 
 
 def verdict(name: str, first: str, batch: int, ratio: Ratio) -> str:
-    """One comparison in words, with its interval."""
-    interval = f"(95 % interval {ratio.low:.2f}x to {ratio.high:.2f}x)"
+    """One comparison in words, with its interval in the unit of its factor: times faster, or times slower."""
+    interval = _interval(ratio.low, ratio.high)
     where = f"{name} is"
     if ratio.verdict == "no difference":
         if ratio.high / ratio.low > WIDE:
             doubt = f"at batch {batch} {name} cannot be told from {first}"
             return f"{doubt}: {ratio.value:.2f}x {interval}; more runs would help"
         return f"at batch {batch} {where} as fast as {first}: {ratio.value:.2f}x {interval}"
-    factor = ratio.value if ratio.verdict == "faster" else 1 / ratio.value
+    slower = ratio.verdict == "slower"
+    factor = 1 / ratio.value if slower else ratio.value
     if factor < PAYS:
         return f"at batch {batch} {where} hardly {ratio.verdict} than {first}: {ratio.value:.2f}x {interval}"
+    interval = _interval(1 / ratio.high, 1 / ratio.low) if slower else interval
     return f"at batch {batch} {where} {factor:.2f}x {ratio.verdict} than {first} {interval}"
+
+
+def _interval(low: float, high: float) -> str:
+    return f"(95 % interval {low:.2f}x to {high:.2f}x)"
 
 
 def _paper(promised: float) -> str:

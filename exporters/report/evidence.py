@@ -106,21 +106,32 @@ class Evidence:
         return evidence
 
     def _check_model(self, kind: str, document: Document, given: Any) -> None:
-        """See that measurements are of the model before or after."""
-        source = self.result.module.source
-        known = {source.sha256, None if self.output is None else self.output.sha256} - {None}
+        """See that all measured models are the one before or the one after, as far as their hashes are known."""
+        source, output = self.result.module.source, self.output
+        known = {source.sha256, None if output is None else output.sha256} - {None}
         models = document.get("models") or ([document["model"]] if "model" in document else [])
-        about = {
-            str(model.get("name")): model.get("sha256") for model in models if isinstance(model, Mapping)
-        }
-        named = {name: digest for name, digest in about.items() if digest is not None}
-        if known and named and known.isdisjoint(named.values()):
-            raise UserError(
-                f"this {_NAMES[kind]} is of another model: {', '.join(named)}",
-                place=Place(file=_name(given)),
-                notes=[f"the model here is '{source.name}', sha256 {(source.sha256 or '')[:12]}"],
-                help=[f"make it again: {SCHEMAS[kind][1]}"],
-            )
+        about = [
+            (str(model.get("name")), model["sha256"])
+            for model in models
+            if isinstance(model, Mapping) and model.get("sha256") is not None
+        ]
+        others = [name for name, digest in about if digest not in known]
+        if source.sha256 is None and len(others) < len(about):
+            others = []  # a model that was made in memory may well be in a file, too
+        if not known or not others:
+            return
+        notes = [f"the model here is '{source.name}', sha256 {(source.sha256 or '')[:12]}"]
+        help = [f"make it again: {SCHEMAS[kind][1]}"]
+        if output is not None:
+            notes.append(f"it became '{output.name}', sha256 {(output.sha256 or '')[:12]}")
+        elif len(others) < len(about):
+            help.append("or say which file the result was written to: `output`")
+        raise UserError(
+            f"this {_NAMES[kind]} is of another model: {', '.join(others)}",
+            place=Place(file=_name(given)),
+            notes=notes,
+            help=help,
+        )
 
 
 _NAMES = {

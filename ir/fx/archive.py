@@ -128,6 +128,12 @@ def _check(content: bytes, path: Path) -> None:
     except (zipfile.BadZipFile, ValueError):
         _refuse(path, "this is no .pt2 archive", "write one with torch.export.save")
     if not any(re.search(r"(^|/)models/[^/]+\.json$", name) for name in names):
+        if "serialized_exported_program.json" in names:
+            _refuse(
+                path,
+                f"the program was saved by an older torch: {_PICKLED}",
+                "save it with a newer torch, or give the module to prunec.trace",
+            )
         if any(name.endswith("data.pkl") for name in names):
             _refuse(path, f"this is a file of torch.save: {_PICKLED}", "export the module: torch.export.save")
         _refuse(

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
+import sys
 import traceback
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 from typing import Any
 
@@ -62,15 +65,35 @@ def capture(
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)  # one fused op would hide the attention of torch.nn
     try:
-        program = torch.export.export(
-            module, example_inputs, dict(kwargs or {}), dynamic_shapes=dynamic_shapes
-        )
+        with _without_partial_graph():
+            program = torch.export.export(
+                module,
+                example_inputs,
+                dict(kwargs or {}),
+                dynamic_shapes=dynamic_shapes,
+                strict=False,  # older releases have another default, which hides the user's lines
+            )
     except Exception as error:
         raise _not_captured(module, error) from error
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
     name = f"<{type(module).__name__}>"
     return import_program(program, training=module.training, source=Source(name=name))
+
+
+@contextmanager
+def _without_partial_graph() -> Iterator[None]:
+    """Leave out of stderr the graph that torch could not finish: thousands of lines in front of the reason."""
+    held, partial = io.StringIO(), None
+    try:
+        with redirect_stderr(held):
+            yield
+    except Exception as error:
+        partial = getattr(error, "partial_fx_graph", None)
+        raise
+    finally:
+        said = held.getvalue()
+        sys.stderr.write(said if partial is None else said.replace(f"{partial}\n", ""))
 
 
 def _check_module(module: torch.nn.Module) -> None:

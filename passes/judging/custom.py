@@ -14,9 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from prunec.ir.callables import load_callable, user_code
+from prunec.ir.callables import check_takes, load_callable, type_of, user_code
 from prunec.ir.diagnostics import UserError
 from prunec.passes.judging.metrics import Arrays, Floats
+
+_ONE = ("give one number a sample: an array [samples]",)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,11 +54,11 @@ class Custom:
                 help=["on the command line: --against DENSE.onnx; in Python: reference=module"],
             )
         with user_code(f"metric {self.name}"):
-            rows = np.asarray(self.scores(outputs, columns, reference), np.float64)
+            rows = _numbers(self.name, self.scores(outputs, columns, reference))
         if rows.ndim not in (1, 2) or len(rows) != count:
             raise UserError(
                 f"metric {self.name} gives shape {list(rows.shape)} for {count} samples",
-                help=["give one number a sample: an array [samples]"],
+                help=_ONE,
             )
         return rows.reshape(count, -1)
 
@@ -85,10 +87,12 @@ def custom_metric(text: str) -> Custom:
     whole = callable(getattr(made, "observe", None)) and callable(getattr(made, "value", None))
     if not whole and not callable(made):
         raise UserError(
-            f"{text} is a {type(made).__name__}, no metric",
+            f"{text} is {type_of(made)}, no metric",
             help=["name a function score(outputs, columns) that gives one number a sample"],
         )
     compares = bool(getattr(made, "needs_reference", False))
+    extra = ("reference",) if whole or compares else ()
+    check_takes(text, made.observe if whole else made, ("outputs", "columns", *extra))
     return Custom(
         name=text,
         higher_is_better=bool(getattr(made, "higher_is_better", True)),
@@ -97,6 +101,14 @@ def custom_metric(text: str) -> Custom:
         scores=made.observe if whole else _function(made, compares=compares),
         summary=made.value if whole else _mean,
     )
+
+
+def _numbers(name: str, made: Any) -> Floats:
+    """What a metric gives, as numbers; words that look like numbers are none."""
+    array = np.asarray(made)
+    if array.dtype.kind in "USmM":
+        raise UserError(f"metric {name} gives an array of type {array.dtype}, not of numbers", help=_ONE)
+    return np.asarray(array, np.float64)
 
 
 def _function(score: Callable[..., Any], *, compares: bool) -> Callable[..., Any]:

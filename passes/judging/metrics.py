@@ -77,6 +77,8 @@ class NamedMetric(ABC):
     higher_is_better: ClassVar[bool] = True
     needs_labels: ClassVar[bool] = False
     needs_reference: ClassVar[bool] = False
+    is_share: ClassVar[bool] = False
+    """Whether it is between 0 and 1."""
 
     output: str = option("", help="graph output that is judged; by default the first", metavar="name")
 
@@ -140,6 +142,8 @@ class LabelledMetric(NamedMetric):
     """Base of the metrics that compare with right answers."""
 
     needs_labels: ClassVar[bool] = True
+    skips_negative: ClassVar[bool] = False
+    """Whether negative labels do not count."""
 
     label: str = option("label", help="array of the data with the right answers", metavar="name")
 
@@ -199,8 +203,19 @@ def parse_metric(text: str, *, file: str = "<metric>") -> Metric:
 
 
 def default_metric(data: CalibrationData) -> Metric:
-    """``top1`` with a ``label`` column of whole numbers, ``rmse`` with one of others, else ``agreement``."""
+    """``top1`` with a ``label`` column of whole numbers, ``rmse`` with one of others, else ``agreement``.
+
+    One whole number a sample is a class whatever its type: tables with gaps, and many tools, make them floating-point.
+    """
     label = data.arrays.get("label")
     if label is None:
         return parse_metric("agreement")
-    return parse_metric("top1" if label.dtype.kind in "iub" else "rmse")
+    return parse_metric("top1" if label.dtype.kind in "iub" or _names_classes(label) else "rmse")
+
+
+def _names_classes(label: Array) -> bool:
+    """Whether floating-point labels [samples] are whole numbers, where they are known."""
+    if label.dtype.kind != "f" or label.ndim != 1:
+        return False
+    known = label[~np.isnan(label)]
+    return bool(len(known) and np.isfinite(known).all() and (known == np.round(known)).all())

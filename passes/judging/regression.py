@@ -31,6 +31,10 @@ class _ErrorMetric(SumMetric, LabelledMetric):
         if _flat(labels).shape != _flat(output).shape:
             shapes = f"{list(output.shape)}, `{self.label}` is {list(labels.shape)}"
             help = ["choose them: METRIC{output=NAME label=NAME}"]
+            if labels.dtype.kind == "f":
+                help.append(
+                    f"`{self.label}` is {labels.dtype}; where it names classes, number them from 0 and use top1"
+                )
             raise UserError(f"output `{name}` is {shapes}: they do not go together", help=help)
         return _flat(output).astype(np.float64) - _flat(labels).astype(np.float64)
 

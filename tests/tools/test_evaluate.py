@@ -187,6 +187,9 @@ def fails(outputs, columns):
 
 def short(outputs, columns):
     return np.zeros(3)
+
+def leaves(outputs, columns):
+    raise SystemExit(0)
 """
 
 
@@ -198,6 +201,11 @@ def short(outputs, columns):
             "own_code:fails",
             2,
             "error: own_code:data: metric own_code:fails raises KeyError: 'weight'\n  = note: at ",
+        ),
+        (
+            "own_code:leaves",
+            2,
+            "error: own_code:data: metric own_code:leaves raises SystemExit: 0\n  = note: at ",
         ),
         ("own_code:short", 2, "error: own_code:data: metric own_code:short gives shape [3] for 16 samples\n"),
         (

@@ -99,6 +99,8 @@ def test_latencies_are_measured_or_read(
     page = Path("r.html").read_text("utf-8")
     assert "batch 2" in page
     assert "batch 8" not in page
+    assert run("--report", "r.html", "--bench=b.json", "-p", "fold-norm, prune-channels{ratio=25%}") == 2
+    assert "error: b.json: this bench is of another model: out.onnx" in capsys.readouterr().err
 
 
 def test_what_cannot_be_judged_is_a_remark(capsys: pytest.CaptureFixture[str]) -> None:

@@ -59,10 +59,10 @@ def test_gaps_add_up_without_their_interruptions() -> None:
 @pytest.mark.parametrize(
     ("latency", "kernels", "run"),
     [
-        (120e-6, [60e-6, 20e-6], 100e-6),  # disturbed: tells nothing
+        (120e-6, [72e-6, 24e-6], 120e-6),  # all was slower: in proportion
         (90e-6, [60e-6, 20e-6], 90e-6),  # off the time between kernels
         (70e-6, [55e-6, 15e-6], 70e-6),  # and off the kernels
-        (10e-6, [25e-6, 2e-6], 27e-6),  # which keep a part of their time
+        (10e-6, [25e-5 / 27, 2e-5 / 27], 10e-6),  # which keep a part of their time
     ],
 )
 def test_what_the_profiler_takes_is_taken_off(latency: float, kernels: list[float], run: float) -> None:

@@ -28,18 +28,20 @@ def profile(name: str, *layers: LayerTime, between: float = 0.0) -> ModelProfile
     return ModelProfile(model=name, batch=1, layers=layers, run=run)
 
 
-def explained(first: list[LayerTime], other: list[LayerTime], *, between: float = 0.0) -> Explanation:
-    case = Case(first=profile("a", *first), other=profile("b", *other, between=between), machine=MACHINE)
-    return explain(case, promise=2.0)
+def explained(
+    first: list[LayerTime], other: list[LayerTime], *, between: float = 0.0, promise: float = 2.0
+) -> Explanation:
+    one, two = profile("a", *first), profile("b", *other, between=between)
+    return explain(Case(first=one, other=two, machine=MACHINE, promise=promise))
 
 
 def test_zeros_that_a_dense_kernel_multiplies() -> None:
-    found = explained([CONV, ADD], [replace(CONV, zeros=0.85), ADD])
+    found = explained([CONV, ADD], [replace(CONV, zeros=0.85), ADD], promise=1 / 0.15)
     (reason,) = found.reasons
     assert reason.kind == "zeros"
     assert reason.message == (
         "no sparse kernel ran: `conv` has 85% zeros, which a dense kernel multiplies like other numbers; "
-        "1 ms of 1.02 ms, 1 ms in a"
+        "1 ms of 1.02 ms, 1 ms in a; that costs 0.85 ms of the 0.867 ms that are missing"
     )
     assert reason.seconds == pytest.approx(0.85e-3)
     assert "prune-channels" in reason.help
@@ -57,7 +59,7 @@ def test_odd_channels_that_leave_the_blocked_layout() -> None:
     assert reason.message == (
         "channel counts that are no multiples of 8: `conv`; `conv` with 45 inputs and 45 outputs does "
         "16.7 GMAC/s, 40.0 GMAC/s in a; 1 of them no longer runs on blocks of channels; "
-        "that costs 0.7 ms of 1.2 ms"
+        "that costs 0.7 ms of the 0.7 ms that are missing"
     )
     assert reason.seconds == pytest.approx(0.7e-3)
 
@@ -70,10 +72,10 @@ def test_channels_that_were_odd_before_are_not_to_blame() -> None:
 
 def test_layers_that_wait_for_memory() -> None:
     matrix = replace(CONV, name="fc", op="Gemm", layout="", macs=1_000_000, bytes=4_000_000, seconds=0.5e-3)
-    kinds = {reason.kind: reason for reason in explained([CONV], [matrix]).reasons}
+    kinds = {reason.kind: reason for reason in explained([replace(matrix, seconds=0.8e-3)], [matrix]).reasons}
     assert kinds["memory"].message == (
         "memory is the limit: `fc` does 0.5 operations for each byte moved, and this machine could do 10.0; "
-        "8 of 10 GB/s, 0.5 ms of 0.5 ms"
+        "8 of 10 GB/s, 0.5 ms of 0.5 ms; that costs 100 µs of the 100 µs that are missing"
     )
 
 
@@ -93,7 +95,7 @@ def test_ops_that_multiply_nothing() -> None:
     assert reason.kind == "other ops"
     assert reason.message == (
         "80% of the time in kernels (0.8 ms) goes to ops that multiply nothing: Softmax 60%, Transpose 20%; "
-        "in a these took 0.8 ms"
+        "in a these took 0.8 ms; that costs 0.1 ms of the 0.1 ms that are missing"
     )
 
 
@@ -112,11 +114,11 @@ def test_advice_follows_the_ops(op: str, advice: str) -> None:
 
 def test_kernels_that_are_too_small_to_matter() -> None:
     tiny = [replace(CONV, name=f"c{i}", seconds=2e-6, macs=100, bytes=10) for i in range(10)]
-    (reason,) = explained([CONV], tiny, between=2e-5).reasons
+    (reason,) = explained([replace(x, seconds=3e-6) for x in tiny], tiny, between=2e-5).reasons
     assert reason.kind == "overhead"
     assert reason.message == (
         "overhead: 10 of 10 kernels are too small to matter (less than 8 µs, where an op that does nothing takes 1 µs); "
-        "with the time between kernels that is 40 µs of 40 µs"
+        "with the time between kernels that is 40 µs of 40 µs; that costs 25 µs of the 25 µs that are missing"
     )
 
 
@@ -132,3 +134,17 @@ def test_a_model_that_nothing_explains_says_so() -> None:
         explained([CONV], [CONV]).title
         == "why b is not 2.00x faster at batch 1: nothing in its profile says so"
     )
+
+
+def test_no_reason_costs_more_than_is_missing() -> None:
+    slow = replace(CONV, macs=4_000_000, seconds=0.6e-3, channels=(8, 8))
+    (reason,) = explained([CONV], [slow], promise=2.5).reasons
+    assert reason.kind == "small products" and reason.seconds == pytest.approx(0.2e-3)
+    assert reason.message.endswith("; that costs 0.2 ms of the 0.2 ms that are missing")
+
+
+def test_what_the_first_model_spends_as_well_is_no_reason() -> None:
+    softmax = replace(ADD, name="softmax", op="Softmax", seconds=6e-4)
+    slow = replace(CONV, seconds=2e-3, zeros=0.9)
+    assert [r.kind for r in explained([CONV, softmax], [slow, softmax], promise=1.0).reasons] == ["zeros"]
+    assert [r.kind for r in explained([CONV, softmax], [slow, softmax]).reasons] == ["zeros", "other ops"]

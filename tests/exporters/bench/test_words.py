@@ -15,8 +15,9 @@ from prunec.ir.timing import Ratio
     ("ratio", "said"),
     [
         (Ratio(1.5, 1.4, 1.6), "at batch 1 b is 1.50x faster than a (95 % interval 1.40x to 1.60x)"),
-        (Ratio(0.5, 0.45, 0.6), "at batch 1 b is 2.00x slower than a (95 % interval 0.45x to 0.60x)"),
+        (Ratio(0.5, 0.45, 0.6), "at batch 1 b is 2.00x slower than a (95 % interval 1.67x to 2.22x)"),
         (Ratio(1.0, 0.98, 1.01), "at batch 1 b is as fast as a: 1.00x (95 % interval 0.98x to 1.01x)"),
+        (Ratio(0.79, 0.78, 0.8), "at batch 1 b is 1.27x slower than a (95 % interval 1.25x to 1.28x)"),
         (
             Ratio(1.01, 1.005, 1.015),
             "at batch 1 b is hardly faster than a: 1.01x (95 % interval 1.00x to 1.01x)",

@@ -84,6 +84,19 @@ def test_evidence_of_the_output_is_evidence_of_the_model(result: Result, tmp_pat
     assert Evidence.of(result, output=facts, bench=bench).bench == bench
 
 
+def test_latencies_that_share_only_the_model_before_are_refused(result: Result, tmp_path: Path) -> None:
+    (tmp_path / "p2.onnx").write_bytes(b"abc")
+    dense = {"name": "dense.onnx", "sha256": result.module.source.sha256}
+    bench = {**BENCH, "models": [dense, {"name": "p1.onnx", "sha256": "00"}]}
+    with pytest.raises(UserError, match=r"this bench is of another model: p1\.onnx") as caught:
+        Evidence.of(result, output=tmp_path / "p2.onnx", bench=bench)
+    assert caught.value.notes[1].startswith(f"it became '{tmp_path / 'p2.onnx'}', sha256 ba7816bf8f01")
+    with pytest.raises(UserError, match=r"another model: p1\.onnx") as caught:
+        Evidence.of(result, bench=bench)
+    assert caught.value.help[1] == "or say which file the result was written to: `output`"
+    assert Evidence.of(result, bench={**BENCH, "models": [dense]}).bench
+
+
 def test_an_axis_holds_all_values_and_round_ticks() -> None:
     scale = Scale.around([0.83, 1.0, float("nan")])
     assert (scale.low, scale.high) == (pytest.approx(0.8198), pytest.approx(1.0102))

@@ -128,6 +128,14 @@ def test_files_of_torch_save_are_refused(tmp_path: Path, monkeypatch: pytest.Mon
     refused(Path("old.pt2"), "this is no .pt2 archive")
 
 
+def test_archives_of_older_releases_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with zipfile.ZipFile("net.pt2", "w") as archive:
+        archive.writestr("serialized_exported_program.json", "{}")
+        archive.writestr("serialized_state_dict.pt", pickle.dumps(Evil()))
+    refused(Path("net.pt2"), "the program was saved by an older torch: it holds pickled objects")
+
+
 @pytest.mark.parametrize("share", [0.2, 0.6, 0.99])
 def test_damaged_archives_are_refused(saved: Path, share: float) -> None:
     content = saved.read_bytes()

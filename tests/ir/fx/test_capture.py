@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -127,3 +129,15 @@ def test_onnx_models_do_not_become_torch() -> None:
     module = prunec.load("examples/digits.onnx")
     with pytest.raises(prunec.UserError, match="this is an ONNX model, not a program of torch"):
         prunec.run(module, "verify").to_torch()
+
+
+def test_the_graph_that_torch_could_not_finish_is_not_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    class Counting(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            print("the user's own words", file=sys.stderr)
+            found = x[x > 0]
+            return found.sum() if found.numel() > 10 else x.sum()
+
+    with pytest.raises(prunec.UserError, match="data-dependent"):
+        prunec.trace(Counting(), (torch.randn(5, 5),))
+    assert capsys.readouterr().err == "the user's own words\n"

@@ -12,6 +12,7 @@ import prunec
 from prunec.ir.diagnostics import PassFailure, UserError
 from prunec.passes.judging.bootstrap import interval_of, resampled
 from prunec.passes.judging.metrics import METRICS, parse_metric
+from prunec.passes.judging.slice_file import parse_slices
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((23, 5)).astype(np.float32)
@@ -101,7 +102,17 @@ NAN = "net (float[N,5] x) => (float[N,5] y) { z = Sub(x, x)\n y = Div(z, z) }"
         (graph("net (float[N,5] x) => (float y) { y = ReduceSum<keepdims=0>(x) }"), DATA, None,
          "no output has an axis of samples, so that none can be judged"),
         (identity("N"), {"x": X, "label": np.where(LABELS[:, None] > 3, np.nan, X)}, "mae",
-         f"metric `mae` is NaN for {(LABELS > 3).sum()} of 23 samples, the first is sample {np.argmax(LABELS > 3)}"),
+         f"<memory>: `label` is missing in sample {np.argmax(LABELS > 3)} (NaN), and in {(LABELS > 3).sum() - 1} more of 23\n"
+         "  = help: leave these samples out"),
+        (identity("N"), {"x": X, "label": np.where(np.arange(23) == 5, np.nan, LABELS)}, None,
+         "`label` is missing in sample 5 (NaN)\n"
+         "  = help: leave these samples out, or give them a negative label: those do not count"),
+        (identity("N"), {"x": X, "label": np.full(23, -1)}, None,
+         "<memory>: metric `top1` has no value: 0 of 23 samples have a label\n  = note: all of array `label` there are"),
+        (identity("N"), {"x": X, "label": LABELS + 0.5}, None,
+         "`label` is float64; where it names classes, number them from 0 and use top1"),
+        (graph("net (float[N,1] x) => (float[N,1] y) { y = Identity(x) }"), {"x": X[:, :1], "label": LABELS * 1.0}, None,
+         "  = help: where labels are amounts and not classes, use rmse or mae"),
     ],
 )  # fmt: skip
 def test_mistakes_are_one_clear_line(
@@ -110,6 +121,18 @@ def test_mistakes_are_one_clear_line(
     with pytest.raises(UserError) as caught:
         prunec.evaluate(module, data, metric)
     assert "\n" not in caught.value.message and message in str(caught.value)
+
+
+def test_whole_numbers_are_classes_whatever_their_type() -> None:
+    result = prunec.evaluate(identity("N"), {"x": X, "label": LABELS.astype(np.float64)})
+    assert str(result.metric) == "top1" and result.value == pytest.approx(HITS)
+
+
+def test_a_slice_without_labels_is_refused_before_the_model_runs() -> None:
+    data = {"x": X * np.nan, "label": np.where(np.arange(23) < 4, -1, LABELS), "number": np.arange(23)}
+    slices = parse_slices("[slices.first]\nwhere = 'number < 4'")
+    with pytest.raises(UserError, match="no value: 0 of 4 samples of slice 'first' have a label"):
+        prunec.evaluate(identity("N"), data, slices=slices)
 
 
 def test_a_pass_that_spoils_the_outputs_is_blamed() -> None:

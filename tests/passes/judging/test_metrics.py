@@ -106,8 +106,12 @@ def test_nothing_counted_is_no_value() -> None:
 
 @pytest.mark.parametrize(
     ("label", "expected"),
-    [(LABELS, "top1"), (LABELS == 1, "top1"), (LABELS * 0.5, "rmse"), (None, "agreement")],
-)
+    [
+        (LABELS, "top1"), (LABELS == 1, "top1"), (LABELS * 0.5, "rmse"), (None, "agreement"),
+        (LABELS * 1.0, "top1"), (np.where(LABELS == 1, np.nan, LABELS), "top1"), (SCORES.round(), "rmse"),
+        (np.full(60, np.inf), "rmse"), (np.full(60, np.nan), "rmse"),
+    ],
+)  # fmt: skip
 def test_the_default_follows_the_labels(label: Any, expected: str) -> None:
     arrays = {"x": SCORES} if label is None else {"x": SCORES, "label": label}
     assert default_metric(CalibrationData.of(arrays)).name == expected
@@ -198,6 +202,21 @@ def fails(outputs, columns):
 def one(outputs, columns):
     return 1.0
 
+def leaves(outputs, columns):
+    raise SystemExit(0)
+
+def words(outputs, columns):
+    return ["good"] * len(columns["label"])
+
+def none():
+    return 1
+
+class Half:
+    def observe(self, outputs):
+        return outputs["y"]
+    def value(self, observations):
+        return 0.5
+
 number = 3
 """
 
@@ -215,7 +234,13 @@ def test_a_metric_of_the_users(write_module: WriteModule) -> None:  # noqa: F811
     [
         ("fails", "metric own:fails raises KeyError: 'z'\n  = note: at "),
         ("one", "metric own:one gives shape [] for 60 samples\n  = help: give one number a sample: an array [samples]"),
-        ("number", "own:number is a int, no metric\n  = help: name a function score(outputs, columns)"),
+        ("leaves", "metric own:leaves raises SystemExit: 0\n  = note: at "),
+        ("words", "metric own:words gives an array of type <U4, not of numbers\n  = help: give one number a sample"),
+        ("none", "own:none cannot be called with (outputs, columns): too many positional arguments\n"
+         "  = help: write def none(outputs, columns)"),
+        ("Half", "own:Half cannot be called with (outputs, columns, reference): too many positional arguments\n"
+         "  = help: write def observe(outputs, columns, reference)"),
+        ("number", "own:number is an int, no metric\n  = help: name a function score(outputs, columns)"),
         ("distance", "metric own:distance compares with the dense model, and none is given"),
     ],
 )  # fmt: skip
