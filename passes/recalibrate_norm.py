@@ -75,5 +75,7 @@ class RecalibrateNorm(Pass):
         if not norms:
             reason = "no BatchNormalization is left" if found else "the model has no BatchNormalization"
             help = None if found else "put `recalibrate-norm` in front of `fold-norm`"
-            context.remarks.missed(self.name, "no statistics are estimated", reason=reason, help=help)
+            context.remarks.missed(
+                self.name, "no statistics are estimated", reason=reason, help=help, urgent=True
+            )
         return norms

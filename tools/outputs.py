@@ -53,7 +53,7 @@ def check_outputs(*, inputs: Sequence[Path], outputs: Sequence[Path]) -> None:
     """
     for position, output in enumerate(outputs):
         if any(_same_file(output, path) for path in inputs):
-            _refuse(output, "this output would overwrite an input", ["give another name with -o"])
+            _refuse(output, "this output would overwrite an input", ["give the output another name"])
         if any(_same_file(output, other) for other in outputs[:position]):
             _refuse(output, "two outputs have this name")
         _check_writable(output)

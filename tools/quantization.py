@@ -39,9 +39,21 @@ def compared(
         return quantization_table(module, pipeline, data, result=result, seed=seed, progress=progress)
     except UserError as error:
         result.remarks.missed(
-            "quantize", "pruned and quantised models are not compared", reason=error.message, urgent=True
+            "quantize",
+            "pruned and quantised models are not compared",
+            reason=error.message,
+            help="put `quantize` last" if _is_pruned_behind(pipeline) else None,
+            urgent=True,
         )
         return None
+
+
+def _is_pruned_behind(pipeline: Pipeline) -> bool:
+    """Whether something is pruned that has been quantised: such a plan fits no model that is not."""
+    from prunec.passes.quantization.table import PRUNING, flat
+
+    contracts = [pass_.contract for pass_ in flat(pipeline)]
+    return any(contract in PRUNING for contract in contracts[contracts.index("quantised") :])
 
 
 def render_table(table: QuantizationTable) -> RenderableType:

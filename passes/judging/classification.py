@@ -105,6 +105,7 @@ class Top1(SumMetric, _ClassMetric):
     """The share of samples (or positions) whose class has the highest score."""
 
     name: ClassVar[str] = "top1"
+    is_share: ClassVar[bool] = True
 
     def observe(self, outputs: Arrays, columns: Arrays, reference: Arrays | None) -> Floats:
         """Hits and labels of every sample."""
@@ -118,6 +119,7 @@ class Top5(SumMetric, _ClassMetric):
     """The share of samples (or positions) whose class is among the five highest scores."""
 
     name: ClassVar[str] = "top5"
+    is_share: ClassVar[bool] = True
 
     def observe(self, outputs: Arrays, columns: Arrays, reference: Arrays | None) -> Floats:
         """Hits and labels of every sample; a class is among the five if fewer than five score higher."""
@@ -135,6 +137,7 @@ class F1(_ClassMetric):
     """
 
     name: ClassVar[str] = "f1"
+    is_share: ClassVar[bool] = True
 
     def observe(self, outputs: Arrays, columns: Arrays, reference: Arrays | None) -> Floats:
         """The chosen and the right class of every sample."""
@@ -214,6 +217,7 @@ class Agreement(SumMetric):
     """
 
     name: ClassVar[str] = "agreement"
+    is_share: ClassVar[bool] = True
     needs_reference: ClassVar[bool] = True
 
     axis: int | None = option(None, help="axis of the classes", check=at_least(1))

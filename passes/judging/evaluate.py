@@ -16,13 +16,13 @@ from prunec.ir.dialect import Blame
 from prunec.ir.source import SourceText
 from prunec.passes.calibration.data import CalibrationData
 from prunec.passes.judging.labels import check_labels
-from prunec.passes.judging.metrics import Floats, Metric, default_metric, parse_metric
+from prunec.passes.judging.metrics import Floats, Metric, NamedMetric, default_metric, parse_metric
 from prunec.passes.judging.observe import Observations, observe
 from prunec.passes.judging.predicates import matching
 from prunec.passes.judging.rows import Row, judge, known
 from prunec.passes.judging.slice_file import read_slices
 from prunec.passes.judging.slices import Slice, SliceFile
-from prunec.passes.judging.thresholds import Status, worst
+from prunec.passes.judging.thresholds import Limits, Status, worst
 
 if TYPE_CHECKING:
     from prunec.ir.module import Module
@@ -240,11 +240,23 @@ def _check_limits(
                 f"{file.source.file}: '{item.name}' limits {metric} by '{names[0]}', but {names[1]} is better",
                 help=[f"write {names[2]} = {wrong:g}"],
             )
+        _check_reach(f"{file.source.file}: '{item.name}'", item.limits, metric)
         if item.limits.max_drop is not None and reference is None:
             raise UserError(
                 f"{file.source.file}: '{item.name}' limits the drop against the dense model, and none is given",
                 help=["on the command line: --against DENSE.onnx; in Python: reference=module"],
             )
+
+
+def _check_reach(named: str, limits: Limits, metric: Metric) -> None:
+    """See that a metric that is a share can keep a limit, and that the limit says something."""
+    if not isinstance(metric, NamedMetric) or not metric.is_share:
+        return
+    drop = None if limits.relative else limits.max_drop
+    for key, limit in (("min", limits.minimum), ("max-drop", drop)):
+        if limit is not None and limit > 1:
+            help = [f"write {key} = {limit / 100:g}"] if limit <= 100 else []
+            raise UserError(f"{named} has {key} = {limit:g}, but {metric} is between 0 and 1", help=help)
 
 
 def _of_clean(file: SliceFile, metrics: Mapping[str, Metric]) -> list[Metric]:

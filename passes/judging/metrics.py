@@ -77,6 +77,8 @@ class NamedMetric(ABC):
     higher_is_better: ClassVar[bool] = True
     needs_labels: ClassVar[bool] = False
     needs_reference: ClassVar[bool] = False
+    is_share: ClassVar[bool] = False
+    """Whether it is between 0 and 1."""
 
     output: str = option("", help="graph output that is judged; by default the first", metavar="name")
 

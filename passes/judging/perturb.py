@@ -100,8 +100,9 @@ class Perturbation:
         known = KINDS[kind]
         given = options.get("strength")
         strength = known.strength if given is None else given
-        if not known.low <= strength <= known.high:
-            bounds = f"from {known.low:g} to {known.high:g}"
+        if not known.low <= strength <= known.high or math.isinf(strength):
+            least = f"of at least {known.low:g}"
+            bounds = least if math.isinf(known.high) else f"from {known.low:g} to {known.high:g}"
             raise UserError(f"'strength' of '{kind}' takes a number {bounds}, got {strength:g}")
         whole = {"axis": 1, "steps": 10 if kind == "pgd" else 1}
         for key in whole:

@@ -60,13 +60,26 @@ def matching(
     except (polars.exceptions.PolarsError, polars.exceptions.PanicException) as error:
         raise _error(f"this predicate fails: {_first_line(error)}", where, where, source) from error
     if found.dtype != polars.Boolean:
-        raise _error(f"this predicate gives {found.dtype}, not true or false", where, where, source)
+        help = ["compare it with something: length > 400"]
+        raise _error(
+            f"this predicate gives {_kind(found.dtype)}, not true or false", where, where, source, help
+        )
     return found.fill_null(False).to_numpy()
+
+
+def _kind(given: polars.DataType) -> str:
+    """What values of a type are called."""
+    if given.is_numeric():
+        return "numbers"
+    return "words" if str(given) in ("String", "Categorical", "Enum") else str(given)
 
 
 def _parsed(where: str, text: str, source: SourceText) -> polars.Expr:
     import polars
 
+    for match in _TOKEN.finditer(where):
+        if match[0].lower() == "select":
+            raise _error("a predicate reads columns, and holds no query", where, match[0], source)
     try:
         return polars.sql_expr(text)
     except (polars.exceptions.PolarsError, polars.exceptions.PanicException) as error:

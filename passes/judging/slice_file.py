@@ -50,14 +50,18 @@ def read_slices(path: str | Path) -> SliceFile:
     """Read a file of slices.
 
     Raises:
-        UserError: it cannot be read, or has a mistake; the message has line and column.
+        UserError: it cannot be read, names no slice, or has a mistake; the message has line and column.
     """
     try:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not UTF-8 text"
         raise UserError(f"cannot read the slices: {reason.lower()}", place=Place(file=str(path))) from error
-    return parse_slices(text, file=str(path))
+    found = parse_slices(text, file=str(path))
+    if not found.slices:
+        help = ["name one: [slices.NAME] with where = PREDICATE; thresholds of the whole set go into [all]"]
+        raise UserError("no slice is in this file", place=Place(file=str(path)), help=help)
+    return found
 
 
 def parse_slices(text: str, *, file: str = "<slices>") -> SliceFile:
@@ -82,7 +86,8 @@ def _syntax_error(source: SourceText, message: str) -> UserError:
     found = _TOML_PLACE.search(message)
     line, column = (int(found[1]), int(found[2])) if found and found[1] else (None, None)
     reason = _TOML_PLACE.sub("", message)
-    start = len(source.text) if line is None else _offset(source.text, line) + (column or 1) - 1
+    written = len(source.text.rstrip())  # what ends too early is missed at the end of what is there
+    start = written if line is None else min(_offset(source.text, line) + (column or 1) - 1, written)
     return source.error(f"{reason[:1].lower()}{reason[1:]}", start, start + 1)
 
 
@@ -156,7 +161,8 @@ class _Reader:
         try:
             perturbation = Perturbation.of(name, kind, options)
         except UserError as error:
-            raise self._error(section, "kind", error.message) from error
+            key = next((key for key in options if error.message.startswith(f"'{key}'")), "kind")
+            raise self._error(section, key, error.message) from error
         limits, metric = self._limits(section, table), self._metric(section, table)
         return Slice(name=name, limits=limits, metric=metric, perturbation=perturbation)
 

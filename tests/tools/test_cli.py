@@ -222,7 +222,7 @@ def test_output_mistakes_are_found_before_any_work(
     PLAN.save("plan.json")
     Path("kept.onnx").touch(mode=0o444)
     base = ["net.onnx", "-p", "passes.txt"]
-    overwrite = "this output would overwrite an input\n  = help: give another name with -o\n"
+    overwrite = "this output would overwrite an input\n  = help: give the output another name\n"
     cases = {
         ("-o", "net.onnx"): f"error: net.onnx: {overwrite}",
         ("-o", "folder/../net.onnx"): f"error: folder/../net.onnx: {overwrite}",

@@ -58,6 +58,15 @@ def test_what_cannot_be_judged_is_a_remark_and_the_model_is_written(
     assert run("-p", PIPELINE, "--data", "odd.npz") == 0
     err = capsys.readouterr().err
     assert "remark[missed]: quantize: pruned and quantised models are not compared\n  = reason: " in err
+    assert "put `quantize` last" not in err
+
+
+def test_quantising_before_pruning_cannot_be_compared(capsys: pytest.CaptureFixture[str]) -> None:
+    passes = "quantize, prune-channels{ratio=50%}"
+    assert run("-p", passes, "--data", str(ROOT / "examples" / "digits.npz")) == 0
+    err = capsys.readouterr().err
+    assert "models are not compared\n  = reason: the plan names tensor " in err
+    assert "\n  = help: put `quantize` last\n" in err
     assert Path("out.onnx").exists()
 
 

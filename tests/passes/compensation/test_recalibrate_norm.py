@@ -88,6 +88,7 @@ def test_remarks() -> None:
 def test_nothing_to_estimate_is_told(pipeline: str, reason: str) -> None:
     result = prunec.run(graph(NET), pipeline, data=samples(40))
     remark = next(r for r in result.remarks if r.message == "no statistics are estimated")
+    assert remark.urgent
     assert remark.reason == reason
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from prunec.ir.diagnostics import UserError
 from prunec.passes.calibration.data import CalibrationData
 from prunec.passes.judging.evaluate import members_of
-from prunec.passes.judging.slice_file import parse_slices
+from prunec.passes.judging.slice_file import parse_slices, read_slices
 from prunec.passes.judging.thresholds import Limits
 
 LENGTH = np.array([3, 8, 2, 5, 5, 9, 1, 7])
@@ -114,7 +115,11 @@ def test_a_file_is_read_whole() -> None:
         ("[sets]\nrare = []", "<slices>:2:1: set 'rare' takes a list of numbers or words, got []"),
         ("[robustness.a]\nkind = 'nois'", "<slices>:2:1: 'kind' of [robustness.a] is 'nois' (did you mean 'noise'?)"),
         ("[robustness.a]\nstrength = 3", "'kind' of [robustness.a] is missing\n"),
-        ("[robustness.a]\nkind = 'missing'\nstrength = 3", "'strength' of 'missing' takes a number from 0 to 1, got 3"),
+        ("[robustness.a]\nkind = 'noise'\nstrength = -3",
+         "<slices>:3:1: 'strength' of 'noise' takes a number of at least 0, got -3\n  3 | strength = -3\n"),
+        ("[robustness.a]\nkind = 'blur'\nstrength = inf", "takes a number of at least 0, got inf"),
+        ("a = 1\nb = [\n\n", "<slices>:2:6: invalid value\n  2 | b = [\n"),
+        ("[robustness.a]\nkind = 'missing'\nstrength = 3", "<slices>:3:1: 'strength' of 'missing' takes a number from 0 to 1, got 3"),
         ("[robustness.a]\nkind = 'pgd'\nsteps = 0.5", "'steps' takes a whole number from 1, got 0.5"),
         ("[robustness.a]\nkind = 'noise'\nsteps = 3", "unknown key 'steps' in [robustness.a]"),
         ("[slices.a]\nwhere = 'true'\n[robustness.a]\nkind = 'noise'", "'a' names two slices"),
@@ -137,8 +142,10 @@ def test_mistakes_in_a_file_are_shown_in_place(text: str, message: str) -> None:
         ("length > 4)", "<slices>:2:20: "),
         ("length = = 3", "<slices>:2:17: this is no predicate\n"),
         ("nothing(length)", "<slices>:2:10: unsupported function 'nothing'"),
-        ("length + 1", "this predicate gives Int64, not true or false"),
-        ("length > (select 3)", "<slices>:2:10: "),
+        ("length + 1", "<slices>:2:10: this predicate gives numbers, not true or false\n"),
+        ("source", "this predicate gives words, not true or false\n"),
+        ("length > (select 3)", "<slices>:2:20: a predicate reads columns, and holds no query\n"),
+        ("label in (select 1)", "<slices>:2:20: a predicate reads columns, and holds no query\n"),
         ("read_csv('x') = 1", "unsupported function 'read_csv'"),
         ("length like 'a'", "<slices>:2:10: this predicate fails: "),
         ("__import__('os')", "<slices>:2:10: "),
@@ -150,6 +157,14 @@ def test_mistakes_in_predicates_are_shown_in_place(where: str, message: str) -> 
         members_of(parse_slices(f'[slices.one]\nwhere = "{where}"'), DATA)
     assert message in str(caught.value) and "^" in str(caught.value)
     assert "\n" not in caught.value.message
+
+
+@pytest.mark.parametrize("text", ["", "metric = 'f1'\n[sets]\nrare = [3]"])
+def test_a_file_without_slices_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "empty.toml").write_text(text)
+    with pytest.raises(UserError) as caught:
+        read_slices(tmp_path / "empty.toml")
+    assert "empty.toml: no slice is in this file\n  = help: name one: [slices.NAME]" in str(caught.value)
 
 
 def test_a_predicate_that_is_written_with_escapes_is_shown_by_itself() -> None:

@@ -129,6 +129,9 @@ def test_slices_may_have_metrics_of_their_own_and_less_may_be_better() -> None:
         ("[slices.a]\nwhere = 'true'\nmin = 1", "perplexity",
          "<slices>: 'a' limits perplexity by 'min', but lower is better\n  = help: write max = 1"),
         ("[all]\nmax = 1", None, "<slices>: 'all' limits top1 by 'max', but higher is better\n  = help: write min = 1"),
+        ("[all]\nmin = 90", None, "<slices>: 'all' has min = 90, but top1 is between 0 and 1\n  = help: write min = 0.9"),
+        ("[slices.a]\nwhere = 'true'\nmax-drop = 2", "agreement",
+         "<slices>: 'a' has max-drop = 2, but agreement is between 0 and 1\n  = help: write max-drop = 0.02"),
     ],
 )  # fmt: skip
 def test_limits_go_together_with_the_metric(text: str, metric: str | None, message: str) -> None:
