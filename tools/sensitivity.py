@@ -81,11 +81,12 @@ def measure_sensitivity(
 
     What is measured is kept in FILE.partial until all of it is there; the same command goes on from it.
     """
+    from prunec.passes.sensitivity.executor import parse_executor
     from prunec.passes.sensitivity.journal import partial_path
     from prunec.passes.sensitivity.plot import check_plot
     from prunec.passes.sensitivity.ratios import parse_ratios
 
-    wanted = parse_ratios(ratios)
+    wanted, where = parse_ratios(ratios), parse_executor(executor)
     path = Path(output) if output else _default_output(Path(model))
     drawn = None if plot is None else Path(plot)
     if drawn is not None:
@@ -105,7 +106,7 @@ def measure_sensitivity(
                 criterion=cast("Criterion", criterion),
                 unit=cast("Unit", unit),
                 seed=seed,
-                executor=executor,
+                executor=where,
                 partial=partial,
                 progress=progress,
             )

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from rich.console import Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.table import Table
 from rich.text import Text
 
 from prunec.exporters.amounts import number
+from prunec.passes.sensitivity.short_numbers import percent, short_drop
 
 if TYPE_CHECKING:
     from prunec.passes.sensitivity.profile import GroupCurve, Profile
 
 SHOWN = 30
 """Rows of a table at most; the file has all of them."""
-LONGEST = 34
-"""Characters of a layer's name."""
+LONGEST, SHORTEST = 34, 12
+"""Characters of a layer's name, where there is room and where there is not."""
+_GAP = 2
+"""Columns between two cells of a table."""
 
 
 def render_profile(profile: Profile) -> RenderableType:
@@ -26,30 +30,78 @@ def render_profile(profile: Profile) -> RenderableType:
         f"{profile.metric} of the model as it is: {profile.dense:.4g} ({better} is better; "
         f"{profile.samples:,} samples)"
     )
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("group", no_wrap=True)
-    table.add_column("layer", no_wrap=True)
-    table.add_column("units", justify="right", no_wrap=True)
-    table.add_column("MACs/unit", justify="right", no_wrap=True)
-    for ratio in profile.ratios:
-        table.add_column(f"-{ratio:.0%}", justify="right", no_wrap=True)
-    for group in profile.groups[:SHOWN]:
-        table.add_row(*_cells(profile, group))
     hidden = len(profile.groups) - SHOWN
     more = [Text(f"and {hidden} more groups, in the file")] if hidden > 0 else []
-    return Group(Text(title), Text("drop where a share of one layer's channels goes:"), table, *more)
+    what = Text("drop where a share of one layer's channels goes:")
+    return Group(Text(title), what, _Drops(profile), *more)
 
 
-def _cells(profile: Profile, group: GroupCurve) -> list[str]:
-    name = group.layers[0] if group.layers else group.tensors[0]
-    shown = name if len(name) <= LONGEST else f"...{name[3 - LONGEST :]}"
-    drops = {point.ratio: profile.drop(point) for point in group.curve}
-    texts = ["" if ratio not in drops else _drop(drops[ratio]) for ratio in profile.ratios]
-    return [group.id, shown, f"{group.units:,}", number(group.macs_per_unit), *texts]
+class _Drops:
+    """The drops, in as many tables below each other as the width asks for: a number that is cut is another number.
+
+    Args:
+        profile: of which they are.
+    """
+
+    def __init__(self, profile: Profile) -> None:
+        groups = profile.groups[:SHOWN]
+        self._layers = [group.layers[0] if group.layers else group.tensors[0] for group in groups]
+        self._facts = [
+            ["group", *(group.id for group in groups)],
+            ["units", *(f"{group.units:,}" for group in groups)],
+            ["MACs/unit", *(number(group.macs_per_unit) for group in groups)],
+        ]
+        self._drops = [
+            [f"-{percent(ratio, '')}", *(_drop(profile, group, ratio) for group in groups)]
+            for ratio in profile.ratios
+        ]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """The tables, in the width of a console."""
+        room = options.max_width - sum(map(_width, self._facts)) - _GAP * len(self._facts)
+        widest = max(map(_width, self._drops)) + _GAP
+        longest = max(SHORTEST, min(LONGEST, room - widest))
+        names = ["layer", *(_shortened(name, longest) for name in self._layers)]
+        group, *facts = self._facts
+        for drops in _fitting(self._drops, room - _width(names)):
+            yield _table([group, names], [*facts, *drops])
 
 
-def _drop(drop: float | None) -> str:
-    """A drop with three decimals; a value that is no number is told apart."""
-    if drop is None:
-        return "NaN"
-    return "0" if abs(drop) < 5e-4 else f"{drop:.3f}"
+def _fitting(columns: Sequence[list[str]], room: int) -> Iterator[list[list[str]]]:
+    """As many columns at a time as there is room for, at least one."""
+    taken: list[list[str]] = []
+    for column in columns:
+        if taken and sum(_width(c) + _GAP for c in (*taken, column)) > room:
+            yield taken
+            taken = []
+        taken.append(column)
+    yield taken
+
+
+def _table(words: Sequence[list[str]], numbers: Sequence[list[str]]) -> Table:
+    """A table of columns, each with its header first."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in words:
+        table.add_column(column[0], no_wrap=True)
+    for column in numbers:
+        table.add_column(column[0], justify="right", no_wrap=True)
+    for row in zip(*(column[1:] for column in (*words, *numbers)), strict=True):
+        table.add_row(*row)
+    return table
+
+
+def _width(column: Sequence[str]) -> int:
+    return max(map(len, column))
+
+
+def _shortened(name: str, longest: int) -> str:
+    return name if len(name) <= longest else f"...{name[3 - longest :]}"
+
+
+def _drop(profile: Profile, group: GroupCurve, ratio: float) -> str:
+    """A drop; empty where nothing was measured, and a value that is no number is told apart."""
+    point = next((point for point in group.curve if point.ratio == ratio), None)
+    if point is None:
+        return ""
+    drop = profile.drop(point)
+    return "NaN" if drop is None else short_drop(drop)

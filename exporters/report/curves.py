@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from prunec.exporters.report.evidence import Document
 from prunec.exporters.report.figures import Box, Scale, polyline
+from prunec.passes.sensitivity.matching import Rows
+from prunec.passes.sensitivity.short_numbers import percent
 
 if TYPE_CHECKING:
     from prunec.passes.plan import Plan
@@ -20,8 +23,8 @@ class Curve:
     """The metric of one group as more and more of it is removed.
 
     Attributes:
-        id: of the group.
         name: of its first layer, and how many there are besides.
+        tensor: the first one that loses channels, by which cuts are named too; ids are those of another analysis.
         units: channels that it has.
         line: points of the line, in units of the view box.
         dots: the same, one by one.
@@ -30,8 +33,8 @@ class Curve:
         cut_at: where that is on the horizontal axis, in units of the view box.
     """
 
-    id: str
     name: str
+    tensor: str
     units: int
     line: str
     dots: tuple[tuple[float, float], ...]
@@ -76,25 +79,26 @@ def curves(document: Document, plan: Plan) -> Curves:
     most = max((point["ratio"] for group in groups for point in group["curve"]), default=1.0)
     share = all(0 <= value <= 1 for value in (dense, *values))
     x, y = Scale(low=0.0, high=float(most)), Scale.around((dense, *values))
-    removed = _removed(plan)
+    cuts = _cuts(plan, groups)
 
     def words(value: float) -> str:
         return f"{100 * value:.4g} %" if share else f"{value:.4g}"
 
-    def curve(group: Mapping[str, Any]) -> Curve:
+    def curve(number: int, group: Mapping[str, Any]) -> Curve:
         measured = [(p["ratio"], p["value"]) for p in group["curve"] if p["value"] is not None]
         points = BOX.points(x, y, [(0.0, dense), *measured])
-        cut = _cut_of(group, removed)
-        layers = group.get("layers") or group.get("tensors") or [group["id"]]
+        cut = cuts.get(number)
+        tensors = group.get("tensors") or []
+        layers = group.get("layers") or tensors or [group["id"]]
         more = f" and {len(layers) - 1} more" if len(layers) > 1 else ""
         return Curve(
-            id=str(group["id"]),
             name=f"{layers[0]}{more}",
+            tensor=str(tensors[0]).rpartition(":")[0] if tensors else "",
             units=int(group["units"]),
             line=polyline(points),
             dots=tuple(points),
             end=words(measured[-1][1]) if measured else "not a number",
-            cut=None if cut is None else f"{100 * cut:.0f} %",
+            cut=None if cut is None else percent(cut),
             cut_at=None if cut is None else BOX.points(x, y, [(cut, dense)])[0][0],
         )
 
@@ -105,20 +109,24 @@ def curves(document: Document, plan: Plan) -> Curves:
         dense_at=BOX.points(x, y, [(0.0, dense)])[0][1],
         low=words(min((dense, *values))),
         high=words(max((dense, *values))),
-        most=f"{100 * most:.0f} %",
-        curves=tuple(map(curve, groups)),
+        most=percent(float(most)),
+        curves=tuple(curve(number, group) for number, group in enumerate(groups)),
     )
 
 
-def _removed(plan: Plan) -> dict[str, float]:
-    """By axis of a tensor (``name:axis``), the share that its first cut removed."""
-    found: dict[str, float] = {}
+def _cuts(plan: Plan, groups: Sequence[Mapping[str, Any]]) -> dict[int, float]:
+    """By position of a row the share of its units that all steps together removed; rows that lost nothing are not
+    in it.
+    """
+    rows = Rows([frozenset(map(str, group.get("tensors", ()))) for group in groups])
+    removed: Counter[int] = Counter()
+    units = {number: int(group["units"]) for number, group in enumerate(groups)}
     for step in plan.steps:
-        for group in step.groups:
-            for tensor in group.tensors:
-                found.setdefault(f"{tensor.name}:{tensor.axis}", len(group.removed) / max(group.units, 1))
-    return found
-
-
-def _cut_of(group: Mapping[str, Any], removed: Mapping[str, float]) -> float | None:
-    return next((removed[axis] for axis in group.get("tensors", ()) if axis in removed), None)
+        had: Counter[int] = Counter()
+        for cut in step.groups:
+            row = rows.find({f"{tensor.name}:{tensor.axis}" for tensor in cut.tensors})
+            if row is not None:
+                removed[row] += len(cut.removed)
+                had[row] += cut.units
+        units |= {row: max(units[row], count) for row, count in had.items()}  # heads here, positions there
+    return {row: count / units[row] for row, count in removed.items() if count and units[row]}

@@ -17,6 +17,7 @@ from scipy.interpolate import PchipInterpolator
 from prunec.ir.diagnostics import Place, UserError
 from prunec.ir.module import Source
 from prunec.passes.coupling.groups import Group
+from prunec.passes.sensitivity.matching import Rows
 from prunec.passes.sensitivity.profile import GroupCurve, Profile
 
 Floats = NDArray[np.float64]
@@ -54,12 +55,12 @@ def curves_for(
     Raises:
         UserError: no layer has a curve.
     """
-    known = [(set(curve.tensors), curve) for curve in profile.groups]
+    rows = Rows([frozenset(curve.tensors) for curve in profile.groups])
     found: list[GroupCurve | None] = []
     for members in clusters:
         mine = {f"{member.name}:{member.axis}" for i in members for member in groups[i].members}
-        best = max(known, key=lambda item: len(item[0] & mine), default=None)
-        found.append(best[1] if best is not None and best[0] & mine else None)
+        row = rows.find(mine)
+        found.append(None if row is None else profile.groups[row])
     if clusters and not any(found):
         theirs = ", ".join(curve.tensors[0] for curve in profile.groups[:3] if curve.tensors)
         raise UserError(

@@ -35,6 +35,10 @@ class Dask:
     address: str
     patience: float = PATIENCE
 
+    def check(self) -> None:
+        """See :class:`prunec.passes.sensitivity.executor.Executor`."""
+        self._client(_distributed()).close()
+
     def run(self, sweep: Sweep, candidates: Sequence[Candidate], report: Report) -> None:
         """See :class:`prunec.passes.sensitivity.executor.Executor`."""
         distributed = _distributed()

@@ -29,6 +29,13 @@ SPANS_PER_WORKER = 2
 class Executor(Protocol):
     """Measures candidates; each implementation says where."""
 
+    def check(self) -> None:
+        """See that somebody is there to measure, before anything is.
+
+        Raises:
+            UserError: nobody is.
+        """
+
     def run(self, sweep: Sweep, candidates: Sequence[Candidate], report: Report) -> None:
         """Measure all candidates, and report each as soon as it is known.
 
@@ -46,6 +53,9 @@ class Threads:
     """
 
     count: int = 0
+
+    def check(self) -> None:
+        """See :class:`Executor`; threads are always there."""
 
     def run(self, sweep: Sweep, candidates: Sequence[Candidate], report: Report) -> None:
         """See :class:`Executor`; interrupted, it stops after the runs that are under way."""

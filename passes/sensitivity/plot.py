@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from prunec.ir.atomic import real_target, replace_file
 from prunec.ir.diagnostics import Place, UserError
+from prunec.passes.sensitivity.short_numbers import percent, short_drop
 
 if TYPE_CHECKING:
     from prunec.passes.sensitivity.profile import GroupCurve, Profile
@@ -22,6 +23,10 @@ _NUMBERS = 60
 _INK = "#333333"
 _DARK = 0.05
 """A drop by this share of the metric is dark in any case; where all drops are smaller, none is."""
+_UNSEEN = 5e-4
+"""Of the darkest drop: what is lighter looks white."""
+_TICKS = (0, 1 / 16, 1 / 4, 1)
+"""Ticks of the colour bar, as shares of the darkest drop; under a scale of square roots no two of them touch."""
 
 
 def check_plot(path: Path) -> None:
@@ -120,7 +125,7 @@ def _draw_heat(figure: Any, axes: Any, profile: Profile) -> None:
     colours = mpl.colormaps["OrRd"].with_extremes(bad="#e4e4e4")
     scale = PowerNorm(0.5, vmin=0, vmax=top)  # small drops are to be seen beside one large one
     image = axes.imshow(shown, cmap=colours, norm=scale, aspect="auto", interpolation="nearest")
-    axes.set_xticks(range(len(profile.ratios)), [f"{ratio:.0%}" for ratio in profile.ratios])
+    axes.set_xticks(range(len(profile.ratios)), [percent(ratio, "") for ratio in profile.ratios])
     axes.xaxis.tick_top()
     axes.xaxis.set_label_position("top")
     axes.set_xlabel("share of the channels masked", color=_INK)
@@ -136,6 +141,8 @@ def _draw_heat(figure: Any, axes: Any, profile: Profile) -> None:
     if len(profile.groups) <= _NUMBERS:
         _write_numbers(axes, table, top)
     bar = figure.colorbar(image, ax=axes, location="bottom", shrink=0.9, aspect=28, pad=0.01)
+    bar.set_ticks([top * part for part in _TICKS], labels=[f"{top * part:.2g}" for part in _TICKS])
+    bar.minorticks_off()
     bar.outline.set_visible(False)
     bar.ax.tick_params(length=2, colors=_INK)
     bar.set_label(f"drop of {profile.metric}", color=_INK)
@@ -151,10 +158,8 @@ def _write_numbers(axes: Any, table: NDArray[np.float64], top: float) -> None:
 
 
 def _number(drop: float, top: float) -> str:
-    """A drop in as many digits as its row of neighbours needs; next to nothing is a dot."""
-    if abs(drop) < 5e-4 * min(top, 1):
-        return "·"
-    return f"{drop:.3f}".replace("0.", ".", 1) if top < 10 else f"{drop:.3g}"
+    """A drop in as many digits as tell it from its neighbours; where no colour is to be seen, a dot."""
+    return "·" if abs(drop) < _UNSEEN * top else short_drop(drop).replace("0.", ".", 1)
 
 
 def _draw_cost(axes: Any, profile: Profile) -> None:

@@ -26,6 +26,7 @@ from prunec.ir.atomic import real_target, replace_file
 from prunec.ir.diagnostics import Place, UserError
 
 SCHEMA = "prunec.sensitivity/1"
+_AGAIN = "make one: prunec sensitivity MODEL --data D -o profile.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,8 +151,9 @@ class Profile:
             return _profile(data)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             what = f"key {error} is missing" if isinstance(error, KeyError) else str(error)
-            help = ["make it again: prunec sensitivity MODEL --data D -o profile.json"]
-            raise UserError(f"this sensitivity profile is damaged: {what}", place=place, help=help) from error
+            raise UserError(
+                f"this sensitivity profile is damaged: {what}", place=place, help=[_AGAIN]
+            ) from error
 
     @classmethod
     def load(cls, path: str | Path) -> Profile:
@@ -162,8 +164,12 @@ class Profile:
         """
         try:
             return cls.from_json(Path(path).read_text(encoding="utf-8"), file=str(path))
-        except (OSError, UnicodeDecodeError) as error:
-            reason = (getattr(error, "strerror", None) or str(error)).lower()
+        except UnicodeDecodeError as error:
+            raise UserError(
+                "this is no sensitivity profile: it is not text", place=Place(file=str(path)), help=[_AGAIN]
+            ) from error
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
             raise UserError(f"cannot read the profile: {reason}", place=Place(file=str(path))) from error
 
     def plot(self, path: str | Path) -> None:

@@ -7,8 +7,7 @@ run again (its live values are kept for all samples); and sessions have one thre
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -35,6 +34,7 @@ from prunec.passes.judging.outputs import per_sample
 from prunec.passes.pruning.importance import Criterion
 from prunec.passes.sensitivity.candidates import Candidate, Candidates
 from prunec.passes.sensitivity.executor import Executor, parse_executor
+from prunec.passes.sensitivity.identity import sweep_header
 from prunec.passes.sensitivity.journal import Journal
 from prunec.passes.sensitivity.prefix import LiveValues, Prefix
 from prunec.passes.sensitivity.profile import GroupCurve, Point, Profile
@@ -48,8 +48,6 @@ Array = NDArray[Any]
 
 LADDER = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
 """Ratios that show the shape of a curve."""
-_SAMPLED = 1 << 20
-"""Bytes at both ends of an array that tell it from another."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -254,19 +252,6 @@ class Sweep:
             error.place = error.place or Place(file=self.data.name)
             raise
 
-    def header(self) -> dict[str, Any]:
-        """What tells this sweep from another."""
-        settings = self.settings
-        return {
-            "schema": "prunec.sensitivity.partial/1",
-            "model": self.module.source.sha256 or _fingerprint(self.module),
-            "data": _digest(self.data.arrays),
-            "metric": str(self.metric),
-            "criterion": settings.criterion,
-            "unit": settings.unit,
-            "seed": settings.seed,
-        }
-
 
 def sensitivity(
     module: Module,
@@ -312,13 +297,14 @@ def sensitivity(
         [True]
     """
     settings = Settings(ratios=tuple(sorted(set(ratios))), criterion=criterion, unit=unit, seed=seed)
-    sweep = Sweep(module, CalibrationData.of(data), metric, settings)
     where = parse_executor(executor) if isinstance(executor, str) else executor
+    where.check()
+    sweep = Sweep(module, CalibrationData.of(data), metric, settings)
     dense = sweep.dense()
     wanted = {
         (row, sweep.candidates.removed(row, r)) for row in sweep.candidates.rows for r in settings.ratios
     }
-    with nullcontext() if partial is None else Journal(Path(partial), sweep.header()) as journal:
+    with nullcontext() if partial is None else Journal(Path(partial), sweep_header(sweep, dense)) as journal:
         values = {} if journal is None else journal.values
         missing = sorted(wanted - values.keys())
 
@@ -358,31 +344,3 @@ def _profile(sweep: Sweep, dense: float, values: Mapping[tuple[str, int], float 
 def _with_curve(sweep: Sweep, row: GroupCurve, values: Mapping[tuple[str, int], float | None]) -> GroupCurve:
     removed = [(ratio, sweep.candidates.removed(row.id, ratio)) for ratio in sweep.settings.ratios]
     return replace(row, curve=tuple(Point(ratio=r, removed=n, value=values[row.id, n]) for r, n in removed))
-
-
-def _fingerprint(module: Module) -> str:
-    """A hash of a model that was made in memory: its ops and its weights."""
-    digest = hashlib.sha256()
-    for node in module.graph:
-        digest.update(f"{node.op_type} {[v.name for v in node.outputs]}".encode())
-    for name, value in module.graph.initializers.items():
-        digest.update(name.encode())
-        if value.const_value is not None:
-            digest.update(value.const_value.tobytes())
-    return digest.hexdigest()
-
-
-def _digest(arrays: Mapping[str, Array]) -> str:
-    """A hash of samples: names, types, shapes, and the ends of every array."""
-    digest = hashlib.sha256()
-    for name, array in sorted(arrays.items()):
-        digest.update(f"{name} {array.dtype} {array.shape}".encode())
-        for part in _ends(array):
-            digest.update(np.ascontiguousarray(part).tobytes())
-    return digest.hexdigest()
-
-
-def _ends(array: Array) -> Iterator[Array]:
-    rows = max(1, _SAMPLED * len(array) // max(array.nbytes, 1))
-    yield array[:rows]
-    yield array[-rows:]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
-from prunec.passes.sensitivity.profile import Profile
+from prunec.passes.sensitivity.profile import GroupCurve, Point, Profile
 from prunec.tools import prunec as command
+from prunec.tools.sensitivity_table import render_profile
 
 DIGITS = ["sensitivity", "examples/digits.onnx", "--data", "examples/digits.npz"]
 
@@ -19,7 +22,7 @@ def test_a_profile_a_figure_and_a_table(tmp_path: Path, capsys: pytest.CaptureFi
     assert command.run(arguments) == 0
     shown = capsys.readouterr()
     assert "top1 of the model as it is: 0.9978 (higher is better; 450 samples)" in shown.out
-    assert "g2     /stem/conv/Conv            24     35,904     0  0.038" in shown.out
+    assert "g2     /stem/conv/Conv            24     35,904     0   0.038" in shown.out
     assert f"wrote {profile}\nwrote {figure}" in shown.err
     assert Profile.load(profile).ratios == (0.2, 0.7)
     assert figure.read_text().startswith("<?xml")
@@ -81,3 +84,31 @@ def test_what_was_measured_is_kept(
     monkeypatch.setattr(executor.Threads, "run", run)
     assert command.run(arguments) == 0
     assert len(Profile.load(target).groups) == 7 and list(tmp_path.iterdir()) == [target]
+
+
+@pytest.mark.parametrize("width", [48, 60, 80, 100, 200])
+def test_a_table_of_many_ratios_cuts_no_number(width: int) -> None:
+    """What does not fit stands in a table below, in terminals of any usual width and in files."""
+    ratios = (0.001, *(n / 10 for n in range(1, 10)))
+    shown = Console(width=width, file=io.StringIO(), record=True)
+    shown.print(render_profile(profile_of({ratio: 0.9978 - ratio / 30 for ratio in ratios})))
+    text = shown.export_text()
+    assert "…" not in text
+    words = [word for line in text.splitlines()[2:] for word in line.split()]
+    for ratio in ratios:
+        assert f"-{100 * ratio:g}%" in words
+        assert f"{ratio / 30:.3f}" in words or ratio < 0.3
+    assert {"units", "MACs/unit", "35,904", "3.3e-5"} <= set(words)
+
+
+def profile_of(values: dict[float, float]) -> Profile:
+    """A profile of one group with these values by ratio."""
+    group = GroupCurve(
+        id="g1", groups=("g1",), layers=("/block/first/conv/of/a/long/name/Conv",), tensors=("w:0",), units=24,
+        channels=1, macs_per_unit=35_904, parameters_per_unit=20,
+        curve=tuple(Point(ratio=ratio, removed=1, value=value) for ratio, value in values.items()),
+    )  # fmt: skip
+    return Profile(
+        model_name="net.onnx", model_sha256=None, data_name="d.npz", samples=450, metric="top1", higher_is_better=True,
+        dense=0.9978, criterion="l2", unit="head", seed=0, version="0", groups=(group,),
+    )  # fmt: skip

@@ -192,6 +192,25 @@ def test_the_same_compile_gives_the_same_page(result: Result, page: str) -> None
     assert page_of(result, **documents(result)) == page
 
 
+def test_curves_mark_the_cuts_that_were_made_and_no_others() -> None:
+    """Two layers that one weight reads: what one of them lost is not said of the other, whatever their ids are."""
+    result = prunec.run(
+        prunec.load(ROOT / "examples" / "digits.onnx"), "fold-norm, prune-channels{ratio=25% only=/wide/*}"
+    )
+    rows = [("g6", "narrow"), ("g7", "wide")]
+    groups = [
+        {"id": id, "units": 32, "layers": [f"/{name}/conv/Conv"], "curve": [{"ratio": 0.5, "removed": 16, "value": 0.9}],
+         "tensors": [f"{name}.conv.weight:0", f"{name}.norm.weight:0", "classifier.weight:1"]}
+        for id, name in rows
+    ]  # fmt: skip
+    profile = {**documents(result)["profile"], "groups": groups}
+    text = " ".join(Tags(page_of(result, profile=profile)).text.split())
+    section = text.partition("removed by this pipeline")[2].partition("Remarks")[0]
+    assert "/narrow/conv/Conv narrow.conv.weight, 32 channels /wide/conv/Conv" in section
+    assert "wide.conv.weight, 32 channels, 25 % gone" in section
+    assert "g6" not in section and "g7" not in section
+
+
 def test_a_metric_without_the_dense_model_says_nothing_of_a_change(result: Result) -> None:
     document = documents(result)["evaluation"]
     alone = {**document["rows"][0], "dense": None, "drop": None}

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from prunec.ir.diagnostics import UserError
+from prunec.passes.sensitivity.matching import Rows
 from prunec.passes.sensitivity.plot import render_plot
 from prunec.passes.sensitivity.profile import GroupCurve, Point, Profile
 from prunec.passes.sensitivity.ratios import parse_ratios
@@ -83,6 +85,48 @@ def test_what_is_no_profile_is_refused(tmp_path: Path, text: str, message: str) 
         Profile.load(path)
     assert message in str(caught.value)
     assert caught.value.message.count("\n") == 0
+
+
+def test_a_file_that_is_no_text_is_no_profile(tmp_path: Path) -> None:
+    path = tmp_path / "net.onnx"
+    path.write_bytes(b"\x08\xff\xfe")
+    with pytest.raises(UserError) as caught:
+        Profile.load(path)
+    assert caught.value.message == "this is no sensitivity profile: it is not text"
+    assert "prunec sensitivity MODEL" in caught.value.help[0]
+
+
+def test_small_drops_of_a_figure_are_told_apart() -> None:
+    """Where all drops are small, cells of different colours hold different numbers, and ticks do not touch."""
+    small = profile(dense=0.999)
+    curve = tuple(
+        replace(point, value=0.999 - drop)
+        for point, drop in zip(small.groups[0].curve, (0.00031, 0.00042, 0.0044), strict=True)
+    )
+    drawn = render_plot(replace(small, groups=(replace(small.groups[0], curve=curve),)), "svg").decode()
+    for text in (".00031", ".00042", ".0044", ">0.0031<", ">0.012<", ">0.05<"):
+        assert text in drawn, text
+
+
+@pytest.mark.parametrize(
+    ("axes", "row"),
+    [
+        ({"narrow.weight:0", "classifier.weight:1"}, 0),
+        ({"wide.weight:0", "classifier.weight:1"}, 1),
+        ({"classifier.weight:1"}, None),
+        ({"classifier.weight:1", "new.weight:0"}, None),
+        ({"tied:0", "tied:1"}, 2),
+        (set(), None),
+    ],
+)
+def test_a_weight_that_several_rows_share_tells_none_of_them(axes: set[str], row: int | None) -> None:
+    rows = Rows([
+        {"narrow.weight:0", "narrow.bias:0", "classifier.weight:1"},
+        {"wide.weight:0", "wide.bias:0", "classifier.weight:1"},
+        {"tied:0", "tied:1"},
+        {"tied:1", "classifier.weight:1"},
+    ])  # fmt: skip
+    assert rows.find(axes) == row
 
 
 def test_a_figure_names_layers_drops_and_values_that_are_no_numbers() -> None:

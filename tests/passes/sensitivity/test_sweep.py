@@ -20,6 +20,7 @@ from prunec.passes.calibration.data import CalibrationData
 from prunec.passes.coupling.transfer import transferred
 from prunec.passes.sensitivity.cluster import Dask
 from prunec.passes.sensitivity.executor import Threads
+from prunec.passes.sensitivity.journal import Journal
 from prunec.passes.sensitivity.prefix import Prefix
 from prunec.passes.sensitivity.sweep import Settings, Sweep
 from prunec.passes.verifier.masked import mask
@@ -35,8 +36,9 @@ class Energy:
     needs_labels = False
     needs_reference = False
 
-    def __init__(self, before: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, before: Callable[[], None] = lambda: None, scale: float = 1.0) -> None:
         self.before = before
+        self.scale = scale
 
     def observe(self, outputs: Arrays, columns: Arrays, reference: Arrays | None) -> NDArray[np.float64]:
         self.before()
@@ -44,7 +46,7 @@ class Energy:
         return np.square(rows.reshape(len(rows), -1)).mean(axis=1, keepdims=True)
 
     def value(self, observations: NDArray[np.float64]) -> float:
-        return float(observations.mean())
+        return self.scale * float(observations.mean())
 
     def __str__(self) -> str:
         return self.name
@@ -150,8 +152,11 @@ def test_a_dask_cluster_measures_the_same() -> None:
 
 
 def test_a_cluster_that_does_not_answer_is_one_line() -> None:
+    measured: list[int] = []
     with pytest.raises(UserError) as caught:
-        prunec.sensitivity(graph(NET), {"x": X}, Energy(), executor=Dask("tcp://127.0.0.1:1", patience=0.5))
+        metric = Energy(lambda: measured.append(1))
+        prunec.sensitivity(graph(NET), {"x": X}, metric, executor=Dask("tcp://127.0.0.1:1", patience=0.5))
+    assert not measured, "nothing is measured for a cluster that is not there"
     assert caught.value.message == "no Dask scheduler answers at dask://127.0.0.1:1 within 0.5 s"
 
 
@@ -189,6 +194,62 @@ def test_partial_results_of_another_sweep_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="partial results are of another sweep: model is None") as caught:
         prunec.sensitivity(graph(NET), {"x": X}, Energy(), partial=partial)
     assert "remove the file" in str(caught.value)
+
+
+def interrupted(partial: Path, measured: list[int], scale: float = 1.0) -> prunec.Profile:
+    """A sweep of four points, kept in a file, that `measured` counts and ends behind its third."""
+
+    def count() -> None:
+        measured.append(1)
+        if len(measured) == 4:
+            raise RuntimeError
+
+    return prunec.sensitivity(
+        graph(NET),
+        {"x": X[:16]},
+        Energy(count, scale),
+        ratios=[0.3, 0.6],
+        executor="threads:1",
+        partial=partial,
+    )
+
+
+def test_a_metric_that_says_something_else_now_goes_on_from_nothing(tmp_path: Path) -> None:
+    """The name of a metric is no evidence of what its code does."""
+    partial = tmp_path / "p.partial"
+    with pytest.raises(RuntimeError):
+        interrupted(partial, [])
+    kept = partial.read_bytes()
+    with pytest.raises(UserError) as caught:
+        interrupted(partial, [1] * 4, scale=0.5)
+    assert "another sweep: the metric of the model as it is is" in caught.value.message
+    assert caught.value.notes == ("the code of the metric has changed, or what it reads",)
+    assert partial.read_bytes() == kept
+    head, _, points = kept.decode().partition("\n")
+    almost = json.loads(head)
+    almost["dense"] *= 1 + 1e-8  # other threads, another order of the sum
+    partial.write_text(f"{json.dumps(almost)}\n{points}")
+    assert interrupted(partial, [1] * 4).dense
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("{ what", "line 3 of 3 is no JSON"),
+        ("[1]", "line 3 of 3 is no object"),
+        ('{"group": "g1", "removed": 3}', "line 3 is no measurement"),
+        ('{"group": "g1", "removed": 3, "value": "high"}', "line 3 is no measurement"),
+    ],
+)
+def test_damaged_partial_results_are_located(tmp_path: Path, line: str, message: str) -> None:
+    partial = tmp_path / "p.partial"
+    partial.write_text(f'{{"metric": "top1"}}\n{{"group": "g1", "removed": 1, "value": 0.5}}\n{line}\n')
+    with pytest.raises(UserError) as caught:
+        Journal(partial, {"metric": "top1"})
+    assert caught.value.message == f"cannot use the partial results: {message}"
+    partial.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UserError, match="cannot use the partial results: it is not text"):
+        Journal(partial, {"metric": "top1"})
 
 
 def test_a_masked_model_that_overflows_has_no_value_and_ends_nothing() -> None:
