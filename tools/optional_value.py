@@ -6,6 +6,7 @@ As in LLVM and git the value is attached by ``=``, so that the word behind a bar
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import click
@@ -34,9 +35,24 @@ class OptionalValues(click.Command):
     """A command some of whose options are :class:`OptionalValue`."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Write out what a bare option stands for."""
+        """Write out what a bare option stands for.
+
+        Raises:
+            click.UsageError: there is an argument too many, perhaps the value of a bare option.
+        """
         bare = {name: p.bare for p in self.get_params(ctx) if isinstance(p, OptionalValue) for name in p.opts}
-        return super().parse_args(ctx, [f"{word}={bare[word]}" if word in bare else word for word in args])
+        loose = [
+            (word, after) for word, after in pairwise(args) if word in bare and after[:1] not in ("-", "")
+        ]
+        written = [f"{word}={bare[word]}" if word in bare else word for word in args]
+        try:
+            return super().parse_args(ctx, written)
+        except click.UsageError as error:
+            if not loose or "extra argument" not in error.message:
+                raise
+            word, after = loose[0]
+            message = f"{error.message.rstrip('.')}: a value of {word} is attached by `=`: {word}={after}"
+            raise click.UsageError(message, ctx) from error
 
 
 def _without_equals(

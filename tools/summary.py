@@ -87,7 +87,7 @@ class Summary:
             gates=tuple(r.message for r in result.remarks if (r.kind, r.origin) == ("passed", "gate")),
             worst_error=max((v.error for v in result.verdicts if v.exact), default=None),
             remarks={kind: hidden.count(kind) for kind in sorted(set(hidden))},
-            pruned=not pruning or any(step.groups for step in result.plan.steps),
+            pruned=not pruning or any(step.groups or step.masks for step in result.plan.steps),
             why_not=tuple(dict.fromkeys(f"{r.message} ({r.reason})" for r in missed)),
             exported=export.lines,
             beside=(*map(str, export.files[1:]), *also),

@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from prunec.ir.diagnostics import UserError
+from prunec.exporters.amounts import file_size
+from prunec.exporters.bench.memory import physical_memory
+from prunec.ir.diagnostics import Place, UserError
 from prunec.ir.execute import refuse_programs
 from prunec.ir.load import load
 from prunec.ir.module import Module
@@ -24,6 +26,9 @@ from prunec.passes.calibration.data import HELD_OUT, CalibrationData
 Array = NDArray[Any]
 Feeds = Mapping[str, Array]
 
+LEAVE_OUT = "leave this batch out with --batch"
+COPIES = 3
+"""Times the bytes of inputs that it takes to make them: random floats are drawn as doubles first."""
 MOST_FEEDS = 8
 """Different batches of real inputs that runs go through in turn."""
 
@@ -193,8 +198,27 @@ def feeds_of(candidate: Candidate, batch: int, inputs: Inputs) -> list[Feeds]:
     """The inputs of a model at a batch size: random, or batches of real ones; alike for all models.
 
     Raises:
-        UserError: the data do not fit the model.
+        UserError: the data do not fit the model, or a batch not this machine's memory.
     """
+    needed = COPIES * batch * _sample_bytes(candidate, inputs)
+    try:
+        if needed > physical_memory():
+            raise MemoryError
+        return _feeds(candidate, batch, inputs)
+    except MemoryError as error:
+        message = f"a batch of {batch:,} needs about {file_size(needed)} of memory to make its inputs alone"
+        raise UserError(message, place=Place(file=candidate.name), help=[LEAVE_OUT]) from error
+
+
+def _sample_bytes(candidate: Candidate, inputs: Inputs) -> int:
+    """Bytes of the inputs of one sample."""
+    if inputs.data is not None:
+        return sum(array[:1].nbytes for array in inputs.data.arrays.values())
+    feeds = probe_feeds(candidate.module, sizes=inputs.sizes)
+    return sum(array.nbytes for array in feeds.values()) // (candidate.batch or 1)
+
+
+def _feeds(candidate: Candidate, batch: int, inputs: Inputs) -> list[Feeds]:
     if inputs.data is None:
         return [probe_feeds(candidate.module, seed=inputs.seed, batch=batch, sizes=inputs.sizes)]
     try:

@@ -129,9 +129,9 @@ class _Bench:
         opened = [open_session(candidate, self.setting) for candidate in self.candidates]
         for position, size in enumerate(sizes):
             self.progress(f"batch {size}: first runs")
-            feeds = [feeds_of(c, size, self.inputs) for c in self.candidates]
-            _check_alike(self.candidates, feeds)
             try:
+                feeds = [feeds_of(c, size, self.inputs) for c in self.candidates]
+                _check_alike(self.candidates, feeds)
                 turn = sum(
                     session.first_run(given[0], size, self.setting.timeout)
                     for session, given in zip(opened, feeds, strict=True)
@@ -139,7 +139,8 @@ class _Bench:
             except UserError as error:
                 if position == 0:
                     raise
-                self.notes.append(f"batch {size} left out: {error.place}: {error.message}")
+                where = "" if error.place is None else f"{error.place}: "
+                self.notes.append(f"batch {size} left out: {where}{error.message}")
                 continue
             self.feeds[size], self.turn[size] = feeds, turn
 

@@ -7,6 +7,7 @@ the model.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -20,6 +21,13 @@ if TYPE_CHECKING:
     from prunec.exporters.bench.sessions import Setting
 
 RUNS = 3
+
+
+def physical_memory() -> float:
+    """Bytes of memory that this machine has; infinity where the system does not say."""
+    if "SC_PHYS_PAGES" not in getattr(os, "sysconf_names", ()):
+        return float("inf")
+    return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
 
 
 def process_peak() -> int:

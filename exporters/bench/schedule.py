@@ -36,11 +36,11 @@ def plan_runs(turn: float, *, runs: int, seconds: float) -> Schedule:
         seconds: for all rounds of this batch size together.
 
     Returns:
-        At least four rounds of one timed turn, however long these take.
+        At least four rounds of one timed turn, however long these take; two where fewer runs are wanted.
     """
     affordable = int(seconds / max(turn, 1e-9))
-    rounds = max(FEWEST, min(ROUNDS, runs // FEWEST, affordable // (2 * FEWEST)))
+    rounds = min(runs, max(FEWEST, min(ROUNDS, runs // FEWEST, affordable // (2 * FEWEST))))
     rounds -= rounds % 2  # so that each model is opened first as often as last
     warm_up = max(1, min(WARM_UP, affordable // rounds // 4))
-    turns = max(1, min(-(-runs // rounds), affordable // rounds - warm_up))
+    turns = max(1, min(runs // rounds, affordable // rounds - warm_up))
     return Schedule(rounds=rounds, warm_up=warm_up, turns=turns)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 
-from prunec.exporters.bench.candidates import Candidate, Feeds
+from prunec.exporters.bench.candidates import LEAVE_OUT, Candidate, Feeds
 from prunec.ir.diagnostics import Place, UserError, nearest
 from prunec.ir.runtime import clean_message, runtime_errors, session_options
 
@@ -68,15 +68,24 @@ class Opened:
             self.session.run(None, dict(feeds), options)
         except failures as error:
             if options.terminate:
-                message = f"one run at batch {batch} did not end within {timeout:g} s"
-                help = ["allow more with --timeout, or leave this batch out with --batch"]
-                raise UserError(message, place=Place(file=self.name), help=help) from error
+                raise self._too_long(batch, timeout) from error
             message = f"the model fails when it runs at batch {batch}: {clean_message(str(error))}"
             help = ["give real inputs with --data, or sizes with --size NAME=N, if random ones are to blame"]
             raise UserError(message, place=Place(file=self.name), help=help) from error
+        except MemoryError as error:
+            message = f"one run at batch {batch} needs more memory than there is"
+            raise UserError(message, place=Place(file=self.name), help=[LEAVE_OUT]) from error
         finally:
             timer.cancel()
-        return perf_counter() - started
+        taken = perf_counter() - started
+        if taken > timeout:  # it ended before anybody looked at the clock
+            raise self._too_long(batch, timeout)
+        return taken
+
+    def _too_long(self, batch: int, timeout: float) -> UserError:
+        message = f"one run at batch {batch} did not end within {timeout:g} s"
+        help = [f"allow more with --timeout, or {LEAVE_OUT}"]
+        return UserError(message, place=Place(file=self.name), help=help)
 
 
 def check_providers(wanted: Sequence[str]) -> tuple[str, ...]:

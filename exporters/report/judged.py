@@ -82,7 +82,7 @@ def judgement(document: Document) -> Judgement:
         samples=int(document["samples"]),
         status=max((view.status for view in views), key=lambda status: worst[status], default=""),
         rows=views,
-        ticks=tuple((scale.percent(tick), words.of(tick)) for tick in scale.ticks()),
+        ticks=tuple((scale.percent(tick), words.limit(tick)) for tick in scale.ticks()),
     )
 
 
@@ -105,19 +105,23 @@ class _Words:
     def of(self, value: float | None) -> str:
         if value is None:
             return ""
+        return f"{100 * value:.2f} %" if self.share else f"{value:.4g}"
+
+    def limit(self, value: float) -> str:
+        """A round number, as of a threshold, without the decimals of what is measured."""
         return f"{100 * value:.4g} %" if self.share else f"{value:.4g}"
 
     def between(self, low: float | None, high: float | None) -> str:
         if low is None or high is None:
             return "not known"
         if self.share:
-            return f"{100 * low:.1f} - {100 * high:.1f} %"
+            return f"{100 * low:.2f} - {100 * high:.2f} %"
         return f"{low:.4g} - {high:.4g}"
 
     def lost(self, value: float | None) -> str:
         if value is None:
             return ""
-        if abs(value) < 5e-5:
+        if abs(value) < 5e-5 or (self.share and not round(100 * value, 2)):
             return "none"
         return f"{100 * value:+.2f} points" if self.share else f"{value:+.3g}"
 
@@ -168,9 +172,9 @@ def _demand(check: Mapping[str, Any], words: _Words) -> str:
     limit = check["limit"]
     match check["name"]:
         case "min":
-            return f"at least {words.of(limit)}"
+            return f"at least {words.limit(limit)}"
         case "max":
-            return f"at most {words.of(limit)}"
+            return f"at most {words.limit(limit)}"
         case "min-size":
             return f"at least {limit:,} samples"
         case _:

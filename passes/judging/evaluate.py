@@ -67,7 +67,7 @@ class Evaluation:
 
     @property
     def interval(self) -> Interval:
-        """95 % bootstrap interval of the value over samples."""
+        """95 % bootstrap interval of the value over samples; NaN of less than ten."""
         return self.rows[0].interval
 
     @property
@@ -271,7 +271,7 @@ def _row(item: Slice, metric: Metric, members: Positions, found: Observations, s
     text = str(metric)
     dense = None if found.dense is None else found.dense[text][members]
     row = judge(item, metric, found.own[text][members], dense, seed=seed)
-    if math.isnan(row.value):
+    if math.isnan(row.value) or (row.dense is not None and math.isnan(row.dense)):
         named = "" if item.name == "all" else f" of slice '{item.name}'"
         raise UserError(f"metric `{metric}` has no value for {counted(row.size, 'sample')}{named}: it is NaN")
     return row

@@ -93,7 +93,8 @@ class QuantizationTable:
 
     def amount(self, lost: float) -> str:
         """A loss in words: points of a share, or per cent of the dense model's value."""
-        return f"{100 * lost:.2f} points" if self.is_share else f"{100 * lost:.2f} %"
+        percent = round(100 * lost, 2) + 0.0  # no minus before a zero
+        return f"{percent:.2f} points" if self.is_share else f"{percent:.2f} %"
 
     def to_json(self) -> dict[str, Any]:
         """The table as plain data."""

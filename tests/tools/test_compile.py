@@ -102,6 +102,7 @@ def test_where_nothing_is_removed_the_summary_says_so_and_why(
     why = "nothing can be pruned in this model (no group passes the filters `ignore` and `only`)"
     assert f"nothing was removed: {why}\n" in shown and shown.endswith("wrote same.onnx\n")
     assert command.run(["net.onnx", "-p", "prune-channels", "-o", "small.onnx"]) == 0
+    assert command.run(["net.onnx", "-p", "sparsify{pattern=unstructured}", "-o", "zeros.onnx"]) == 0
     assert command.run(["net.onnx", "-p", "verify", "-o", "same.onnx"]) == 0
     assert "nothing was removed" not in capsys.readouterr().err
 

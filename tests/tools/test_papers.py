@@ -120,6 +120,11 @@ def test_what_cannot_be_judged_is_a_remark(capsys: pytest.CaptureFixture[str]) -
         ),
         (["--bench"], "error: --bench is for a report or a model card\n  = help: add --report FILE.html"),
         (
+            ["--report", "r.html", "--bench", "../b.json"],
+            "error: got unexpected extra argument (../b.json): a value of --bench is attached by `=`: "
+            "--bench=../b.json\n  = help: prunec --help",
+        ),
+        (
             ["--report", "r.html", "--bench=no.json"],
             "error: no.json: cannot read the file: no such file or directory",
         ),

@@ -43,6 +43,17 @@ def test_names_are_short_where_that_tells_them_apart(tmp_path: Path) -> None:
     assert [c.name for c in open_candidates([one, two], tmp_path)] == [one, two]
 
 
+@pytest.mark.parametrize("inputs", [Inputs(), Inputs(data=samples(3))])
+def test_a_batch_that_memory_does_not_hold_is_refused(inputs: Inputs) -> None:
+    with pytest.raises(UserError) as caught:
+        feeds_of(candidate("net.onnx"), 2**50, inputs)
+    assert str(caught.value) == (
+        "error: net.onnx: a batch of 1,125,899,906,842,624 needs about 201326592.00 GiB of memory to make its "
+        "inputs alone\n"
+        "  = help: leave this batch out with --batch"
+    )
+
+
 def test_what_onnx_runtime_cannot_open_is_written_for_it(tmp_path: Path) -> None:
     onnx.save(perceptron(), tmp_path / "net.onnx")
     module = prunec.load(perceptron())

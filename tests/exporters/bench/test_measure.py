@@ -112,6 +112,26 @@ def test_a_run_that_takes_too_long_is_an_error_with_the_name(tmp_path: Path) -> 
     )
 
 
+def test_a_run_that_ended_too_late_is_an_error_however_short(models: list[Path]) -> None:
+    with pytest.raises(UserError, match=r"one run at batch 1 did not end within 1e-09 s"):
+        prunec.bench(models, timeout=1e-9)
+
+
+def test_a_later_batch_that_memory_does_not_hold_is_left_out(models: list[Path]) -> None:
+    report = prunec.bench(models, batches=[1, 2**50], runs=2, memory=False)
+    assert report.batches == (1,) and report.timings[0].runs == 2
+    assert report.notes[0].startswith("batch 1125899906842624 left out: dense.onnx: a batch of 1,125,")
+
+
+def test_no_memory_for_a_run_is_an_error_with_the_name() -> None:
+    class Session:
+        def run(self, *_: object) -> None:
+            raise MemoryError("std::bad_alloc")
+
+    with pytest.raises(UserError, match="one run at batch 8 needs more memory than there is"):
+        Opened(name="net.onnx", session=Session(), seconds=0.0).first_run({}, 8, 10.0)
+
+
 def test_other_shapes_are_refused(models: list[Path], tmp_path: Path) -> None:
     onnx.save(perceptron(inputs=8), tmp_path / "small.onnx")
     with pytest.raises(UserError, match=r"`x` is \[1, 16\] in dense.onnx and \[1, 8\] in small.onnx"):

@@ -12,6 +12,7 @@ import prunec
 from prunec.exporters.report.card import plain, render_card
 from prunec.exporters.report.evidence import Evidence
 from prunec.exporters.report.fields import FIELDS, NOT_STATED, CardFields
+from prunec.exporters.report.judged import compounding
 from prunec.ir.diagnostics import UserError
 from prunec.passes.manager import Result
 
@@ -65,7 +66,7 @@ def test_fields_come_from_a_file(result: Result, tmp_path: Path) -> None:
 def test_what_was_measured_is_there_with_its_limits(result: Result) -> None:
     text = card(result, evaluation=EVALUATION)
     assert (
-        "| eights (label = 8) | 44 | 86 % | 75.0 - 95.0 % | 98 % | -12.00 points | drop at most 5.00 points: fails |"
+        "| eights (label = 8) | 44 | 86.00 % | 75.00 - 95.00 % | 98.00 % | -12.00 points | drop at most 5.00 points: fails |"
         in text
     )
     limits = text.partition("## Limits\n")[2].partition("\n## ")[0]
@@ -75,6 +76,31 @@ def test_what_was_measured_is_there_with_its_limits(result: Result) -> None:
     assert "- Latency was not measured; fewer operations are not always less time." in limits
     assert "| parameters | 70,914 | 21,378 | -69.9 % |" in text
     assert str(result.verdicts[0]).split(";")[0] in text
+
+
+def test_numbers_beside_each_other_have_the_same_decimals(result: Result) -> None:
+    row = {
+        **EVALUATION["rows"][0],
+        "value": 0.9998,
+        "interval": [0.99951, 1.0],
+        "dense": 0.99984,
+        "drop": 4e-5,
+    }
+    text = card(result, evaluation={**EVALUATION, "rows": [row]})
+    assert "| 450 | 99.98 % | 99.95 - 100.00 % | 99.98 % | none | at least 95 %: holds |" in text
+
+
+@pytest.mark.parametrize(("lost", "said"), [(-1e-6, "0.00 points"), (-0.05, "-5.00 points")])
+def test_a_loss_of_nothing_has_no_sign(lost: float, said: str) -> None:
+    values = {"dense": 0.9, "pruned": 0.9, "quantised": 0.9, "both": 0.9 - lost, "limit": 0.01, "samples": 9}
+    document = {"metric": "top1", "higher_is_better": True, "data": "d", "seed": 0, **values}
+    assert compounding(document).bars[-1].lost == said
+
+
+def test_one_of_a_kind_is_no_plural(result: Result) -> None:
+    stated = {table: dict.fromkeys(names, "said") for table, names in FIELDS.items()}
+    del stated["model"]["licence"]
+    assert "1 field that only people can fill in is *not stated*" in card(result, stated)
 
 
 def test_what_was_not_measured_is_a_limit(result: Result) -> None:

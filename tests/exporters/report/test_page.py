@@ -102,7 +102,7 @@ def test_the_page_says_what_was_done_and_measured(page: str, result: Result) -> 
         "a threshold fails",
         "pruning and quantising compound",
         "at least 95 %: fails",
-        "87.0 - 93.0 %",
+        "87.00 - 93.00 %",
         "block.first.conv.weight",
         "3-4, 8, 11, 14, 16, 22-23",
         "/classifier/Gemm",
