@@ -11,6 +11,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from prunec.ir.diagnostics import counted
 from prunec.passes.judging.bootstrap import FEW
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def render_evaluation(result: Evaluation) -> RenderableType:
     """One model: what it was measured by, and a table of its slices."""
     against = f" against {result.reference}" if result.reference else ""
     better = "higher" if result.metric.higher_is_better else "lower"
-    measured = f"{result.metric} of {result.samples:,} samples of {result.data} ({better} is better)"
+    measured = f"{result.metric} of {counted(result.samples, 'sample')} of {result.data} ({better} is better)"
     head = f"{result.model}{against}: {measured}"
     lines = [head, ""] if len(result.rows) > 1 else [head]
     undecided = any(row.status == "undecided" for row in result.rows)

@@ -119,6 +119,7 @@ def test_one_sample_is_too_few_to_tell(folder: Path, capsys: pytest.CaptureFixtu
     capsys.readouterr()
     assert command.run([*base, "single.npz", "--baseline", "base.json"]) == 0
     shown = capsys.readouterr().out
+    assert "top1 of 1 sample of single.npz" in shown
     assert (
         "all          1  1.0000        too few\ntoo few: less than 10 samples say nothing about others"
         in shown
