@@ -32,6 +32,13 @@ def _recurrent(layer: nn.RNNBase) -> dict[str, Any]:
     return {"input_size": layer.weight_ih_l0.shape[1], "hidden_size": layer.weight_hh_l0.shape[1]}
 
 
+def _attention(layer: nn.MultiheadAttention) -> dict[str, Any]:
+    """An attention whose number of heads is right already."""
+    width = layer.out_proj.weight.shape[0]
+    own = {"embed_dim": width, "head_dim": width // layer.num_heads}
+    return own | ({"kdim": width, "vdim": width} if layer._qkv_same_embed_dim else {})
+
+
 _SIZES: tuple[tuple[tuple[type[Any], ...], Sizes], ...] = (
     ((nn.Linear,), _linear),
     ((nn.modules.conv._ConvNd,), _convolution),
@@ -47,6 +54,7 @@ _SIZES: tuple[tuple[tuple[type[Any], ...], Sizes], ...] = (
     ),
     ((nn.PReLU,), lambda p: {"num_parameters": p.weight.shape[0]}),
     ((nn.RNNBase,), _recurrent),
+    ((nn.MultiheadAttention,), _attention),
 )
 
 

@@ -8,7 +8,7 @@ that was right is not guessed: the module has to compute what the graph module c
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,19 +44,54 @@ def write_back(result: Module, module: nn.Module) -> None:
     """
     states = _states(result, module)
     literals = list(_changed_literals(result))
-    failures = []
-    for with_attributes in (True, False):
-        undo = _Undo.of(module)
+    wanted = _wanted_sizes(module, literals)
+    undo = _Undo.of(module)
+
+    def failure_with(sizes: _Sizes) -> Exception | str | None:
+        """What is wrong with the module if these attributes follow; None leaves it cut."""
         _cut_tensors(module, states)
-        if with_attributes:
-            _set_attributes(module, literals)
+        for (path, name), value in sizes.items():
+            set_size(module.get_submodule(path), name, value)
         _set_layers(module)
         failure = _difference(result, module)
-        if failure is None:
-            return
+        if failure is not None:
+            undo.restore()
+        return failure
+
+    first = failure_with(wanted)
+    if first is None:
         undo.restore()
-        failures.append(failure)
-    raise _refusal(module, literals, failures[0])
+        _cut_with_fewest(wanted, failure_with, undo)
+        return
+    for sizes in _fewer(wanted):
+        if failure_with(sizes) is None:
+            return
+    raise _refusal(module, literals, first)
+
+
+_Sizes = dict[tuple[str, str], Any]
+"""New values of attributes, by path of the module and name."""
+
+
+def _cut_with_fewest(
+    sizes: _Sizes, failure_with: Callable[[_Sizes], Exception | str | None], undo: _Undo
+) -> None:
+    """Cut with those attributes alone that are needed: another number may be equal by chance."""
+    for key in list(sizes):
+        fewer = {k: v for k, v in sizes.items() if k != key}
+        if failure_with(fewer) is None:
+            undo.restore()
+            sizes = fewer
+    failure_with(sizes)
+
+
+def _fewer(sizes: _Sizes) -> Iterator[_Sizes]:
+    """No attributes, each alone, and all but one."""
+    yield {}
+    for key, value in sizes.items():
+        yield {key: value}
+    for key in sizes:
+        yield {k: v for k, v in sizes.items() if k != key}
 
 
 def _states(result: Module, module: nn.Module) -> dict[str, torch.Tensor]:
@@ -125,15 +160,19 @@ def _changed_literals(result: Module) -> Iterator[Literal]:
                         yield Literal(node=node, path=path, old=int(a), new=int(b))
 
 
-def _set_attributes(module: nn.Module, literals: Sequence[Literal]) -> None:
-    """Give attributes that hold an old number the new one, where all calls agree on it."""
+def _wanted_sizes(module: nn.Module, literals: Sequence[Literal]) -> _Sizes:
+    """Attributes that hold an old number, with the new one, where all calls agree on it."""
     wanted: dict[tuple[str, str], set[int | tuple[int, ...]]] = {}
     for literal in literals:
         for name in _holders(module, literal):
             wanted.setdefault((literal.path, name), set()).add(literal.new)
-    for (path, name), values in wanted.items():
-        if len(values) == 1:
-            set_size(module.get_submodule(path), name, values.pop())
+        layer = module.get_submodule(literal.path)
+        if isinstance(layer, nn.MultiheadAttention) and literal.old == layer.embed_dim:
+            # Its calls hold the number of heads times the batch, which no attribute does.
+            heads, rest = divmod(int(literal.new), layer.head_dim)  # type: ignore[arg-type]
+            if heads and not rest:
+                wanted.setdefault((literal.path, "num_heads"), set()).add(heads)
+    return {key: values.pop() for key, values in wanted.items() if len(values) == 1}
 
 
 def _holders(module: nn.Module, literal: Literal) -> list[str]:

@@ -146,3 +146,47 @@ def test_an_optimizer_state_of_another_shape_is_refused() -> None:
     result.apply_to(module)
     with pytest.raises(prunec.UserError, match=r"state `row` of `stem.weight` has shape \[7\]"):
         result.apply_to_optimizer(optimizer, module)
+
+
+class Coincidence(nn.Module):
+    """Numbers that equal the width by chance, beside one that is the width."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(8, 16), nn.Linear(16, 4)
+        self.hidden = self.log_every = self.max_len = self.scale = 16
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.first(x).view(-1, self.hidden) / (self.scale if self.training else 1))
+
+
+class Divided(Coincidence):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.first(x).view(-1, self.hidden) / self.scale)
+
+
+@pytest.mark.parametrize("build", [Coincidence, Divided])
+def test_numbers_that_equal_a_width_by_chance_stay(build: type[Coincidence]) -> None:
+    case = Case(build=build, inputs=lambda: (torch.randn(3, 8),))
+    module = case.made().eval()
+    pruned(case, module).apply_to(module)
+    assert (module.hidden, module.log_every, module.max_len, module.scale) == (8, 16, 16, 16)
+
+
+class Attention(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(8, 32), nn.Linear(32, 4)
+        self.attention = nn.MultiheadAttention(32, 4, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x)
+        return self.last(self.attention(x, x, x)[0])
+
+
+def test_torchs_attention_loses_heads_with_its_width() -> None:
+    case = Case(build=Attention, inputs=lambda: (torch.randn(2, 6, 8),))
+    module = case.made()
+    pruned(case, module).apply_to(module)
+    layer = module.attention
+    assert (layer.embed_dim, layer.kdim, layer.num_heads, layer.head_dim) == (16, 16, 2, 8)
