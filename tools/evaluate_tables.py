@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -35,7 +36,7 @@ def render_evaluation(result: Evaluation) -> RenderableType:
     lines = [head, ""] if len(result.rows) > 1 else [head]
     undecided = any(row.status == "undecided" for row in result.rows)
     notes = (
-        ["undecided: the threshold is inside the 95 % interval; more samples would decide"]
+        ["undecided: the threshold is inside the 95 % interval, or there is none; more samples would decide"]
         if undecided
         else []
     )
@@ -123,4 +124,8 @@ def _number(value: float | None, share: bool = False) -> str:
 
 
 def _interval(interval: Interval | None, share: bool = False) -> str:
-    return "" if interval is None else f"[{_number(interval[0], share)}, {_number(interval[1], share)}]"
+    if interval is None:
+        return ""
+    if any(map(math.isnan, interval)):
+        return "unknown"
+    return f"[{_number(interval[0], share)}, {_number(interval[1], share)}]"

@@ -18,6 +18,7 @@ from prunec.passes.judging.distributions import LARGE, Distribution, Drift, inpu
 from prunec.passes.judging.evaluate import Evaluation
 from prunec.passes.judging.metrics import Array, parse_metric
 from prunec.passes.judging.outputs import sample_runs
+from prunec.passes.judging.rows import known
 
 if TYPE_CHECKING:
     from prunec.ir.module import Module
@@ -88,7 +89,7 @@ class Comparison:
                     "metric": c.now.metric,
                     "before": c.before.value,
                     "now": c.now.value,
-                    "interval": list(c.now.interval),
+                    "interval": [known(end) for end in c.now.interval],
                     "worse": c.worse,
                 }
                 for c in self.changes
@@ -150,7 +151,7 @@ class Baseline:
                     "metric": m.metric,
                     "size": m.size,
                     "value": m.value,
-                    "interval": list(m.interval),
+                    "interval": [known(end) for end in m.interval],
                 }
                 for m in self.measured
             ],
@@ -262,7 +263,7 @@ def _features(module: Module, data: CalibrationData) -> Iterator[tuple[str, Arra
 
 
 def _measured(row: Mapping[str, Any]) -> Measured:
-    low, high = map(float, row["interval"])
+    low, high = (float("nan") if end is None else float(end) for end in row["interval"])
     return Measured(
         slice=str(row["slice"]),
         metric=str(row["metric"]),

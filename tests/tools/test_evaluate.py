@@ -13,7 +13,7 @@ from core_graphs import graph
 import prunec
 from prunec.tools import prunec as command
 
-RARE = "[sets]\nrare = [3, 7]\n[slices.rare]\nwhere = 'label in rare'\nmax-drop = 0.02\n"
+RARE = "[sets]\nrare = [3, 7]\n[slices.rare]\nwhere = 'label in rare'\nmax-drop = 0.05\n"
 
 
 @pytest.fixture(scope="module")
