@@ -59,6 +59,11 @@ class Change:
     now: Measured
 
     @property
+    def too_few(self) -> bool:
+        """Whether one of them is of too few samples for an interval."""
+        return bool(np.isnan([*self.before.interval, *self.now.interval]).any())
+
+    @property
     def worse(self) -> bool:
         """Whether even the favourable end of the new interval is worse than the stored one's unfavourable end."""
         if parse_metric(self.now.metric).higher_is_better:

@@ -18,6 +18,10 @@ Interval: TypeAlias = tuple[float, float]
 RESAMPLES = 1000
 LEVEL = 0.95
 """Share of the resampled values inside an interval."""
+FEW = 10
+"""Resamples of fewer samples say nothing about others: those of one are all alike, and those of a few hardly differ.
+The intervals of 10 normal samples hold their mean 90 % of the time, those of 3 only 76 %.
+"""
 
 _DRAWN = 1 << 20
 """Rows that are drawn together."""
@@ -51,15 +55,16 @@ def resampled(
     return list(np.array(values, np.float64).T)
 
 
-def interval_of(values: Floats, *, level: float = LEVEL) -> Interval:
+def interval_of(values: Floats, *, samples: int, level: float = LEVEL) -> Interval:
     """The interval that holds the middle of the resampled values; NaN where none is known.
 
     Args:
         values: [resamples].
+        samples: how many they were drawn from; of less than :data:`FEW` there is no interval.
         level: share of the values inside.
     """
     known = values[~np.isnan(values)]
-    if not len(known):
+    if samples < FEW or not len(known):
         return (float("nan"), float("nan"))
     low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2])
     return (float(low), float(high))

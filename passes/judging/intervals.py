@@ -24,9 +24,6 @@ UNKNOWN: Interval = (math.nan, math.nan)
 QUANTILE = 1.959963984540054
 """Of the normal distribution: 95 % of it are nearer to 0."""
 
-FEW = 10
-"""Samples below which resamples are not believed: intervals of 10 normal ones hold their mean 90 % of the time."""
-
 ALIKE = 60
 """Samples from which on equal ones are believed: at most 3/60 of the others differ (the rule of three)."""
 
@@ -142,9 +139,9 @@ def drops_of(metric: Metric, own: Floats, dense: Floats, *, relative: bool) -> F
 
 
 def _of_resamples(drawn: Floats, samples: int) -> Interval:
-    if samples < FEW or (samples < ALIKE and not _spreads(drawn)):
+    if samples < ALIKE and not _spreads(drawn):
         return UNKNOWN
-    return interval_of(drawn)
+    return interval_of(drawn, samples=samples)
 
 
 def _hits(metric: Metric, table: Floats) -> NDArray[np.bool_] | None:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from prunec.ir.diagnostics import counted
 from prunec.passes.judging.bootstrap import Interval
 
 Status = Literal["holds", "undecided", "fails"]
@@ -84,7 +85,7 @@ def checks_of(
         drop_interval: of the drop, paired.
     """
     if size < limits.min_size:
-        why = f"is measured on {size:,} samples, at least {limits.min_size:,} are needed"
+        why = f"is measured on {counted(size, 'sample')}, at least {limits.min_size:,} are needed"
         yield _check("min-size", limits.min_size, "fails", why)
     if limits.minimum is not None:
         status = _status(-limits.minimum, (-interval[0], -interval[1]), known=not math.isnan(value))
