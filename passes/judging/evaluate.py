@@ -67,7 +67,7 @@ class Evaluation:
 
     @property
     def interval(self) -> Interval:
-        """95 % bootstrap interval of the value over samples; NaN of less than ten."""
+        """95 % interval of the value over samples; NaN where they are too few to know it."""
         return self.rows[0].interval
 
     @property
@@ -102,7 +102,9 @@ class Evaluation:
         if failures:
             more = f", and {len(failures) - 1} more" if len(failures) > 1 else ""
             place = None if file is None else Place(file=file)
-            raise GateError(f"{failures[0]}{more}", place=place, notes=failures[1:])
+            error = GateError(f"{failures[0]}{more}", place=place, notes=failures[1:])
+            error.evaluation = self
+            raise error
 
     def to_json(self) -> dict[str, Any]:
         """The result as plain data, without the numbers of single samples."""
