@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
+from prunec.ir.callables import type_of
 from prunec.ir.diagnostics import UserError
 
 
@@ -24,6 +25,11 @@ def cut_optimizer(
     Raises:
         UserError: a state tensor has neither its parameter's shape nor one element; nothing is changed.
     """
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        raise UserError(
+            f"only a torch.optim.Optimizer has a state to cut, got {type_of(optimizer)}",
+            help=["result.apply_to_optimizer(optimizer, net)"],
+        )
     names: dict[torch.Tensor, list[str]] = {}
     for name, parameter in module.named_parameters(remove_duplicate=False):
         names.setdefault(parameter, []).append(name)  # a tied one has several

@@ -17,6 +17,7 @@ import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
+from prunec.ir.callables import type_of
 from prunec.ir.diagnostics import UserError
 from prunec.ir.fx.capture import users_line
 from prunec.ir.fx.evidence import require_as_captured
@@ -42,6 +43,11 @@ def write_back(result: Module, module: nn.Module) -> None:
     Raises:
         UserError: the module is another one, changed since the capture, or cannot be cut; nothing is changed.
     """
+    if not isinstance(module, nn.Module):
+        raise UserError(
+            f"only an nn.Module can be cut in place, got {type_of(module)}",
+            help=["give the module that was captured"],
+        )
     states = _states(result, module)
     literals = list(_changed_literals(result))
     wanted = _wanted_sizes(module, literals)

@@ -157,3 +157,12 @@ def test_layers_that_gain_by_2_4_are_those_of_the_export() -> None:
         "too small to profit: 64 summed inputs, below 256",
         "12 output channels are no multiple of 8",
     ]
+
+
+def test_a_result_is_applied_to_modules_and_optimizers_alone() -> None:
+    module = net()
+    result = prunec.run(prunec.trace(module, (X,)), "prune-channels")
+    with pytest.raises(prunec.UserError, match=r"only an nn\.Module can be cut in place, got a str"):
+        result.apply_to("net.pt2")  # type: ignore[arg-type]
+    with pytest.raises(prunec.UserError, match=r"only a torch\.optim\.Optimizer has a state to cut"):
+        result.apply_to_optimizer(None, module)  # type: ignore[arg-type]
