@@ -191,7 +191,7 @@ class PruneChannels(Pass):
         from prunec.passes.sensitivity.profile import Profile
 
         profile = Profile.load(self.budget)
-        check_model(profile, module.source, self.unit, self.budget)
+        check_model(profile, module.source.original, self.unit, self.budget)
         clusters = clusters_of(groups)
         curves = curves_for(profile, groups, clusters, self.budget)
         for members, curve in zip(clusters, curves, strict=True):
