@@ -41,10 +41,9 @@ class Gate(Pass):
         return True
 
     def check(self, module: Module, data: CalibrationData | None) -> None:
-        """See that the file can be read and its slices have samples."""
-        del module
+        """See that the file can be read, its slices have samples and labels, and thresholds fit their metric."""
         from prunec.ir.diagnostics import Place, UserError
-        from prunec.passes.judging.evaluate import members_of
+        from prunec.passes.judging.evaluate import checked_slices, metric_of
         from prunec.passes.judging.metrics import parse_metric
         from prunec.passes.judging.slice_file import read_slices
 
@@ -55,7 +54,7 @@ class Gate(Pass):
             help = ["give slices a min, a max-drop or a min-size"]
             raise UserError("no threshold is in this file", place=Place(file=self.slices), help=help)
         if data is not None:
-            members_of(file, data)
+            checked_slices(file, data, metric_of(self.metric or file.metric, data), module)
 
     def run(self, module: Module, context: Context) -> Outcome:
         """Measure, and raise a GateError where a threshold does not hold."""

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 USUAL_MAX_RATIO = 0.9
 """A ranking of all groups together must not empty one of them."""
+_RATIO = 0.5
+"""Share that goes where nothing else is said."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +46,7 @@ class PruneChannels(Pass):
     contract: ClassVar[Contract] = "masked"
     planned: ClassVar[bool] = True
 
-    ratio: Ratio = option(Ratio(0.5), help="share of the units to remove", check=within(0, 1, closed="left"))
+    ratio: Ratio = option(_RATIO, help="share of the units to remove", check=within(0, 1, closed="left"))
     target: TargetOption | None = option(
         None,
         help="what may stay of the model's cost, instead of `ratio`: within 2 % of the original cost, or 5 % of the "
@@ -100,7 +102,13 @@ class PruneChannels(Pass):
                 "a budget needs a target: what the profile says is spent until the model costs that",
                 help=["add target=macs:0.5 (half of the multiply-accumulates stay) or target=params:0.5"],
             )
-        if self.max_ratio is not None and self.max_ratio < self.ratio:
+        if self.target is not None:
+            if self.ratio != _RATIO:
+                raise UserError(
+                    f"ratio={self.ratio} and target={self.target} are two answers to how much goes",
+                    help=["leave one of them out; `max-ratio` says how much of one group may go at most"],
+                )
+        elif self.max_ratio is not None and self.max_ratio < self.ratio:
             raise UserError(
                 f"max-ratio={self.max_ratio} is below ratio={self.ratio}, which could then never be reached",
                 help=["lower `ratio` or raise `max-ratio`"],
@@ -192,6 +200,12 @@ class PruneChannels(Pass):
 
         profile = Profile.load(self.budget)
         check_model(profile, module.source.original, self.unit, self.budget)
+        if profile.criterion != self.criterion:
+            context.remarks.analysis(
+                self.name,
+                f"the profile {self.budget} masked units by criterion={profile.criterion}, and by "
+                f"criterion={self.criterion} others go: what it says of a share holds for those less",
+            )
         clusters = clusters_of(groups)
         curves = curves_for(profile, groups, clusters, self.budget)
         for members, curve in zip(clusters, curves, strict=True):

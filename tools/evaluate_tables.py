@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,9 @@ from rich.console import Group as Lines
 from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
+
+from prunec.ir.diagnostics import counted
+from prunec.passes.judging.bootstrap import FEW
 
 if TYPE_CHECKING:
     from prunec.passes.judging.baseline import Comparison
@@ -21,16 +25,22 @@ STYLES = {
     "stable": "green",
     "undecided": "yellow",
     "notable": "yellow",
+    "too few": "yellow",
     "fails": "bold red",
+    "worse": "bold red",
     "drifted": "bold red",
 }
+
+
+TOO_FEW = f"too few: less than {FEW} samples say nothing about others"
+UNTOLD = "too few: by chance so few samples are as far from the baseline; more would tell"
 
 
 def render_evaluation(result: Evaluation) -> RenderableType:
     """One model: what it was measured by, and a table of its slices."""
     against = f" against {result.reference}" if result.reference else ""
     better = "higher" if result.metric.higher_is_better else "lower"
-    measured = f"{result.metric} of {result.samples:,} samples of {result.data} ({better} is better)"
+    measured = f"{result.metric} of {counted(result.samples, 'sample')} of {result.data} ({better} is better)"
     head = f"{result.model}{against}: {measured}"
     lines = [head, ""] if len(result.rows) > 1 else [head]
     undecided = any(row.status == "undecided" for row in result.rows)
@@ -39,6 +49,7 @@ def render_evaluation(result: Evaluation) -> RenderableType:
         if undecided
         else []
     )
+    notes += [TOO_FEW] if any(math.isnan(row.interval[0]) for row in result.rows) else []
     return Lines(
         *(Text(line, no_wrap=True, overflow="ignore") for line in lines),
         _table(result.rows),
@@ -55,7 +66,8 @@ def render_comparison(found: Comparison) -> RenderableType:
             cells = [change.now.metric, change.now.slice]
             for measured in (change.before, change.now):
                 cells += [_number(measured.value), _interval(measured.interval)]
-            table.add_row(*cells, Text("worse", style="bold red") if change.worse else Text("as before"))
+            verdict = "worse" if change.worse else "too few" if change.too_few else "as before"
+            table.add_row(*cells, Text(verdict, style=STYLES.get(verdict, "")))
         parts += [Text(), table]
     table = _columns(("distribution",), ("samples", "stability index", "by chance", "KS distance"))
     for drift in found.drifts:
@@ -63,6 +75,8 @@ def render_comparison(found: Comparison) -> RenderableType:
         cells = [drift.name, f"{drift.samples:,}", f"{drift.psi:.3f}", f"{drift.chance:.3f}", ks]
         table.add_row(*cells, Text(drift.status, style=STYLES[drift.status]))
     parts += [Text(), table]
+    if any(drift.status == "too few" for drift in found.drifts) or any(c.too_few for c in found.changes):
+        parts.append(Text(UNTOLD, style="dim"))
     if found.absent:
         parts.append(Text(f"not in the new samples: {', '.join(found.absent)}", style="dim"))
     return Lines(*parts)
@@ -123,4 +137,6 @@ def _number(value: float | None, share: bool = False) -> str:
 
 
 def _interval(interval: Interval | None, share: bool = False) -> str:
+    if interval is not None and math.isnan(interval[0]):
+        return "too few"
     return "" if interval is None else f"[{_number(interval[0], share)}, {_number(interval[1], share)}]"

@@ -27,6 +27,8 @@ Array = NDArray[Any]
 Feeds = Mapping[str, Array]
 
 LEAVE_OUT = "leave this batch out with --batch"
+COPIES = 3
+"""Times the bytes of inputs that it takes to make them: random floats are drawn as doubles first."""
 MOST_FEEDS = 8
 """Different batches of real inputs that runs go through in turn."""
 
@@ -204,13 +206,13 @@ def feeds_of(candidate: Candidate, batch: int, inputs: Inputs) -> list[Feeds]:
     Raises:
         UserError: the data do not fit the model, or a batch not this machine's memory.
     """
-    needed = batch * _sample_bytes(candidate, inputs)
+    needed = COPIES * batch * _sample_bytes(candidate, inputs)
     try:
         if needed > physical_memory():
             raise MemoryError
         return _feeds(candidate, batch, inputs)
     except MemoryError as error:
-        message = f"a batch of {batch:,} needs {file_size(needed)} of memory for its inputs alone"
+        message = f"a batch of {batch:,} needs about {file_size(needed)} of memory to make its inputs alone"
         raise UserError(message, place=Place(file=candidate.name), help=[LEAVE_OUT]) from error
 
 

@@ -240,6 +240,8 @@ def _other_times(profile: ModelProfile) -> dict[str, float]:
 def _advice(ops: Sequence[str]) -> str:
     if ops[0].startswith("Reorder"):
         return "layouts are converted around layers that the blocked kernels do not take: round channels to 8 or 16"
+    if ops[0] in ("QuantizeLinear", "DequantizeLinear"):
+        return "floats become integers and back around layers; measure where processor and kernels work on integers"
     if ops[0] == "Transpose":
         return "have the exporter keep one layout, or try `canonicalize`; zeros in weights change nothing about it"
     return "they work on activations: zeros in weights change nothing about them, removing channels makes them smaller"
@@ -252,13 +254,13 @@ def overhead(case: Case) -> Reason | None:
     seconds = _between(case.other) + sum(layer.seconds for layer in tiny)
     if not layers or seconds <= 0:
         return None
+    small = (
+        f"{len(tiny)} of {len(layers)} kernels are too small to matter (less than {_ms(TINY * node)}, where an op that "
+        f"does nothing takes {_ms(node)}); with the time between kernels that is"
+    )
     return Reason(
         kind="overhead",
-        message=(
-            f"overhead: {len(tiny)} of {len(layers)} kernels are too small to matter (less than {_ms(TINY * node)}, "
-            f"where an op that does nothing takes {_ms(node)}); with the time between kernels that is "
-            f"{_part(seconds, case)}"
-        ),
+        message=f"overhead: {small if tiny else 'the time between kernels is'} {_part(seconds, case)}",
         help="run larger batches, or remove layers instead of channels",
         seconds=case.beyond(seconds, _between(case.first) + _before(tiny, case)),
     )

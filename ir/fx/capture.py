@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from prunec.ir.callables import type_of
 from prunec.ir.diagnostics import Place, UserError
 from prunec.ir.fx.importer import import_program
 from prunec.ir.module import Module, Source
@@ -52,14 +53,14 @@ def capture(
 ) -> Module:
     """Capture a module; see :func:`prunec.ir.fx.entry.trace`."""
     if not isinstance(module, torch.nn.Module):
-        what = f"the class `{module.__name__}`" if isinstance(module, type) else f"a {type(module).__name__}"
+        what = f"the class `{module.__name__}`" if isinstance(module, type) else type_of(module)
         _refuse(
             f"only an nn.Module can be captured, got {what}", "give an instance of a subclass of nn.Module"
         )
     _check_module(module)
     if not isinstance(example_inputs, tuple):
         raise UserError(
-            f"example_inputs is a {type(example_inputs).__name__}, must be a tuple of positional arguments",
+            f"example_inputs is {type_of(example_inputs)}, must be a tuple of positional arguments",
             help=["write (x,) for a single one"],
         )
     fast = torch.backends.mha.get_fastpath_enabled()

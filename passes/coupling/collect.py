@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -18,7 +19,7 @@ from prunec.ir.op import Op
 from prunec.ir.ops.refused import Refused
 from prunec.ir.ops.relayout import Relayout
 from prunec.ir.registry import find_op, site_of
-from prunec.ir.rule import Index, Rule, RuleError
+from prunec.ir.rule import Index, IndexMap, Rule, RuleError
 from prunec.ir.scopes import bodies, walk
 from prunec.ir.site import Site
 from prunec.passes.coupling.axes import AxisTable, Operand, Reason
@@ -295,8 +296,8 @@ class _Collector:
             valid = np.flatnonzero(move.index >= 0)
             a, b = numbers["in", move.input] + move.axis, numbers["out", move.output] + move.output_axis
             self.out.ties.append(IndexTie(a, move.index[valid], b, valid, node))
-            if len(valid) < len(move.index):
-                self.out.fillings.append(Filling(a, b, np.flatnonzero(move.index < 0), node))
+            if len(slots := _filled(move, rule.maps)):
+                self.out.fillings.append(Filling(a, b, slots, node))
         self.out.factors.update({(node, name): axis for name, axis in factors.items()})
 
     def _add_composites(
@@ -368,3 +369,10 @@ def is_stored(value: onnx_ir.Value, facts: Facts) -> bool:
         or value in facts.derived
         or (producer is not None and producer.op_type == "Constant")
     )
+
+
+def _filled(move: IndexMap, maps: Sequence[IndexMap]) -> Index:
+    """Slots of an output's axis that no input reaches; those that another input reaches are no padding."""
+    place = (move.output, move.output_axis)
+    reached = [other.index >= 0 for other in maps if (other.output, other.output_axis) == place]
+    return np.flatnonzero(~np.logical_or.reduce(reached))

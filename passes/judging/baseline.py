@@ -18,6 +18,7 @@ from prunec.passes.judging.distributions import LARGE, Distribution, Drift, inpu
 from prunec.passes.judging.evaluate import Evaluation
 from prunec.passes.judging.metrics import Array, parse_metric
 from prunec.passes.judging.outputs import sample_runs
+from prunec.passes.judging.rows import known
 
 if TYPE_CHECKING:
     from prunec.ir.module import Module
@@ -58,6 +59,11 @@ class Change:
     now: Measured
 
     @property
+    def too_few(self) -> bool:
+        """Whether one of them is of too few samples for an interval."""
+        return bool(np.isnan([*self.before.interval, *self.now.interval]).any())
+
+    @property
     def worse(self) -> bool:
         """Whether even the favourable end of the new interval is worse than the stored one's unfavourable end."""
         if parse_metric(self.now.metric).higher_is_better:
@@ -88,7 +94,7 @@ class Comparison:
                     "metric": c.now.metric,
                     "before": c.before.value,
                     "now": c.now.value,
-                    "interval": list(c.now.interval),
+                    "interval": [known(end) for end in c.now.interval],
                     "worse": c.worse,
                 }
                 for c in self.changes
@@ -150,7 +156,7 @@ class Baseline:
                     "metric": m.metric,
                     "size": m.size,
                     "value": m.value,
-                    "interval": list(m.interval),
+                    "interval": [known(end) for end in m.interval],
                 }
                 for m in self.measured
             ],
@@ -262,7 +268,7 @@ def _features(module: Module, data: CalibrationData) -> Iterator[tuple[str, Arra
 
 
 def _measured(row: Mapping[str, Any]) -> Measured:
-    low, high = map(float, row["interval"])
+    low, high = (float("nan") if end is None else float(end) for end in row["interval"])
     return Measured(
         slice=str(row["slice"]),
         metric=str(row["metric"]),

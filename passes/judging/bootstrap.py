@@ -18,6 +18,8 @@ Interval: TypeAlias = tuple[float, float]
 RESAMPLES = 1000
 LEVEL = 0.95
 """Share of the resampled values inside an interval."""
+FEW = 10
+"""Fewer samples say nothing about others: resamples of one are all alike, and those of a few hardly differ."""
 
 _DRAWN = 1 << 20
 """Rows that are drawn together."""
@@ -51,15 +53,16 @@ def resampled(
     return list(np.array(values, np.float64).T)
 
 
-def interval_of(values: Floats, *, level: float = LEVEL) -> Interval:
+def interval_of(values: Floats, *, samples: int, level: float = LEVEL) -> Interval:
     """The interval that holds the middle of the resampled values; NaN where none is known.
 
     Args:
         values: [resamples].
+        samples: how many they were drawn from; of less than :data:`FEW` there is no interval.
         level: share of the values inside.
     """
     known = values[~np.isnan(values)]
-    if not len(known):
+    if samples < FEW or not len(known):
         return (float("nan"), float("nan"))
     low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2])
     return (float(low), float(high))

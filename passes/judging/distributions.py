@@ -16,6 +16,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from prunec.passes.judging.bootstrap import FEW
 from prunec.passes.judging.columns import column, column_names
 from prunec.passes.judging.metrics import Arrays, Floats
 
@@ -31,7 +32,7 @@ NOTABLE, LARGE = 0.1, 0.25
 CHANCE = 0.999
 """How sure it must be that an index is not chance: many distributions are looked at together."""
 
-DriftStatus = Literal["stable", "notable", "drifted"]
+DriftStatus = Literal["stable", "notable", "drifted", "too few"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +57,9 @@ class Drift:
 
     @property
     def status(self) -> DriftStatus:
-        """What the index means."""
+        """What the index means; ``too few`` where so few samples reach one beyond the limit by chance."""
+        if self.samples < FEW or self.limit < self.psi <= self.chance:
+            return "too few"
         if self.psi <= max(self.chance, min(NOTABLE, self.limit)):
             return "stable"
         return "drifted" if self.psi > self.limit else "notable"

@@ -67,7 +67,7 @@ class Evaluation:
 
     @property
     def interval(self) -> Interval:
-        """95 % bootstrap interval of the value over samples."""
+        """95 % bootstrap interval of the value over samples; NaN of less than ten."""
         return self.rows[0].interval
 
     @property
@@ -86,7 +86,7 @@ class Evaluation:
             for check in row.checks:
                 if check.status in bad:
                     named = "the whole set" if row.name == "all" else f"slice `{row.name}`"
-                    yield f"{named} ({row.size:,} samples): {row.metric} {check.why}"
+                    yield f"{named} ({counted(row.size, 'sample')}): {row.metric} {check.why}"
 
     def require(self, *, undecided: bool = False, file: str | None = None) -> None:
         """See that all thresholds hold.
@@ -159,12 +159,7 @@ def evaluate(
     """
     known, file = CalibrationData.of(data), slices_of(slices)
     chosen = metric_of(metric if metric is not None else file.metric, known)
-    metrics = {item.name: parse_metric(item.metric) if item.metric else chosen for item in file.slices}
-    members = members_of(file, known)
-    _check_limits(file, metrics, chosen, reference)
-    check_labels(chosen, known, np.arange(known.count), "all")
-    for item in file.slices:
-        check_labels(metrics[item.name], known, members[item.name], item.name)
+    metrics, members = checked_slices(file, known, chosen, reference)
     options: dict[str, Any] = {"reference": reference, "seed": seed, "blame": blame}
     clean = observe(module, known, [chosen, *_of_clean(file, metrics)], **options)
     rows = [_row(_whole(file), chosen, np.arange(known.count), clean, seed)]
@@ -202,6 +197,29 @@ def metric_of(metric: Metric | str | None, data: CalibrationData) -> Metric:
     if isinstance(metric, str):
         return parse_metric(metric)
     return default_metric(data) if metric is None else metric
+
+
+def checked_slices(
+    file: SliceFile, data: CalibrationData, chosen: Metric, reference: Module | None
+) -> tuple[dict[str, Metric], dict[str, Positions]]:
+    """The metric and the samples of every slice by its name, seen to go together before a model runs.
+
+    Args:
+        file: the slices.
+        data: the samples.
+        chosen: the metric of slices that name no other.
+        reference: the dense model, or None.
+
+    Raises:
+        UserError: a slice has a mistake, no samples or no labels, or a threshold does not fit its metric.
+    """
+    metrics = {item.name: parse_metric(item.metric) if item.metric else chosen for item in file.slices}
+    members = members_of(file, data)
+    _check_limits(file, metrics, chosen, reference)
+    check_labels(chosen, data, np.arange(data.count), "all")
+    for item in file.slices:
+        check_labels(metrics[item.name], data, members[item.name], item.name)
+    return metrics, members
 
 
 def members_of(file: SliceFile, data: CalibrationData) -> dict[str, Positions]:
@@ -271,7 +289,7 @@ def _row(item: Slice, metric: Metric, members: Positions, found: Observations, s
     text = str(metric)
     dense = None if found.dense is None else found.dense[text][members]
     row = judge(item, metric, found.own[text][members], dense, seed=seed)
-    if math.isnan(row.value):
+    if math.isnan(row.value) or (row.dense is not None and math.isnan(row.dense)):
         named = "" if item.name == "all" else f" of slice '{item.name}'"
         raise UserError(f"metric `{metric}` has no value for {counted(row.size, 'sample')}{named}: it is NaN")
     return row

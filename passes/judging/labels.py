@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prunec.ir.data import TABLES
-from prunec.ir.diagnostics import Place, UserError
+from prunec.ir.diagnostics import Place, UserError, counted
 from prunec.passes.calibration.data import CalibrationData
 from prunec.passes.judging.metrics import LabelledMetric, Metric
 
@@ -42,7 +42,7 @@ def check_labels(metric: Metric, data: CalibrationData, members: NDArray[np.intp
     if metric.skips_negative and not (rows[members] >= 0).any():
         named = "" if slice == "all" else f" of slice '{slice}'"
         raise UserError(
-            f"metric `{metric}` has no value: 0 of {len(members):,} samples{named} have a label",
+            f"metric `{metric}` has no value: 0 of {counted(len(members), 'sample')}{named} have a label",
             place=Place(file=data.name),
             notes=[f"all of array `{metric.label}` there are negative, and negative labels do not count"],
         )

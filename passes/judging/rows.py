@@ -24,7 +24,7 @@ class Row:
         metric: what was measured, as text.
         size: samples.
         value: of the metric.
-        interval: of the value.
+        interval: of the value; NaN of too few samples.
         dense: value of the dense model; None where there is none.
         drop: how much worse the model is than the dense one; positive is worse.
         drop_interval: of the drop, paired.
@@ -89,11 +89,11 @@ def judge(item: Slice, metric: Metric, own: Floats, dense: Floats | None, *, see
     size, value = len(own), metric.value(own)
     tables = [own] if dense is None else [own, dense]
     drawn = resampled(metric, tables, seed=seed)
-    interval = interval_of(drawn[0])
+    interval = interval_of(drawn[0], samples=size)
     drop, drop_interval = None, None
     if dense is not None:
         drop = float(_drop(item, metric, np.array([value]), np.array([metric.value(dense)]))[0])
-        drop_interval = interval_of(_drop(item, metric, *drawn))
+        drop_interval = interval_of(_drop(item, metric, *drawn), samples=size)
     what = item.perturbation
     checks = checks_of(
         item.limits,

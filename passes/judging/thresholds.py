@@ -1,8 +1,8 @@
 """What a user demands of a slice, and whether that holds, seen how few samples may speak.
 
-A threshold is judged by the interval and not by the value alone: it *fails* only if even the favourable end of the 95 %
-interval is beyond it, it *holds* if even the unfavourable end keeps it, and in between it is *undecided*. Drops against
-the dense model are paired: both models are resampled on the same samples.
+A threshold is judged by the interval and not by the value alone: it *fails* only if even the favourable end of the 95
+% interval is beyond it, it *holds* if even the unfavourable end keeps it, and in between it is *undecided*, and so it
+is on less than ten samples. Drops against the dense model are paired: both models are resampled on the same samples.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from prunec.passes.judging.bootstrap import Interval
+from prunec.ir.diagnostics import counted
+from prunec.passes.judging.bootstrap import FEW, Interval
 
 Status = Literal["holds", "undecided", "fails"]
 
@@ -84,18 +85,19 @@ def checks_of(
         drop_interval: of the drop, paired.
     """
     if size < limits.min_size:
-        why = f"is measured on {size:,} samples, at least {limits.min_size:,} are needed"
+        why = f"is measured on {counted(size, 'sample')}, at least {limits.min_size:,} are needed"
         yield _check("min-size", limits.min_size, "fails", why)
+    few = size < FEW
     if limits.minimum is not None:
-        status = _status(limits.minimum, (-interval[0], -interval[1]), sign=-1)
+        status = _status(limits.minimum, (-interval[0], -interval[1]), few=few, sign=-1)
         why = f"is {_between(value, interval)}, at least {limits.minimum:g} is demanded"
         yield _check("min", limits.minimum, status, why)
     if limits.maximum is not None:
-        status = _status(limits.maximum, (interval[1], interval[0]))
+        status = _status(limits.maximum, (interval[1], interval[0]), few=few)
         why = f"is {_between(value, interval)}, at most {limits.maximum:g} is allowed"
         yield _check("max", limits.maximum, status, why)
     if limits.max_drop is not None and drop is not None:
-        status = _status(limits.max_drop, (drop_interval[1], drop_interval[0]))
+        status = _status(limits.max_drop, (drop_interval[1], drop_interval[0]), few=few)
         unit = " of the dense model's" if limits.relative else ""
         why = f"drops by {_between(drop, drop_interval)}{unit}, at most {limits.max_drop:g} is allowed"
         yield _check("max-drop", limits.max_drop, status, why, relative=limits.relative)
@@ -106,9 +108,11 @@ def _check(name: str, limit: float, status: Status, why: str, *, relative: bool 
     return Check(name=name, limit=limit, status=status, why=why, demand=f"{name} {shown}")
 
 
-def _status(limit: float, ends: Interval, *, sign: int = 1) -> Status:
+def _status(limit: float, ends: Interval, *, few: bool, sign: int = 1) -> Status:
     """Whether a limit from above is kept by the unfavourable and the favourable end of an interval."""
     unfavourable, favourable = ends
+    if few:
+        return "undecided"
     if math.isnan(unfavourable) or math.isnan(favourable):
         return "fails"
     if unfavourable <= sign * limit:
@@ -117,4 +121,6 @@ def _status(limit: float, ends: Interval, *, sign: int = 1) -> Status:
 
 
 def _between(value: float, interval: Interval) -> str:
+    if math.isnan(interval[0]):
+        return f"{value:.4g} (too few samples for an interval)"
     return f"{value:.4g} [{interval[0]:.4g}, {interval[1]:.4g}]"

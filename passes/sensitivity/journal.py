@@ -111,7 +111,7 @@ class Journal:
         different = [key for key in header if not _same(found.get(key), header[key])]
         if different:
             key = different[0]
-            what = "the metric of the model as it is" if key == "dense" else key
+            what = "the metric of the dense model" if key == "dense" else key
             changed = ["the code of the metric has changed, or what it reads"] if key == "dense" else []
             raise UserError(
                 f"these partial results are of another sweep: {what} is {found.get(key)}, not {header[key]}",

@@ -77,6 +77,8 @@ def test_what_is_undecided_is_told_and_fails_on_request(tmp_path: Path, data: An
         ("[slices.a]\nwhere = 'lable = 3'\nmin = 1", None, "2:10: unknown column 'lable' (did you mean 'label'?)"),
         ("[slices.a]\nwhere = 'label = 3'", None, "no threshold is in this file\n  = help: give slices a min"),
         ("[slices.a]\nwhere = 'label = 33'\nmin = 1", None, "slice 'a' is empty: its predicate holds for none of 450"),
+        ("[all]\nmin = 90", None, "'all' has min = 90, but top1 is between 0 and 1\n  = help: write min = 0.9"),
+        ("[all]\nmin = 1\n[slices.a]\nwhere = 'label = 3'\nmax = 1", None, "'a' limits top1 by 'max', but higher is"),
         (None, None, "cannot read the slices: no such file or directory"),
         ("[all]\nmin = 1", (), "needs calibration data, and none are given"),
     ],

@@ -97,3 +97,9 @@ def test_positions_that_are_padded_are_no_channels() -> None:
 <float[4,16] w0, float[8,16] table, float[16,5] w1, int64[6] pads = {0, 1, 0, 0, 1, 0}>
 { h = MatMul(x, w0) p = Pad(h, pads) s = Add(p, table) a = ReduceMean<axes=[1], keepdims=0>(s) y = MatMul(a, w1) }""")
     assert prunable(module) == ["g1 size=16 {@w0:1, @table:1, @w1:0}"]
+
+
+def test_channels_beside_those_of_an_input_are_no_padding() -> None:
+    module = graph("""net (float[1,2,4] x) => (float[1,5,4] y) <float[4,2,1] w0, float[5,6,1] w1>
+{ c = Conv(x, w0) j = Concat<axis = 1>(c, x) y = Conv(j, w1) }""")
+    assert prunable(module) == ["g1 size=4 {@w0:0, @w1:1}"]

@@ -104,6 +104,7 @@ def test_where_nothing_is_removed_the_summary_says_so_and_why(
     assert command.run(["net.onnx", "-p", "prune-channels", "-o", "small.onnx"]) == 0
     assert command.run(["net.onnx", "-p", "sparsify{pattern=unstructured}", "-o", "zeros.onnx"]) == 0
     assert command.run(["net.onnx", "-p", "verify", "-o", "same.onnx"]) == 0
+    assert command.run(["net.onnx", "-p", "sparsify{layers=all}", "-o", "zeros.onnx"]) == 0
     assert "nothing was removed" not in capsys.readouterr().err
 
 

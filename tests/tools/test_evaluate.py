@@ -111,6 +111,23 @@ def test_a_baseline_holds_on_samples_of_its_kind_and_shows_drift_without_labels(
     assert command.run([*base, "--data", "dark.npz", "--max-psi", "20"]) == 0
 
 
+def test_one_sample_is_too_few_to_tell(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with np.load("digits.npz") as file:
+        np.savez("single.npz", image=file["image"][:1], label=file["label"][:1])
+    base = ["eval", "p50.onnx", "--data"]
+    assert command.run([*base, "digits.npz", "--save-baseline", "base.json"]) == 0
+    capsys.readouterr()
+    assert command.run([*base, "single.npz", "--baseline", "base.json"]) == 0
+    shown = capsys.readouterr().out
+    assert "top1 of 1 sample of single.npz" in shown
+    assert (
+        "all          1  1.0000        too few\ntoo few: less than 10 samples say nothing about others"
+        in shown
+    )
+    assert "stable\n" not in shown and "as before" not in shown
+    assert "too few: by chance so few samples are as far from the baseline; more would tell\n" in shown
+
+
 def test_agreement_with_the_dense_model_is_watched_without_labels(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from prunec.ir.callables import type_of
 from prunec.ir.diagnostics import UserError
 
 Loss = Callable[[torch.nn.Module, Any], torch.Tensor]
@@ -44,7 +45,7 @@ def collect_gradients(
 def _backward(value: Any, batch: int) -> None:
     """Take the gradients of one batch's loss, which must be a single finite number that training changes."""
     if not isinstance(value, torch.Tensor) or value.numel() != 1 or not value.requires_grad:
-        has = f"shape {list(value.shape)}" if isinstance(value, torch.Tensor) else f"a {type(value).__name__}"
+        has = f"shape {list(value.shape)}" if isinstance(value, torch.Tensor) else type_of(value)
         if isinstance(value, torch.Tensor) and value.numel() == 1:
             has = "a number that depends on no parameter"
         raise UserError(

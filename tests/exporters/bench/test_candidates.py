@@ -49,7 +49,8 @@ def test_a_batch_that_memory_does_not_hold_is_refused(inputs: Inputs) -> None:
     with pytest.raises(UserError) as caught:
         feeds_of(candidate("net.onnx"), 2**50, inputs)
     assert str(caught.value) == (
-        "error: net.onnx: a batch of 1,125,899,906,842,624 needs 67108864.00 GiB of memory for its inputs alone\n"
+        "error: net.onnx: a batch of 1,125,899,906,842,624 needs about 201326592.00 GiB of memory to make its "
+        "inputs alone\n"
         "  = help: leave this batch out with --batch"
     )
 

@@ -105,6 +105,7 @@ def test_ops_that_multiply_nothing() -> None:
         ("ReorderInput", "round channels to 8 or 16"),
         ("Transpose", "one layout"),
         ("Softmax", "removing channels"),
+        ("DequantizeLinear", "floats become integers and back"),
     ],
 )
 def test_advice_follows_the_ops(op: str, advice: str) -> None:
@@ -119,6 +120,13 @@ def test_kernels_that_are_too_small_to_matter() -> None:
     assert reason.message == (
         "overhead: 10 of 10 kernels are too small to matter (less than 8 µs, where an op that does nothing takes 1 µs); "
         "with the time between kernels that is 40 µs of 40 µs; that costs 25 µs of the 25 µs that are missing"
+    )
+
+
+def test_time_between_kernels_needs_no_small_ones() -> None:
+    (reason,) = explained([CONV], [replace(CONV, seconds=5e-4)], between=5e-4).reasons
+    assert reason.message == (
+        "overhead: the time between kernels is 0.5 ms of 1 ms; that costs 0.5 ms of the 0.5 ms that are missing"
     )
 
 

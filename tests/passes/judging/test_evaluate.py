@@ -67,13 +67,13 @@ def test_a_model_agrees_with_itself_and_the_file_of_the_example_has_its_accuracy
 def test_intervals_are_those_of_the_normal_approximation_and_repeat() -> None:
     values = RNG.standard_normal(400)
     table, metric = np.stack([values, np.ones(400)], axis=1), parse_metric("mae")
-    low, high = interval_of(resampled(metric, [table], seed=1)[0])
+    low, high = interval_of(resampled(metric, [table], seed=1)[0], samples=400)
     width = 1.96 * values.std() / 20
     assert low == pytest.approx(values.mean() - width, abs=width / 6)
     assert high == pytest.approx(values.mean() + width, abs=width / 6)
-    assert (low, high) == interval_of(resampled(metric, [table], seed=1)[0])
-    assert np.isnan(interval_of(resampled(metric, [table * 0])[0])).all()
-    assert np.isnan(interval_of(resampled(metric, [table[:0]])[0])).all()
+    assert (low, high) == interval_of(resampled(metric, [table], seed=1)[0], samples=400)
+    assert np.isnan(interval_of(resampled(metric, [table * 0])[0], samples=400)).all()
+    assert np.isnan(interval_of(resampled(metric, [table[:0]])[0], samples=400)).all()
 
 
 @pytest.mark.parametrize("name", [name for name in METRICS.names() if name != "f1"])
@@ -121,6 +121,13 @@ def test_mistakes_are_one_clear_line(
     with pytest.raises(UserError) as caught:
         prunec.evaluate(module, data, metric)
     assert "\n" not in caught.value.message and message in str(caught.value)
+
+
+def test_a_few_samples_have_no_interval() -> None:
+    few = {name: array[:9] for name, array in DATA.items()}
+    result = prunec.evaluate(identity("N"), few, reference=identity("N"))
+    assert np.isnan(result.interval).all() and result.to_json()["interval"] == [None, None]
+    assert result.rows[0].drop == 0 and np.isnan(result.rows[0].drop_interval or ()).all()
 
 
 def test_whole_numbers_are_classes_whatever_their_type() -> None:

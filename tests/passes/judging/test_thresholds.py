@@ -104,6 +104,12 @@ def test_a_small_slice_is_not_judged_by_noise() -> None:
     assert judged("[all]\nmin = 0.9").status == "fails"
 
 
+def test_less_than_ten_samples_decide_nothing() -> None:
+    result = judged("[slices.few]\nwhere = 'number < 9'\nmin = 0.1\nmax-drop = 0.9\n")
+    assert {check.status for check in result.rows[1].checks} == {"undecided"}
+    assert "(too few samples for an interval), at least 0.1 is demanded" in result.rows[1].checks[0].why
+
+
 def test_drops_are_paired() -> None:
     """Both models are wrong on the same hard samples: the value varies, the drop does not."""
     scores = X.copy()

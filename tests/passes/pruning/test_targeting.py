@@ -128,6 +128,7 @@ def test_layers_that_the_profile_lacks_keep_their_channels(tmp_path: Path) -> No
         ("budget=p.json", "a budget needs a target: what the profile says is spent until the model costs that"),
         ("target=flops:0.5", "option 'target' takes macs, params or latency, a colon, and a share between 0 and 1 (macs:0.5)"),
         ("target=macs:1.0", "option 'target' takes macs, params or latency, a colon"),
+        ("target=macs:0.5 ratio=0.9", "ratio=0.9 and target=macs:0.5 are two answers to how much goes"),
         ("target=macs:0.5 budget=nothing.json", "cannot read the profile: no such file"),
         ("target=macs:0.02 max-ratio=60%", "target=macs:0.02 is out of reach: at least 26.7% of the multiply-acc"),
     ],
@@ -157,6 +158,23 @@ def test_a_profile_of_other_units_is_refused(tmp_path: Path) -> None:
     profile_of(graph(CHAIN), dict.fromkeys("abc", (0.0, 0.1, 0.2))).save(path)
     with pytest.raises(UserError, match="was made with unit=head, the pass has unit=head-dim"):
         prunec.run(graph(CHAIN), f"prune-channels{{budget={path} target=macs:0.5 unit=head-dim}}")
+
+
+@pytest.mark.parametrize(("criterion", "told"), [("l1", True), ("l2", False)])
+def test_a_profile_of_another_criterion_is_told(tmp_path: Path, criterion: str, told: bool) -> None:
+    path = tmp_path / "profile.json"
+    profile_of(graph(CHAIN), dict.fromkeys("abc", (0.0, 0.1, 0.2))).save(path)
+    result = prunec.run(
+        graph(CHAIN), f"prune-channels{{budget={path} target=macs:0.5 criterion={criterion}}}"
+    )
+    found = [r for r in result.remarks if "masked units by criterion=l2, and by criterion=l1" in r.message]
+    assert bool(found) == told and all(remark.kind == "analysis" for remark in found)
+
+
+def test_a_limit_below_the_usual_ratio_goes_with_a_target() -> None:
+    result = prunec.run(graph(CHAIN), "prune-channels{target=macs:0.8 max-ratio=0.25 round-to=1}")
+    assert shares(result)["macs"] == pytest.approx(0.8, abs=TOLERANCE)
+    assert all(len(cut.removed) <= 16 for cut in result.plan.steps[0].groups)
 
 
 def test_coarse_steps_that_miss_are_told_unasked() -> None:

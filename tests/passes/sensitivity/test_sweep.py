@@ -222,7 +222,7 @@ def test_a_metric_that_says_something_else_now_goes_on_from_nothing(tmp_path: Pa
     kept = partial.read_bytes()
     with pytest.raises(UserError) as caught:
         interrupted(partial, [1] * 4, scale=0.5)
-    assert "another sweep: the metric of the model as it is is" in caught.value.message
+    assert "another sweep: the metric of the dense model is" in caught.value.message
     assert caught.value.notes == ("the code of the metric has changed, or what it reads",)
     assert partial.read_bytes() == kept
     head, _, points = kept.decode().partition("\n")
