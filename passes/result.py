@@ -83,7 +83,7 @@ class Result:
         dropout, batch norms and recurrent layers.
 
         Raises:
-            UserError: the input was no program of torch.
+            UserError: the input was no program of torch, or the module's weights changed since it was captured.
         """
         from prunec.ir.fx.entry import to_torch
 
@@ -98,8 +98,8 @@ class Result:
             module: the module, which gets the values of the result.
 
         Raises:
-            UserError: the module is another one, or its code holds sizes that no attribute changes; the message
-                names the line, and nothing is changed.
+            UserError: the module is another one, its weights changed since the capture, or its code holds sizes
+                that no attribute changes (the message names the line); nothing is changed.
         """
         from prunec.ir.fx.entry import write_back
 

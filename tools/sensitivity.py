@@ -131,7 +131,6 @@ def _say_how_to_go_on(error: BaseException, partial: Path) -> None:
     except (OSError, UnicodeDecodeError):
         return
     if not count:
-        partial.unlink(missing_ok=True)
         return
     kept = f"{count} {'measurement is' if count == 1 else 'measurements are'} kept in {partial}"
     if isinstance(error, UserError):

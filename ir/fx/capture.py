@@ -14,6 +14,7 @@ import torch
 
 from prunec.ir.callables import type_of
 from prunec.ir.diagnostics import Place, UserError
+from prunec.ir.fx.evidence import record_evidence
 from prunec.ir.fx.importer import import_program
 from prunec.ir.module import Module, Source
 
@@ -79,7 +80,9 @@ def capture(
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
     name = f"<{type(module).__name__}>"
-    return import_program(program, training=module.training, source=Source(name=name))
+    captured = import_program(program, training=module.training, source=Source(name=name))
+    record_evidence(captured.model)
+    return captured
 
 
 @contextmanager

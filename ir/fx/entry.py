@@ -95,6 +95,8 @@ def save_program(module: Module, path: Path) -> None:
     require_program(module)
     with torch_needed():
         from prunec.ir.fx.archive import save_archive
+        from prunec.ir.fx.evidence import require_unchanged
+    require_unchanged(module.model)
     save_archive(module, path)
 
 
@@ -102,11 +104,13 @@ def to_torch(module: Module) -> GraphModule:
     """A program as a graph module with parameters of its own; see :mod:`prunec.ir.fx.modes` for its modes.
 
     Raises:
-        UserError: the module is no program of torch.
+        UserError: the module is no program of torch, or the weights that it shares changed since the capture.
     """
     require_program(module)
     with torch_needed():
+        from prunec.ir.fx.evidence import require_unchanged
         from prunec.ir.fx.lower import lower_switchable
+    require_unchanged(module.model)
     return lower_switchable(module.model)
 
 

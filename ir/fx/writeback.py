@@ -19,6 +19,7 @@ from torch.utils import _pytree as pytree
 
 from prunec.ir.diagnostics import UserError
 from prunec.ir.fx.capture import users_line
+from prunec.ir.fx.evidence import require_as_captured
 from prunec.ir.fx.feeds import example_feeds
 from prunec.ir.fx.lower import lower_switchable
 from prunec.ir.fx.signature import CAPTURED, STATE, State, signature_of
@@ -39,7 +40,7 @@ def write_back(result: Module, module: nn.Module) -> None:
         module: the module that the program was captured from.
 
     Raises:
-        UserError: the module is another one, or cannot be cut; nothing is changed.
+        UserError: the module is another one, changed since the capture, or cannot be cut; nothing is changed.
     """
     states = _states(result, module)
     literals = list(_changed_literals(result))
@@ -74,6 +75,7 @@ def _states(result: Module, module: nn.Module) -> dict[str, torch.Tensor]:
                 help=["give the module that was captured, before any cut"],
             )
         states[name] = unwrap(value.const_value)
+    require_as_captured(result.model, own)
     return states
 
 

@@ -1,9 +1,10 @@
 """Which constants of two graphs of one network are the same, as exporters rename, transpose, copy and merge them.
 
 Three kinds of evidence, in this order: the name (PyTorch's exporters keep those of parameters that they do not
-touch); the contents, also transposed (a linear layer's weight becomes the constant of a MatMul); the parameter that
-an exporter notes beside a node, or the module that the node came from (a convolution with a folded norm has neither
-the old name nor the old contents). What could be two things is taken for none.
+touch), unless another constant has the contents, as where names are counted; the contents, also transposed (a linear
+layer's weight becomes the constant of a MatMul); the parameter that an exporter notes beside a node, or the module that
+the node came from (a convolution with a folded norm has neither the old name nor the old contents). What could be two
+things is taken for none.
 """
 
 from __future__ import annotations
@@ -61,6 +62,10 @@ class _Constant:
         """Whether the contents are those of no other constant, most likely: not all the same number."""
         return self.array.size > 1 and bool((self.array != self.array.flat[0]).any())
 
+    def agrees(self, other: _Constant) -> bool:
+        """Whether the numbers are the same, also transposed."""
+        return np.array_equal(self.array, other.array) or np.array_equal(self.array.T, other.array)
+
     def paths(self) -> set[str]:
         """The modules that read it."""
         return {path for node in self.nodes if (path := module_path(node)) is not None}
@@ -84,6 +89,18 @@ class _Side:
         facts = dialect_of(self.module.model).facts(self.module.model)
         layers = find_layers(self.module.model, facts).layers
         return {layer.value.name or "": layer.layout.axes("input") for layer in layers}
+
+    @cached_property
+    def contents(self) -> set[tuple[Any, ...]]:
+        """The contents of all constants that are telling."""
+        return {c.contents() for c in self.constants.values() if c.is_telling()}
+
+    def holds(self, constant: _Constant) -> bool:
+        """Whether a telling constant of the other graph is here, also transposed, under whatever name."""
+        if not constant.is_telling():
+            return False
+        turned = len(constant.shape) == 2 and constant.contents(transposed=True) in self.contents
+        return turned or constant.contents() in self.contents
 
 
 def _constants(module: Module) -> dict[str, _Constant]:
@@ -120,7 +137,9 @@ class _Matching:
 
     def run(self) -> Iterable[Pair]:
         for name in self.sources.keys() & self.targets.keys():
-            self._take(self.sources[name], self.targets[name])
+            source, target = self.sources[name], self.targets[name]
+            if source.agrees(target) or not (self.target.holds(source) or self.source.holds(target)):
+                self._take(source, target)
         self._by_contents()
         self._by_parameters()
         self._by_modules()

@@ -30,6 +30,7 @@ from prunec.ir.facts import Facts
 from prunec.ir.module import Module
 from prunec.ir.scopes import walk
 from prunec.ir.timing import take_turns
+from prunec.ir.version import VERSION
 from prunec.passes.coupling import analyse
 from prunec.passes.coupling.groups import Coupling, Group
 from prunec.passes.coupling.options import CouplingOptions
@@ -55,17 +56,23 @@ class LayerLatency:
         seconds: of the nodes that its channels run through, all channels there.
         halved: the same with half of them.
         macs: multiply-accumulates that go with that half.
+        failure: why these nodes could not be timed alone; nothing is known to be gained then.
     """
 
     tensor: str
     seconds: float
     halved: float
     macs: int
+    failure: str | None = None
 
     @property
     def seconds_a_mac(self) -> float:
         """What one multiply-accumulate is worth; 0 where nothing is gained."""
         return max(self.seconds - self.halved, 0.0) / max(self.macs, 1)
+
+
+class CannotTime(Exception):
+    """The nodes of a layer do not run alone, or not with half of its channels; the text says why."""
 
 
 def latency_table(
@@ -78,6 +85,8 @@ def latency_table(
     threads: int,
 ) -> list[LayerLatency]:
     """The latencies of all layers on this machine, from the cache where they were measured before.
+
+    Layers that could not be timed are in the table with their ``failure``; these are tried again next time.
 
     Args:
         module: the model.
@@ -98,7 +107,7 @@ def latency_table(
                 module, coupling.facts, groups, clusters[number], cost, positions, options, threads
             )
             known[tensors[number]] = found
-        _write(path, known)
+        _write(path, [row for row in known.values() if row.failure is None])
     return [known[tensor] for tensor in tensors]
 
 
@@ -146,7 +155,7 @@ def _measured(
     options: CouplingOptions,
     threads: int,
 ) -> LayerLatency:
-    """Time the nodes of one layer; nothing is gained where they do not run alone."""
+    """Time the nodes of one layer."""
     tensor = _name(groups[members[0]])
     less = cost.full.copy()
     less[list(members)] -= less[list(members)] // 2
@@ -154,17 +163,24 @@ def _measured(
     around = set().union(
         *(positions.get(component, set()) for i in members for component in groups[i].components.tolist())
     )
+    part = extract(module, around, facts)
     try:
-        part = extract(module, around, facts)
         half = _halved(part, tensor, options)
-        feeds = _feeds(part, facts)
-        runners = [Runner(m, optimize=True, threads=threads) for m in (part, half)]
+        whole, rest = _seconds((part, half), _feeds(part, facts), threads)
+    except CannotTime as error:
+        return LayerLatency(tensor=tensor, seconds=0.0, halved=0.0, macs=macs, failure=str(error))
+    return LayerLatency(tensor=tensor, seconds=whole, halved=rest, macs=macs)
+
+
+def _seconds(modules: Sequence[Module], feeds: Mapping[str, Array], threads: int) -> list[float]:
+    """Median time of each of some models, in turns."""
+    try:
+        runners = [Runner(module, optimize=True, threads=threads) for module in modules]
         calls = [partial(runner.run, feeds) for runner in runners]
         turns = take_turns(calls, RUNS, warm_up=3, seconds=SECONDS, clock=clock_of(threads))
-    except (PrunecError, ValueError, KeyError):  # such as a part of a body
-        return LayerLatency(tensor=tensor, seconds=0.0, halved=0.0, macs=macs)
-    whole, rest = np.median(turns, axis=1)
-    return LayerLatency(tensor=tensor, seconds=float(whole), halved=float(rest), macs=macs)
+    except PrunecError as error:  # what ONNX Runtime refuses
+        raise CannotTime(error.message) from error
+    return [float(seconds) for seconds in np.median(turns, axis=1)]
 
 
 def _halved(part: Module, tensor: str, options: CouplingOptions) -> Module:
@@ -175,7 +191,7 @@ def _halved(part: Module, tensor: str, options: CouplingOptions) -> Module:
         group for group in coupling.prunable if any(f"{m.name}:{m.axis}" == tensor for m in group.members)
     ]
     if not found:
-        raise ValueError("its channels reach the border of the part")
+        raise CannotTime("its channels reach the border of what runs alone")
     chosen = [np.arange(group.units // 2) for group in found]
     Cutter(half.model, coupling, removed_components(coupling, found, chosen)).run()
     return half
@@ -187,9 +203,9 @@ def _feeds(part: Module, facts: Facts) -> dict[str, Array]:
     rng = np.random.default_rng(0)
     feeds = {}
     for value in part.graph.inputs:
-        shape, dtype = shapes[value.name], value.dtype
-        if dtype is None:
-            raise ValueError("a value of unknown type")
+        shape, dtype = shapes.get(value.name), value.dtype
+        if shape is None or dtype is None:
+            raise CannotTime(f"shape or type of `{value.name}` is unknown")
         kind = dtype.numpy()
         feeds[value.name or ""] = (
             rng.standard_normal(shape).astype(kind) if dtype.is_floating_point() else np.ones(shape, kind)
@@ -228,7 +244,7 @@ def _cache(module: Module, options: CouplingOptions, threads: int) -> Path:
     import onnxruntime as ort
 
     home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    machine = [platform.machine(), *_cpu(), str(os.cpu_count()), ort.__version__]
+    machine = [platform.machine(), *_cpu(), str(os.cpu_count()), ort.__version__, VERSION]
     key = hashlib.sha256(" ".join([_fingerprint(module), *machine, str(threads), options.unit]).encode())
     return Path(home) / "prunec" / "latency" / f"{key.hexdigest()[:32]}.json"
 
@@ -262,9 +278,9 @@ def _read(path: Path) -> dict[str, LayerLatency]:
         return {}
 
 
-def _write(path: Path, table: Mapping[str, LayerLatency]) -> None:
+def _write(path: Path, table: Sequence[LayerLatency]) -> None:
     """Keep a table; where that is not possible, it is measured again next time."""
-    rows = [asdict(row) for row in table.values()]
+    rows = [asdict(row) for row in table]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         content = json.dumps({"schema": SCHEMA, "layers": rows}, indent=1).encode()

@@ -199,6 +199,12 @@ class LatencySearch:
             question.options,
             threads=self.stopwatch.threads,
         )
+        if failed := [row for row in table if row.failure is not None]:
+            question.remarks.missed(
+                question.origin,
+                f"{len(failed)} of {len(table)} layers could not be timed alone, and count as gaining nothing",
+                reason=f"{failed[0].tensor.rpartition(':')[0]}: {failed[0].failure}",
+            )
         if not any(row.seconds_a_mac for row in table):
             return bill_of(self.target, cost)
         seconds = LatencyCost(cost, table, question.clusters, self.stopwatch.seconds())

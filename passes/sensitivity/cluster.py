@@ -43,17 +43,19 @@ class Dask:
         """See :class:`prunec.passes.sensitivity.executor.Executor`."""
         distributed = _distributed()
         with self._client(distributed) as client:
-            workers = sum(client.nthreads().values())
-            spans = divided(sweep, candidates, workers * SPANS_PER_WORKER * 2)
+            threads = client.nthreads().values()  # of each worker, which has its memory to itself
+            spans = divided(sweep, candidates, sum(threads) * SPANS_PER_WORKER * 2)
+            memory = sweep.settings.memory // max(threads)
             job = client.scatter(sweep.job(), broadcast=True, hash=False)
             keys = [[(c.row, c.removed) for c in span] for span in spans]
-            futures = [client.submit(run_remotely, job, span, pure=False) for span in keys]
+            futures = [client.submit(run_remotely, job, span, memory, pure=False) for span in keys]
             try:
                 for future in distributed.as_completed(futures, loop=client.loop):
                     for (row, removed), value in future.result():
                         report(row, removed, value)
             finally:
                 client.cancel(futures)
+                client.run(forget, on_error="ignore")
 
     def _client(self, distributed: Any) -> Any:
         """A client of the scheduler, once a worker is there.
@@ -79,18 +81,24 @@ class Dask:
         return client
 
 
-def run_remotely(job: Job, keys: Sequence[Key]) -> list[tuple[Key, float | None]]:
+def run_remotely(job: Job, keys: Sequence[Key], memory: int) -> list[tuple[Key, float | None]]:
     """Measure a span of candidates; runs on a worker of the cluster.
 
     Args:
         job: the sweep.
         keys: row and removed units of each candidate.
+        memory: bytes of live values to keep, one share of what the worker's threads may keep together.
     """
     sweep = _prepared(job)
     found: list[tuple[Key, float | None]] = []
     span = [sweep.candidates.make(row, removed) for row, removed in keys]
-    sweep.run_span(span, lambda row, removed, value: found.append(((row, removed), value)))
+    sweep.run_span(span, lambda row, removed, value: found.append(((row, removed), value)), memory=memory)
     return found
+
+
+def forget() -> None:
+    """Let go of the last sweep's model and samples; runs on every worker when the sweep ends."""
+    _prepared.cache_clear()
 
 
 @lru_cache(maxsize=1)

@@ -26,7 +26,7 @@ def partial_path(target: Path) -> Path:
 
 
 class Journal:
-    """An append-only file of measurements; a context manager.
+    """An append-only file of measurements; a context manager, which leaves no file that it began and put nothing in.
 
     Args:
         path: the file; what it holds already counts.
@@ -56,7 +56,8 @@ class Journal:
         except (OSError, UnicodeDecodeError) as error:
             reason = (getattr(error, "strerror", None) or "it is not text").lower()
             raise self._unusable(reason) from error
-        if not whole:
+        self._is_new = not whole
+        if self._is_new:
             self._write(header)
 
     def add(self, row: str, removed: int, value: float | None) -> None:
@@ -76,6 +77,8 @@ class Journal:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stream.close()
+        if self._is_new and not self.values:
+            self.path.unlink(missing_ok=True)
 
     def _write(self, line: Mapping[str, Any]) -> None:
         self._stream.write(json.dumps(line, ensure_ascii=False) + "\n")

@@ -23,20 +23,26 @@ def parse_ratios(text: str) -> tuple[float, ...]:
     low, dots, high = text.partition("..")
     try:
         if dots:
-            first, last = _share(low), _share(high)
-            found = [first + STEP * n for n in range(int((last - first) / STEP) + 1)] if first <= last else []
+            found = _ladder(_share(low), _share(high))
         else:
             found = [_share(word) for word in text.split(",")]
-    except InvalidOperation:
-        found = []
-    if not found or not all(share.is_finite() and 0 < share < 1 for share in found):
+    except (InvalidOperation, ValueError) as error:
         raise UserError(
             f"'{text}' is no list of ratios between 0 and 1",
             help=["write 0.2, a list 0.1,0.3,0.5, or a ladder 0.1..0.7 in steps of 0.1"],
-        )
+        ) from error
     return tuple(sorted({float(share) for share in found}))
+
+
+def _ladder(first: Decimal, last: Decimal) -> list[Decimal]:
+    if first > last:
+        raise ValueError("it goes down")
+    return [first + STEP * n for n in range(int((last - first) / STEP) + 1)]
 
 
 def _share(word: str) -> Decimal:
     word = word.strip()
-    return Decimal(word.removesuffix("%")) / 100 if word.endswith("%") else Decimal(word)
+    share = Decimal(word.removesuffix("%")) / 100 if word.endswith("%") else Decimal(word)
+    if not (share.is_finite() and 0 < float(share) < 1):
+        raise ValueError(f"{word} does not lie between 0 and 1")
+    return share

@@ -191,13 +191,22 @@ class _Schedule:
             dynamic = self.capture[2]
             captured = trace(self.module, inputs, kwargs, dynamic_shapes=dynamic)
             result = run(captured, pipeline, gradients=found, earlier=plan, verify=self.verify)
-            if self.masks is not None:
-                self.masks.remove()
-            result.apply_to(self.module)
+            self._apply(result)
         if self.optimizer is not None:
             result.apply_to_optimizer(self.optimizer, self.module)
         self.masks = keep_masks(self.module, result.plan) if any(s.masks for s in result.plan.steps) else None
         return result
+
+    def _apply(self, result: Result) -> None:
+        """Cut the module; where that fails it is as it was, its zeros too."""
+        if self.masks is not None:
+            self.masks.remove()
+        try:
+            result.apply_to(self.module)
+        except BaseException:
+            if self.masks is not None:
+                self.masks.hold()
+            raise
 
 
 def _continued(plan: Plan | None, new: Plan, positions: Positions) -> Plan:

@@ -86,6 +86,26 @@ def test_what_was_measured_is_kept(
     assert len(Profile.load(target).groups) == 7 and list(tmp_path.iterdir()) == [target]
 
 
+@pytest.mark.parametrize(
+    "content", [None, '{"model": "another"}\n', "no words of ours\n"], ids=["none", "other", "text"]
+)
+def test_an_error_removes_only_a_file_of_partial_results_that_it_began(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str | None
+) -> None:
+    from prunec.ir.diagnostics import UserError
+    from prunec.passes.sensitivity import executor
+
+    def fail(*_: object) -> None:
+        raise UserError("nothing is measured")
+
+    monkeypatch.setattr(executor.Threads, "run", fail)
+    partial = tmp_path / "p.json.partial"
+    if content is not None:
+        partial.write_text(content)
+    assert command.run([*DIGITS, "-o", str(tmp_path / "p.json")]) == 2
+    assert (partial.read_text() if partial.exists() else None) == content
+
+
 @pytest.mark.parametrize("width", [48, 60, 80, 100, 200])
 def test_a_table_of_many_ratios_cuts_no_number(width: int) -> None:
     """What does not fit stands in a table below, in terminals of any usual width and in files."""

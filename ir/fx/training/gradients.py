@@ -62,9 +62,10 @@ def _undisturbed(module: torch.nn.Module) -> Iterator[None]:
     """Run in evaluation mode with gradients on; leave modes, gradients and random numbers as they were."""
     modes = [(part, part.training) for part in module.modules()]
     gradients = [(parameter, parameter.grad) for parameter in module.parameters()]
+    devices = {p.device for p in module.parameters() if p.device.type == "cuda"}
     try:
         module.eval()
-        with torch.enable_grad():
+        with torch.random.fork_rng(devices), torch.enable_grad():
             yield
     finally:
         for part, mode in modes:

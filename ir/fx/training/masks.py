@@ -41,6 +41,19 @@ class Masks:
         self._zeros = _Zeros({name: torch.from_numpy(~mask) for name, mask in keep.items()})
         self._module = weakref.ref(module)
         self._hooked: dict[str, tuple[weakref.ref[torch.nn.Parameter], Any]] = {}
+        self._handles: list[Any] = []
+        self.hold()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The parameters that are held."""
+        return tuple(self._zeros.of)
+
+    def hold(self) -> None:
+        """Hold the weights again behind :meth:`remove`, as the constructor does for the first time."""
+        module = self._module()
+        if module is None or self._handles:
+            return
         self._handles = [
             module.register_load_state_dict_post_hook(_Reload(self)),
             register_optimizer_step_post_hook(_after_step(weakref.ref(self))),
@@ -48,11 +61,6 @@ class Masks:
         # The module's own hook keeps the masks alive for as long as there is a module.
         self._ended = weakref.finalize(module, _remove, [self._handles[1]])
         self.apply()
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The parameters that are held."""
-        return tuple(self._zeros.of)
 
     def apply(self) -> None:
         """Set to zero what must be; for an optimizer that is none of ``torch.optim.Optimizer``, after its step."""

@@ -107,9 +107,41 @@ def test_the_table_is_measured_once(cache: Path, monkeypatch: pytest.MonkeyPatch
     assert first[1].macs == 64 * (64 * 64 * 9 * 2) // 2
     monkeypatch.setattr(latency, "take_turns", None)  # measuring again would fail
     assert table() == first
+    monkeypatch.setattr(latency, "VERSION", "0.0.0")  # another prunec may time other nodes
+    with pytest.raises(TypeError):
+        table()
+    monkeypatch.undo()
+    monkeypatch.setattr(latency, "take_turns", None)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache.parents[1]))
     file.write_text("{")  # of no use: measured again
     with pytest.raises(TypeError):
         table()
+
+
+def test_layers_that_do_not_run_alone_are_told_and_tried_again(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise PassFailure("ONNX Runtime refuses the model")
+
+    Law(0.0, 1.0).use(monkeypatch)
+    with monkeypatch.context() as patched:
+        patched.setattr(latency, "Runner", refused)
+        result = prunec.run(graph(NET), "prune-channels{target=latency:0.6}", verify=False)
+    (told,) = [remark for remark in result.remarks if "timed alone" in remark.message]
+    assert told.message == "2 of 2 layers could not be timed alone, and count as gaining nothing"
+    assert told.kind == "missed" and told.reason == "a: ONNX Runtime refuses the model"
+    (file,) = cache.glob("*.json")
+    assert json.loads(file.read_text())["layers"] == []
+
+
+def test_a_bug_is_no_layer_that_cannot_be_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def wrong(*_: object) -> None:
+        raise ValueError("a bug")
+
+    monkeypatch.setattr(latency, "extract", wrong)
+    with pytest.raises(ValueError, match="a bug"):
+        prunec.run(graph(NET), "prune-channels{target=latency:0.6}")
 
 
 def test_seconds_follow_multiply_accumulates_by_what_each_layer_gains() -> None:

@@ -156,7 +156,10 @@ def test_ratios(text: str, ratios: tuple[float, ...]) -> None:
     assert parse_ratios(text) == ratios
 
 
-@pytest.mark.parametrize("text", ["", "two", "0", "1.0", "0.7..0.1", "0.5..1.2", "nan", "0.1,,0.2"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "two", "0", "1.0", "0.7..0.1", "0.5..1.2", "0.1..inf", "nan..0.5", "0.1..", "nan", "0.1,,0.2"],
+)
 def test_what_is_no_ratio_is_refused(text: str) -> None:
     with pytest.raises(UserError, match="is no list of ratios between 0 and 1"):
         parse_ratios(text)

@@ -18,6 +18,7 @@ from prunec.ir.diagnostics import UserError
 from prunec.ir.execute import Runner, probe_feeds
 from prunec.passes.calibration.data import CalibrationData
 from prunec.passes.coupling.transfer import transferred
+from prunec.passes.sensitivity import cluster as cluster_module
 from prunec.passes.sensitivity.cluster import Dask
 from prunec.passes.sensitivity.executor import Threads
 from prunec.passes.sensitivity.journal import Journal
@@ -136,19 +137,29 @@ def test_memory_and_threads_change_nothing_but_the_time() -> None:
         assert [other[key] for key in found[0]] == pytest.approx(list(found[0].values()), rel=1e-5)
 
 
-def test_a_dask_cluster_measures_the_same() -> None:
+def test_a_dask_cluster_measures_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The threads of a worker share its memory, and when all is done it lets the model and the samples go."""
     from distributed import LocalCluster
+
+    run_span, allowed = Sweep.run_span, set()
+
+    def observed(*args: Any, memory: int | None = None, **options: Any) -> None:
+        allowed.add(memory)
+        run_span(*args, memory=memory, **options)
 
     module = prunec.load("examples/digits.onnx")
     with np.load("examples/digits.npz") as file:
         data = dict(file)
     here = prunec.sensitivity(module, data, "top1", ratios=[0.6])
+    monkeypatch.setattr(Sweep, "run_span", observed)
     with LocalCluster(
-        n_workers=1, threads_per_worker=1, processes=False, protocol="tcp://", dashboard_address=None
+        n_workers=1, threads_per_worker=2, processes=False, protocol="tcp://", dashboard_address=None
     ) as cluster:
         address = cluster.scheduler_address.replace("tcp://", "dask://")
         there = prunec.sensitivity(module, data, "top1", ratios=[0.6], executor=address)
+        assert cluster_module._prepared.cache_info().currsize == 0
     assert there == here
+    assert allowed == {Settings().memory // 2}
 
 
 def test_a_cluster_that_does_not_answer_is_one_line() -> None:

@@ -37,6 +37,14 @@ def test_the_root_mean_square_over_batches() -> None:
         )
 
 
+def test_random_numbers_go_on_as_if_nothing_had_been_drawn() -> None:
+    case = CASES["residual"]
+    module, batches = case.made(), [case.inputs()[0]]
+    state = torch.get_rng_state()
+    prunec.torch.gradients(module, lambda m, x: (leaves(m(x))[0] * torch.rand(())).mean(), batches)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
 @pytest.mark.parametrize("name", ["residual", "decoder", "transformer"])
 def test_what_goes_changes_the_loss_least(name: str) -> None:
     """Against a sum over every slot of every tensor of the group."""

@@ -88,6 +88,30 @@ def test_training_goes_on_with_the_same_optimizer_and_the_zeros(name: str) -> No
     assert step.masks.broken() == {}
 
 
+def test_a_cut_that_is_refused_leaves_the_zeros_of_the_step_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    from prunec.ir.fx import writeback
+
+    case = CASES["residual"]
+    module = case.made().train()
+    steps = schedule(
+        module, "residual", "prune-channels{round-to=1}, sparsify{pattern=unstructured}", ratio=0.5, steps=2
+    )
+    masks = next(steps).masks
+    monkeypatch.setattr(writeback, "_difference", lambda *_: "another output")
+    with pytest.raises(prunec.UserError):
+        next(steps)
+    optimizer = torch.optim.SGD(module.parameters(), lr=0.1)
+    loss(module, case.inputs()).backward()
+    optimizer.step()
+    assert masks.broken() == {}
+    masks.remove()
+    optimizer.step()
+    assert masks.broken() == {}, "gradients were zero too"
+    loss(module, case.inputs()).backward()
+    optimizer.step()
+    assert masks.broken()
+
+
 @pytest.mark.parametrize("curve", list(_CURVES))
 def test_curves_begin_at_nothing_and_end_at_the_ratio(curve: str) -> None:
     values = [_CURVES[curve](0.8, n / 10) for n in range(11)]

@@ -1,0 +1,102 @@
+"""Whether the tensors of a captured module still hold what they held at the capture.
+
+A program shares its tensors with the module. What a pass cuts is a copy of then, what it leaves is what the
+module holds now: after training, loading or a forward pass in training mode the two would be mixed.
+"""
+
+from __future__ import annotations
+
+import weakref
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import onnx_ir
+import torch
+
+from prunec.ir.diagnostics import UserError
+from prunec.ir.fx.calls import changes_something
+from prunec.ir.fx.signature import STATE, State
+from prunec.ir.fx.tensors import unwrap
+
+_EVIDENCE = "prunec.fx.evidence"
+"""Key in ``Value.meta`` of a parameter or buffer: its :class:`_Evidence`."""
+
+_HELP = (
+    "capture and run again: prunec.run(prunec.trace(net, ...), pipeline)",
+    "to keep the choice of channels: prunec.run(prunec.trace(net, ...), pipeline, replay=result.plan)",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Evidence:
+    """What a tensor was at the capture.
+
+    Attributes:
+        checksum: of its bytes.
+        tensor: the tensor itself, for as long as something uses it.
+    """
+
+    checksum: int
+    tensor: weakref.ref[torch.Tensor]
+
+
+def record_evidence(model: onnx_ir.Model) -> None:
+    """Note the contents of the parameters and buffers of a program that shares them with a module."""
+    for value in model.graph.initializers.values():
+        state: State | None = value.meta.get(STATE)
+        if value.const_value is None or state is None or state.kind == "literal":
+            continue
+        tensor = unwrap(value.const_value)
+        value.meta[_EVIDENCE] = _Evidence(checksum=_checksum(tensor), tensor=weakref.ref(tensor))
+
+
+def require_unchanged(model: onnx_ir.Model) -> None:
+    """Refuse a program of which some tensors are shared with the module and changed since the capture.
+
+    Raises:
+        UserError: the message names a tensor.
+    """
+    shared = ((v, e, unwrap(v.const_value)) for v, e in _evidence(model) if v.const_value is not None)
+    _refuse_changed(
+        [v.name or "" for v, e, held in shared if held is e.tensor() and _checksum(held) != e.checksum]
+    )
+
+
+def require_as_captured(model: onnx_ir.Model, own: dict[str, torch.Tensor]) -> None:
+    """Refuse a module that does not hold what it held at the capture.
+
+    Args:
+        model: the program.
+        own: the tensors of the module, by name.
+
+    Raises:
+        UserError: the message names a tensor.
+    """
+    _refuse_changed(
+        [v.name or "" for v, e in _evidence(model) if v.name in own and _checksum(own[v.name]) != e.checksum]
+    )
+
+
+def _evidence(model: onnx_ir.Model) -> Iterator[tuple[onnx_ir.Value, _Evidence]]:
+    """Per tensor what it was; without those that the program itself writes to when it runs, such as counters."""
+    for value in model.graph.initializers.values():
+        written = any(
+            changes_something(node) and node.op_type.partition(".")[0].endswith("_")
+            for node in value.consumers()
+        )
+        if _EVIDENCE in value.meta and not written:
+            yield value, value.meta[_EVIDENCE]
+
+
+def _checksum(tensor: torch.Tensor) -> int:
+    flat = tensor.detach().cpu().contiguous().reshape(-1)
+    return zlib.crc32(flat.view(torch.uint8).numpy()) if flat.numel() else 0
+
+
+def _refuse_changed(names: Sequence[str]) -> None:
+    if names:
+        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        raise UserError(
+            f"the module's weights changed since it was captured: `{names[0]}`{more}", help=list(_HELP)
+        )
