@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,9 +98,16 @@ class VerificationError(PassFailure):
 
 
 class GateError(PrunecError):
-    """A threshold that the user set does not hold (exit 3)."""
+    """A threshold that the user set does not hold (exit 3).
+
+    Attributes:
+        result: what the pipeline had made when it was stopped, as ``prunec.run`` would have returned it, or None.
+        evaluation: the ``Evaluation`` that does not hold, or None.
+    """
 
     exit_code: ClassVar[int] = 3
+    result: Any = None
+    evaluation: Any = None
 
 
 Numbers = tuple[tuple[str, int | float], ...]

@@ -8,19 +8,22 @@ from dataclasses import dataclass, field, replace
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from prunec.ir.diagnostics import RemarkLog, UserError
+from prunec.ir.diagnostics import GateError, RemarkLog, UserError
 from prunec.passes.base import Context, Outcome, Pass
 from prunec.passes.instruments import Instrument, Stage
 from prunec.passes.plan import Plan, Step
 from prunec.passes.plan.positions import Positions
+from prunec.passes.registry import BUILT_IN, Registry
 from prunec.passes.result import Result as Result
 from prunec.passes.result import Timing as Timing
 from prunec.passes.uncut import UncutRecord
 
 if TYPE_CHECKING:
     from prunec.ir.module import Module
+    from prunec.passes.analyses import Analyses
     from prunec.passes.calibration.data import CalibrationData
     from prunec.passes.calibration.required import Data
+    from prunec.passes.cost import Cost
     from prunec.passes.pipeline import Pipeline
     from prunec.passes.pruning.gradients import Gradients
     from prunec.passes.verifier import Verdict
@@ -66,6 +69,7 @@ def run(
         UserError: the pipeline text is wrong, the plan, the data or the gradients do not fit the module, or a
             pass needs some and there are none.
         PassFailure: a pass failed, or (VerificationError) the verifier proved it wrong.
+        GateError: a gate stopped the pipeline; its ``result`` is what was made so far.
 
     Example:
         >>> import prunec
@@ -152,10 +156,18 @@ class _Run:
                 earlier=() if self.earlier is None else (*self.earlier.steps, *self.steps),
                 uncut=record.open(number, self.module),
             )
-            record.close(number, self._watched(stage, context))
+            try:
+                record.close(number, self._watched(stage, context))
+            except GateError as error:
+                error.result = self._result(analyses, cost_before)
+                raise
         if replayed:
             rest = replayed[0].pass_name
             raise UserError(f"the plan has a step of `{rest}` that no pass of the pipeline replays")
+        return self._result(analyses, cost_before)
+
+    def _result(self, analyses: Analyses, cost_before: Cost) -> Result:
+        """What was made so far."""
         return Result(
             module=self.module,
             plan=self._plan(),
@@ -187,7 +199,7 @@ class _Run:
                 "data",
                 f"the calibration data ({self.data.name}) are not used",
                 reason="no pass of the pipeline looks at data",
-                help="`compensate`, `sparsify{criterion=wanda}` and `sparsify{criterion=sparsegpt}` do",
+                help=f"these do, some with certain options: {', '.join(_readers_of_data())}",
                 urgent=True,
             )
 
@@ -282,3 +294,9 @@ class _Run:
         source, steps = self.module.source.original, tuple(self.steps)
         text = self.pipeline.text(every=True)
         return Plan(source_name=source.name, source_sha256=source.sha256, pipeline=text, steps=steps)
+
+
+def _readers_of_data() -> list[str]:
+    """Names of the built-in passes that may look at data."""
+    registry = Registry(table=BUILT_IN)
+    return [name for name in registry.names() if registry.load(name).needs_data is not Pass.needs_data]

@@ -139,7 +139,7 @@ def compile_model(
         module = prunec.load(model)
         check_outputs(inputs=module.source.data, outputs=outputs)
         how: dict[str, Any] = {"verify": verify, "seed": seed, "replay": replayed, "progress": progress}
-        with _placed_in(replay), papers.where_a_gate_stops(module, pipeline, calibration, **how):
+        with _placed_in(replay), papers.where_a_gate_stops(module, pipeline, progress):
             samples = papers.data_for(pipeline, calibration)
             result = prunec.run(module, pipeline, data=samples, instruments=instruments, **how)
         table = compared(module, pipeline, calibration, result, seed=seed, progress=progress)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from prunec.ir.diagnostics import GateError, UserError
+from prunec.ir.diagnostics import GateError, PrunecError, UserError
 from prunec.tools.optional_value import OptionalValue
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from prunec.exporters.target import Export
     from prunec.ir.module import Module
     from prunec.passes.calibration.data import CalibrationData
+    from prunec.passes.gate import Gate
     from prunec.passes.judging.evaluate import Evaluation
     from prunec.passes.manager import Progress, Result
     from prunec.passes.pipeline import Pipeline
@@ -92,59 +93,53 @@ class Papers:
         data: CalibrationData | None,
         progress: Progress,
     ) -> Evaluation | None:
-        """The metric of the result, on the slices of a gate where the pipeline has one.
+        """The metric of the result: that of the pipeline's last gate, on its slices, where there is one.
 
         Where the samples do not allow it there is a remark: the model itself is done.
         """
         if data is None or not self.outputs:
             return None
-        from prunec.passes.judging.evaluate import evaluate
+        from prunec.passes.judging.evaluate import Slices, evaluate
 
         progress("judging the result")
-        slices = _first(pipeline, "slices")
-        chosen = {} if slices is None else {"slices": slices}
+        gate = _last_gate(pipeline)
+        metric = None if gate is None else gate.metric or None
+        slices: Slices = () if gate is None else gate.slices
         try:
-            return evaluate(result.module, data, reference=module, seed=result.seed, **chosen)
+            return evaluate(result.module, data, metric, reference=module, slices=slices, seed=result.seed)
         except UserError as error:
             reason = error.message
             result.remarks.missed("report", "the result is not judged", reason=reason, urgent=True)
             return None
 
     @contextlib.contextmanager
-    def where_a_gate_stops(
-        self, module: Module, pipeline: Pipeline, data: CalibrationData | None, **run: Any
-    ) -> Iterator[None]:
+    def where_a_gate_stops(self, module: Module, pipeline: Pipeline, progress: Progress) -> Iterator[None]:
         """Where a gate stops a compile, write them about the model that was stopped, which is not written itself.
+
+        The gate's error goes on in any case; where they cannot be written, a note on it says why.
 
         Args:
             module: the model before.
-            pipeline: what runs; it runs once more, without its gates.
-            data: samples to judge on.
-            **run: how it runs, as for ``prunec.run``.
+            pipeline: what runs.
+            progress: told what begins.
         """
         try:
             yield
         except GateError as error:
-            if self.outputs:
-                import prunec
-                from prunec.passes.pipeline import Pipeline
-
-                passes = (inner for item in pipeline for inner in item.expand())
-                ungated = Pipeline(passes=tuple(inner for inner in passes if inner.name != "gate"))
-                result = prunec.run(module, ungated, data=self.data_for(ungated, data), **run)
-                evaluation = self.judged(module, pipeline, result, data, run["progress"])
-                self.write(
-                    module,
-                    pipeline,
-                    result,
-                    None,
-                    evaluation=evaluation,
-                    table=None,
-                    progress=run["progress"],
-                )
-                written = " and ".join(map(str, self.outputs))
-                error.help = (*error.help, f"what was stopped is described in {written}")
+            if self.outputs and error.result is not None:
+                self._describe(error, module, pipeline, progress)
             raise
+
+    def _describe(self, error: GateError, module: Module, pipeline: Pipeline, progress: Progress) -> None:
+        made = {"evaluation": error.evaluation, "table": None, "progress": progress}
+        written = " and ".join(map(str, self.outputs))
+        try:
+            self.write(module, pipeline, error.result, None, **made)
+        except PrunecError as failure:
+            where = f"{failure.place}: " if failure.place else ""
+            error.notes = (*error.notes, f"what was stopped is not described: {where}{failure.message}")
+        else:
+            error.help = (*error.help, f"what was stopped is described in {written}")
 
     def write(
         self,
@@ -204,6 +199,14 @@ class Papers:
 
         models = (module.source.name, str(export.files[0]))
         return prunec.bench(models, batches=BATCHES, seconds=SECONDS, memory=False, progress=progress)
+
+
+def _last_gate(pipeline: Pipeline) -> Gate | None:
+    """The gate that judges last, or None."""
+    from prunec.passes.gate import Gate
+
+    gates = [inner for item in pipeline for inner in item.expand() if isinstance(inner, Gate)]
+    return gates[-1] if gates else None
 
 
 def _first(pipeline: Pipeline, option: str) -> Any:

@@ -102,7 +102,9 @@ class Evaluation:
         if failures:
             more = f", and {len(failures) - 1} more" if len(failures) > 1 else ""
             place = None if file is None else Place(file=file)
-            raise GateError(f"{failures[0]}{more}", place=place, notes=failures[1:])
+            error = GateError(f"{failures[0]}{more}", place=place, notes=failures[1:])
+            error.evaluation = self
+            raise error
 
     def to_json(self) -> dict[str, Any]:
         """The result as plain data, without the numbers of single samples."""

@@ -1,13 +1,13 @@
 """What is proven of a pass that quantises, which means to compute something else.
 
 Weights that are in 8 bits now are what they were to within one step of their scale: that much rounding and a clipped
-end of the range may do. All other constants are the same to the last bit. Outputs have the shapes that they had and
-are finite where they were; how far they differ is measured.
+end of the range may do. All other constants are the same to the last bit, none is lost, and none is new that was no
+weight before. Outputs have the shapes that they had and are finite where they were; how far they differ is measured.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,7 @@ from prunec.passes.verifier.sparse import constants_of
 from prunec.passes.verifier.tolerance import relative_error
 
 Array = NDArray[Any]
+Constants = Mapping[str, tuple[onnx_ir.Value, Array]]
 
 RUNS = 16
 """Held-out runs that the change is measured on, at most."""
@@ -65,41 +66,95 @@ def check_weights(pass_name: str, before: Module, after: Module) -> QuantisedWei
     """
     old, new = constants_of(before.graph), constants_of(after.graph)
     axes = dict(_axes(after.graph))
-    kept = 0
-    for name in old.keys() & new.keys():
-        if not _same(old[name][1], new[name][1]):
-            raise VerificationError(
-                f"`{pass_name}` changed tensor `{name}`, which it did not quantise", code="V016"
-            )
-        kept += 1
-    quantised = {
-        name: new[name][1] for name in new if name.endswith(_SUFFIX) and _part(new, name, "scale") is not None
-    }
+    kept = _check_floats(pass_name, old, new)
+    quantised = [name for name in new if name.endswith(_SUFFIX) and _part(new, name, "scale") is not None]
     errors = []
-    for name, integers in quantised.items():
+    for name in quantised:
+        value, integers = new[name]
         scale, zero = _part(new, name, "scale"), _part(new, name, "zero_point")
-        weight = old.get(name.removesuffix(_SUFFIX))
-        if weight is not None and scale is not None:
-            error = _steps_off(integers, scale, zero, axes.get(name), weight[1])
-            errors += [] if error is None else [error]
-            if error is not None and not error <= STEP:
-                stem = name.removesuffix(_SUFFIX)
-                message = f"weight `{stem}` is off by {error:.2f} steps after `{pass_name}`, allowed is one"
-                notes = [f"a step is {float(scale.max()):.3g}" + (" at most" if scale.size > 1 else "")]
-                raise VerificationError(message, code="V020", notes=notes)
+        assert scale is not None, "it was asked for"
+        meant = _dequantised(integers, scale, zero, axes.get(name))
+        error = None if meant is None else _worst(meant, _origins(name, value, old, axes))
+        errors += [] if error is None else [error]
+        if error is not None and not error <= STEP:
+            stem = name.removesuffix(_SUFFIX)
+            message = f"weight `{stem}` is off by {error:.2f} steps after `{pass_name}`, allowed is one"
+            notes = [f"a step is {float(scale.max()):.3g}" + (" at most" if scale.size > 1 else "")]
+            raise VerificationError(message, code="V020", notes=notes)
     return QuantisedWeights(
         checked=len(errors), total=len(quantised), worst=max(errors, default=0.0), kept=kept
     )
 
 
+def _check_floats(pass_name: str, old: Constants, new: Constants) -> int:
+    """See that what is not quantised is what it was; returns how many constants have their name still."""
+    both = old.keys() & new.keys()
+    for name in both:
+        (before, values), (after, others) = old[name], new[name]
+        if not _same(values.T if _is_turned(before, after) else values, others):
+            message = f"`{pass_name}` changed tensor `{name}`, which it did not quantise"
+            raise VerificationError(message, code="V016")
+    for name in old.keys() - both:
+        value, values = old[name]
+        if _is_weight(values) and f"{name}{_SUFFIX}" not in new and not _is_needless(value):
+            raise VerificationError(f"`{pass_name}` lost tensor `{name}`", code="V016")
+    for name in new.keys() - both:
+        value, values = new[name]
+        # A scale is judged with what it scales; a number or a node may be what was an attribute in an older opset.
+        is_new = value.is_initializer() and values.size > 1 and not name.endswith("_scale")
+        if is_new and _is_weight(values) and not any(_is_copy(v, values) for _, v in old.values()):
+            raise VerificationError(
+                f"`{pass_name}` made tensor `{name}`, which is none of before", code="V016"
+            )
+    return len(both)
+
+
+def _is_weight(values: Array) -> bool:
+    """Whether a constant is of floats: the quantizer makes and drops shapes, axes and zero points as it likes."""
+    return bool(np.issubdtype(values.dtype, np.floating))
+
+
+def _is_needless(value: onnx_ir.Value) -> bool:
+    """Whether a constant may go: nothing read it, or only a Clip, whose bounds a quantised range can hold."""
+    return not value.is_graph_output() and all(node.op_type == "Clip" for node, _ in value.uses())
+
+
+def _is_turned(before: onnx_ir.Value, after: onnx_ir.Value) -> bool:
+    """Whether a Gemm transposed a constant, and what reads it now does not: it is a matrix product."""
+    was, now = ([_transposes(*use) for use in value.uses()] for value in (before, after))
+    return bool(was and now and all(was) and not any(now))
+
+
+def _transposes(node: onnx_ir.Node, position: int) -> bool:
+    return node.op_type == "Gemm" and position == 1 and bool(node.attributes.get_int("transB", 0))
+
+
 def _same(one: Array, other: Array) -> bool:
-    """Whether two constants hold the same bits, the second perhaps transposed (of a Gemm that is a MatMul now)."""
-    if one.dtype == other.dtype and one.ndim == 2 and one.shape == other.shape[::-1]:
-        return one.tobytes() == other.tobytes() or one.T.tobytes() == other.tobytes()
-    return one.shape == other.shape and one.tobytes() == other.tobytes()
+    """Whether two constants hold the same bits."""
+    return one.dtype == other.dtype and one.shape == other.shape and one.tobytes() == other.tobytes()
 
 
-def _part(constants: Mapping[str, tuple[onnx_ir.Value, Array]], name: str, part: str) -> Array | None:
+def _is_copy(one: Array, other: Array) -> bool:
+    """Whether the second is a copy of the first, perhaps transposed: copies of what a Gemm shared with others are."""
+    return _same(one, other) or (one.ndim == 2 and _same(one.T, other))
+
+
+def _origins(name: str, value: onnx_ir.Value, old: Constants, axes: Mapping[str, int]) -> Iterator[Array]:
+    """What a quantised constant may stand for: the weight of its name, or, of a copy, any that was there."""
+    stem = name.removesuffix(_SUFFIX)
+    if stem in old:
+        before, weight = old[stem]
+        of_lstm = any(node.op_type == "DynamicQuantizeLSTM" for node, _ in value.uses())
+        turned = name not in axes and weight.ndim > 1 and (of_lstm or _is_turned(before, value))
+        yield np.swapaxes(weight, -1, -2) if turned else weight
+        return
+    for _, weight in old.values():
+        yield weight
+        if name not in axes and weight.ndim > 1:
+            yield np.swapaxes(weight, -1, -2)
+
+
+def _part(constants: Constants, name: str, part: str) -> Array | None:
     """The scale or zero point of a quantised constant: the quantizer names those of weights and biases apart."""
     found = constants.get(f"{name.removesuffix(_SUFFIX)}_{part}", constants.get(f"{name}_{part}"))
     return None if found is None else found[1]
@@ -112,22 +167,22 @@ def _axes(graph: onnx_ir.Graph) -> Iterator[tuple[str, int]]:
             yield node.inputs[0].name or "", node.attributes.get_int("axis", 1)
 
 
-def _steps_off(
-    integers: Array, scale: Array, zero: Array | None, axis: int | None, weight: Array
-) -> float | None:
-    """The largest distance from a weight in steps of its scale; None where the layout is not known.
-
-    The dynamic quantizer transposes the weights of some ops (Gemm, LSTM) on the way.
-    """
+def _dequantised(
+    integers: Array, scale: Array, zero: Array | None, axis: int | None
+) -> tuple[Array, Array] | None:
+    """What integers stand for, and their steps; None where the layout of the scales is not known."""
     steps = _spread(scale.astype(np.float64), integers.shape, axis)
     zeros = _spread(np.zeros(()) if zero is None else zero.astype(np.float64), integers.shape, axis)
     if steps is None or zeros is None:
         return None
-    meant = (integers.astype(np.float64) - zeros) * steps
-    layouts = [weight, np.swapaxes(weight, -1, -2)] if axis is None and weight.ndim > 1 else [weight]
-    size = np.where(steps == 0, 1, steps)
-    errors = [float((np.abs(meant - w) / size).max(initial=0)) for w in layouts if w.shape == meant.shape]
-    return min(errors, default=None)
+    return (integers.astype(np.float64) - zeros) * steps, np.where(steps == 0, 1, steps)
+
+
+def _worst(dequantised: tuple[Array, Array], origins: Iterable[Array]) -> float | None:
+    """The largest distance in steps from the nearest origin; None where none has the shape."""
+    meant, steps = dequantised
+    fitting = (weight for weight in origins if weight.shape == meant.shape)
+    return min((float((np.abs(meant - w) / steps).max(initial=0)) for w in fitting), default=None)
 
 
 def _spread(values: Array, shape: tuple[int, ...], axis: int | None) -> Array | None:

@@ -45,6 +45,10 @@ def test_a_cut_that_costs_a_slice_too_much_is_stopped(tmp_path: Path, data: Any)
     path = tmp_path / "slices.toml"
     assert str(caught.value).startswith(f"error: {path}: slice `rare` (91 samples): top1 drops by 0.4725 [")
     assert caught.value.exit_code == 3
+    made, judged = caught.value.result, caught.value.evaluation
+    assert [step.pass_name for step in made.plan.steps] == ["prune-channels"]
+    assert made.cost_after.parameters < result.cost_after.parameters < made.cost_before.parameters
+    assert judged.value == prunec.evaluate(made.module, data, "top1").value
 
 
 def test_drops_are_measured_against_the_model_that_the_pipeline_began_with(tmp_path: Path, data: Any) -> None:

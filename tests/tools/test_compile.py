@@ -146,7 +146,9 @@ def test_calibration_data_that_nothing_looks_at_are_told_unasked(
 ) -> None:
     np.savez(folder / "calib.npz", x=np.zeros((9, 3, 8, 8), np.float32))
     assert command.run(["net.onnx", "-p", "prune-channels", "--data", "calib.npz"]) == 0
-    assert "remark[missed]: data: the calibration data (calib.npz) are not used\n" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert "remark[missed]: data: the calibration data (calib.npz) are not used\n" in err
+    assert "options: compensate, gate, prune-channels, quantize, recalibrate-norm, sparsify\n" in err
 
 
 @pytest.mark.parametrize(

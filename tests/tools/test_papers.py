@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from documents import ROOT
 
+import prunec
+from prunec.ir.diagnostics import Place, UserError
 from prunec.tools import prunec as command
 
 MODEL = str(ROOT / "examples" / "digits.onnx")
@@ -49,23 +51,20 @@ def test_the_slices_of_a_gate_and_the_profile_of_a_budget_are_shown() -> None:
     assert 'class="taken"' in page
 
 
-def test_what_a_gate_stops_is_described_and_not_written(capsys: pytest.CaptureFixture[str]) -> None:
-    slices = ROOT / "examples" / "slices.toml"
-    pipeline = f"fold-norm, prune-channels{{ratio=60%}}, gate{{slices={slices}}}"
-    arguments = [
-        MODEL,
-        "-p",
-        pipeline,
-        "-o",
-        "out.onnx",
-        "--data",
-        DATA,
-        "--report",
-        "r.html",
-        "--card",
-        "c.md",
-    ]
-    assert command.run(arguments) == 3
+def gated(*arguments: str) -> int:
+    gate = f"gate{{slices={ROOT / 'examples' / 'slices.toml'}}}"
+    given = [MODEL, "-p", f"fold-norm, prune-channels{{ratio=60%}}, {gate}", "-o", "out.onnx", "--data", DATA]
+    return command.run([*given, *arguments])
+
+
+def test_what_a_gate_stops_is_described_and_not_written(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = []
+    once = prunec.run
+    monkeypatch.setattr(prunec, "run", lambda *args, **how: runs.append(args) or once(*args, **how))
+    assert gated("--report", "r.html", "--card", "c.md") == 3
+    assert len(runs) == 1
     err = capsys.readouterr().err
     assert "top1 drops by" in err
     assert err.rstrip().endswith("= help: what was stopped is described in r.html and c.md")
@@ -74,6 +73,32 @@ def test_what_a_gate_stops_is_described_and_not_written(capsys: pytest.CaptureFi
     assert "a threshold fails" in page
     assert "drop at most 5.00 points: fails" in page
     assert "slice rare-digits: at least 90 %: fails." in Path("c.md").read_text("utf-8")
+
+
+def test_a_page_that_cannot_be_written_leaves_the_error_of_the_gate(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise UserError("the disk is full", place=Place(file="r.html"))
+
+    monkeypatch.setattr("prunec.ir.atomic.write_whole", fail)
+    assert gated("--report", "r.html") == 3
+    err = capsys.readouterr().err
+    assert "top1 drops by" in err
+    assert "= note: what was stopped is not described: r.html: the disk is full\n" in err
+    assert "is described in" not in err
+
+
+@pytest.mark.parametrize("ratio", ["0%", "60%"])
+def test_a_page_judges_by_the_metric_of_the_gate(ratio: str) -> None:
+    """Both where it stops the compile and where it does not."""
+    Path("s.toml").write_text("[all]\nmin = 0.9\n", "utf-8")
+    pipeline = f"prune-channels{{ratio={ratio}}}, gate{{slices=s.toml metric=f1}}"
+    arguments = [MODEL, "-p", pipeline, "-o", "out.onnx", "--data", DATA, "--card", "c.md"]
+    assert command.run(arguments) == (0 if ratio == "0%" else 3)
+    card = Path("c.md").read_text("utf-8")
+    assert "f1" in card
+    assert "top1" not in card.replace("metric=f1", "")
 
 
 def test_latencies_are_measured_or_read(

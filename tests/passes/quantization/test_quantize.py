@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+import onnx_ir
 import pytest
 from core_graphs import graph, weights
 from documents import ROOT
@@ -215,6 +216,7 @@ def test_a_matrix_that_a_gemm_and_another_op_share_is_not_transposed_for_both() 
     result = quantised(graph(text), "mode=dynamic")
     assert stay(result) == {}
     assert result.verdicts[0].error < 0.05
+    assert quantised(graph(text), "mode=dynamic ops=MatMul").verdicts[0].error < 0.05
 
 
 def test_a_shared_bias_gets_no_name_that_another_value_has() -> None:
@@ -345,8 +347,49 @@ def rewired(module: Module) -> None:
     ],
 )
 def test_the_verifier_finds_what_is_wrong(fault: Callable[[Module], None], code: str, words: str) -> None:
+    assert_found(PAIR, fault, code, words)
+
+
+def assert_found(text: str, fault: Callable[[Module], None], code: str, words: str) -> None:
     broken: Pass = type("Chosen", (Broken,), {"__slots__": (), "fault": staticmethod(fault)})()
     with pytest.raises(VerificationError) as caught:
-        prunec.run(graph(PAIR), broken)
+        prunec.run(graph(text), broken)
     assert caught.value.code == code
     assert words in caught.value.message
+
+
+SQUARE = (
+    "net (float[N,6] x) => (float[N,6] y) <float[6,6] first, float[6,6] last, float[6] bias> "
+    "{ [one] h = Gemm<transB = 1>(x, first, bias) r = Relu(h) [two] y = MatMul(r, last) }"
+)
+
+
+def renamed(name: str, new: str) -> Callable[[Module], None]:
+    def rename(module: Module) -> None:
+        value = module.graph.initializers.pop(name)
+        value.name = new
+        module.graph.register_initializer(value)
+
+    return rename
+
+
+def another(module: Module) -> None:
+    """Give a layer another bias than it had, and leave the old one where nothing reads it."""
+    new = onnx_ir.Value(name="bias_2", const_value=onnx_ir.tensor(np.ones(6, np.float32)))
+    module.graph.register_initializer(new)
+    module.graph.initializers["bias"].replace_all_uses_with(new)
+
+
+@pytest.mark.parametrize(
+    ("fault", "code", "words"),
+    [
+        (edited("last", np.transpose), "V016", "`broken` changed tensor `last`, which it did not quantise"),
+        (edited("first_quantized", np.transpose), "V020", "weight `first` is off by"),
+        (renamed("bias", "other"), "V016", "`broken` lost tensor `bias`"),
+        (another, "V016", "`broken` made tensor `bias_2`, which is none of before"),
+    ],
+)
+def test_a_square_weight_is_not_transposed_and_none_is_lost(
+    fault: Callable[[Module], None], code: str, words: str
+) -> None:
+    assert_found(SQUARE, fault, code, words)
