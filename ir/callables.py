@@ -44,7 +44,8 @@ def load_callable(text: str) -> Any:
             raise UserError(f"{text}: no module named '{error.__cause__.name}'", help=help) from error
         raise
     finally:
-        sys.path.remove(here)
+        last = len(sys.path) - 1 - sys.path[::-1].index(here)
+        del sys.path[last]  # the one from above: the user's own entry stays where it is
     for part in path.split("."):
         if not hasattr(found, part):
             close = nearest(part, vars(found)) if hasattr(found, "__dict__") else None

@@ -8,7 +8,7 @@ A column of numbers, truth values or words is an array ``[samples]``, and a colu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -94,7 +94,7 @@ def _column(path: Path, column: polars.Series) -> Array:
 def _rows(path: Path, column: polars.Series) -> Array:
     """A column of lists of one length."""
     rows = [np.asarray(row) for row in column.to_list()]
-    _check_shapes(path, column.name, rows, "list")
+    _check_shapes(path, column.name, rows, "list", first=rows[0])
     stacked = np.stack(rows)
     if stacked.dtype.hasobject:
         _refuse(path, f"column `{column.name}` has lists with missing values")
@@ -103,9 +103,15 @@ def _rows(path: Path, column: polars.Series) -> Array:
 
 def _files(path: Path, name: str, words: Sequence[str]) -> Array:
     """A column of paths: the arrays in the files, stacked."""
-    arrays = [_file(path, name, row, path.parent / word) for row, word in enumerate(words)]
-    _check_shapes(path, name, arrays, "file")
-    return np.stack(arrays)
+    first = _file(path, name, 0, path.parent / words[0])
+    stacked = np.empty((len(words), *first.shape), first.dtype)
+    for row, word in enumerate(words):
+        array = _file(path, name, row, path.parent / word)  # not kept: each holds its file open
+        _check_shapes(path, name, [array], "file", first=first, begin=row)
+        if array.dtype != stacked.dtype:
+            stacked = stacked.astype(np.result_type(stacked, array))
+        stacked[row] = array
+    return stacked
 
 
 def _file(path: Path, name: str, row: int, file: Path) -> Array:
@@ -146,10 +152,13 @@ def _image(file: Path) -> Array:
     return pixels[None] if grey else pixels.transpose(2, 0, 1)
 
 
-def _check_shapes(path: Path, name: str, arrays: Sequence[Array], what: str) -> None:
-    for row, array in enumerate(arrays):
-        if array.shape != arrays[0].shape:
-            shapes = f"{list(array.shape)}, that of row 1 is {list(arrays[0].shape)}"
+def _check_shapes(
+    path: Path, name: str, arrays: Iterable[Array], what: str, *, first: Array, begin: int = 0
+) -> None:
+    """See that the arrays of some rows, from ``begin`` on, have the shape of the first row's."""
+    for row, array in enumerate(arrays, begin):
+        if array.shape != first.shape:
+            shapes = f"{list(array.shape)}, that of row 1 is {list(first.shape)}"
             _refuse(
                 path,
                 f"column `{name}`: the {what} of row {row + 1} is {shapes}",

@@ -32,7 +32,7 @@ STYLES = {
 }
 
 
-TOO_FEW = f"too few: less than {FEW} samples say nothing about others"
+TOO_FEW = f"too few: less than {FEW} samples, or few that are all alike, say nothing about others"
 UNTOLD = "too few: by chance so few samples are as far from the baseline; more would tell"
 
 
@@ -45,7 +45,7 @@ def render_evaluation(result: Evaluation) -> RenderableType:
     lines = [head, ""] if len(result.rows) > 1 else [head]
     undecided = any(row.status == "undecided" for row in result.rows)
     notes = (
-        ["undecided: the threshold is inside the 95 % interval; more samples would decide"]
+        ["undecided: the threshold is inside the 95 % interval, or there is none; more samples would decide"]
         if undecided
         else []
     )
@@ -137,6 +137,8 @@ def _number(value: float | None, share: bool = False) -> str:
 
 
 def _interval(interval: Interval | None, share: bool = False) -> str:
-    if interval is not None and math.isnan(interval[0]):
+    if interval is None:
+        return ""
+    if any(map(math.isnan, interval)):
         return "too few"
-    return "" if interval is None else f"[{_number(interval[0], share)}, {_number(interval[1], share)}]"
+    return f"[{_number(interval[0], share)}, {_number(interval[1], share)}]"

@@ -37,7 +37,7 @@ class LossGradient:
 
         Args:
             feeds: an array for every input.
-            labels: the right classes, [samples, *positions].
+            labels: the right classes, [samples, *positions]; negative ones do not count.
 
         Returns:
             By name of the inputs of floating-point numbers, each in the shape of the input.
@@ -51,7 +51,7 @@ class LossGradient:
             scores = self._program(**given)[self._output]
             if scores.ndim > 2 and scores.shape[:-1] == labels.shape:
                 scores = scores.movedim(-1, 1)
-            wanted = torch.from_numpy(labels.astype(np.int64))
+            wanted = torch.from_numpy(np.where(labels < 0, -100, labels).astype(np.int64))  # not counted
             loss = torch.nn.functional.cross_entropy(scores, wanted, reduction="sum", ignore_index=-100)
             slopes = torch.autograd.grad(loss, list(floats.values()), allow_unused=True)
         except FAILURES as error:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from prunec.ir.diagnostics import Place, UserError
-from prunec.passes.judging.bootstrap import Interval
+from prunec.passes.judging.bootstrap import FEW, Interval
 from prunec.passes.judging.distributions import LARGE, Distribution, Drift, input_features, output_features
 from prunec.passes.judging.evaluate import Evaluation
 from prunec.passes.judging.metrics import Array, parse_metric
@@ -60,7 +60,9 @@ class Change:
 
     @property
     def too_few(self) -> bool:
-        """Whether one of them is of too few samples for an interval."""
+        """Whether one of them is of too few samples to tell."""
+        if min(self.before.size, self.now.size) < FEW:
+            return True
         return bool(np.isnan([*self.before.interval, *self.now.interval]).any())
 
     @property

@@ -32,6 +32,7 @@ class Custom:
         needs_reference: whether it compares with the dense model.
         scores: gives the numbers of some samples.
         summary: gives the metric of rows of numbers.
+        is_mean: whether that is the mean of one number a sample.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Custom:
     needs_reference: bool
     scores: Callable[..., Any]
     summary: Callable[[Floats], Any]
+    is_mean: bool
 
     def observe(self, outputs: Arrays, columns: Arrays, reference: Arrays | None) -> Floats:
         """What the user's code makes of some samples, [samples, k].
@@ -100,6 +102,7 @@ def custom_metric(text: str) -> Custom:
         needs_reference=compares,
         scores=made.observe if whole else _function(made, compares=compares),
         summary=made.value if whole else _mean,
+        is_mean=not whole,
     )
 
 

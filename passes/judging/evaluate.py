@@ -67,7 +67,7 @@ class Evaluation:
 
     @property
     def interval(self) -> Interval:
-        """95 % bootstrap interval of the value over samples; NaN of less than ten."""
+        """95 % interval of the value over samples; NaN where they are too few to know it."""
         return self.rows[0].interval
 
     @property

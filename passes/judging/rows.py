@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from prunec.passes.judging.bootstrap import Interval, interval_of, resampled
+from prunec.passes.judging.bootstrap import Interval
+from prunec.passes.judging.intervals import UNKNOWN, drops_of, intervals_of
 from prunec.passes.judging.metrics import Floats, Metric
 from prunec.passes.judging.slices import Slice
 from prunec.passes.judging.thresholds import Check, Status, checks_of, worst
@@ -24,7 +25,7 @@ class Row:
         metric: what was measured, as text.
         size: samples.
         value: of the metric.
-        interval: of the value; NaN of too few samples.
+        interval: of the value; NaN where the samples are too few to know it.
         dense: value of the dense model; None where there is none.
         drop: how much worse the model is than the dense one; positive is worse.
         drop_interval: of the drop, paired.
@@ -87,21 +88,20 @@ def judge(item: Slice, metric: Metric, own: Floats, dense: Floats | None, *, see
         seed: of the bootstrap.
     """
     size, value = len(own), metric.value(own)
-    tables = [own] if dense is None else [own, dense]
-    drawn = resampled(metric, tables, seed=seed)
-    interval = interval_of(drawn[0], samples=size)
-    drop, drop_interval = None, None
-    if dense is not None:
-        drop = float(_drop(item, metric, np.array([value]), np.array([metric.value(dense)]))[0])
-        drop_interval = interval_of(_drop(item, metric, *drawn), samples=size)
+    relative = item.limits.relative
+    found = intervals_of(metric, own, dense, relative=relative, seed=seed)
+    before = None if dense is None else metric.value(dense)
+    drop = None
+    if before is not None:
+        drop = float(drops_of(metric, np.array([value]), np.array([before]), relative=relative)[0])
     what = item.perturbation
     checks = checks_of(
         item.limits,
         size=size,
         value=value,
-        interval=interval,
+        interval=found.value,
         drop=drop,
-        drop_interval=drop_interval or (float("nan"), float("nan")),
+        drop_interval=found.drop or UNKNOWN,
     )
     return Row(
         name=item.name,
@@ -109,18 +109,10 @@ def judge(item: Slice, metric: Metric, own: Floats, dense: Floats | None, *, see
         metric=str(metric),
         size=size,
         value=value,
-        interval=interval,
-        dense=None if dense is None else metric.value(dense),
+        interval=found.value,
+        dense=before,
         drop=drop,
-        drop_interval=drop_interval,
-        relative=item.limits.relative,
+        drop_interval=found.drop,
+        relative=relative,
         checks=tuple(checks),
     )
-
-
-def _drop(item: Slice, metric: Metric, own: Floats, dense: Floats) -> Floats:
-    """How much worse values of a model are than those of the dense one on the same samples, [n] each."""
-    lost = dense - own if metric.higher_is_better else own - dense
-    if not item.limits.relative:
-        return lost
-    return lost / np.where(dense, np.abs(dense), 1.0)

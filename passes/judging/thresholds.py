@@ -1,8 +1,8 @@
 """What a user demands of a slice, and whether that holds, seen how few samples may speak.
 
-A threshold is judged by the interval and not by the value alone: it *fails* only if even the favourable end of the 95
-% interval is beyond it, it *holds* if even the unfavourable end keeps it, and in between it is *undecided*, and so it
-is on less than ten samples. Drops against the dense model are paired: both models are resampled on the same samples.
+A threshold is judged by the interval and not by the value alone: it *fails* only if even the favourable end of the
+95 % interval is beyond it, it *holds* if even the unfavourable end keeps it, and in between it is *undecided*; so it is
+where samples are too few for an interval. Drops against the dense model are paired: of the same samples.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from prunec.ir.diagnostics import counted
-from prunec.passes.judging.bootstrap import FEW, Interval
+from prunec.passes.judging.bootstrap import Interval
 
 Status = Literal["holds", "undecided", "fails"]
 
@@ -87,17 +87,16 @@ def checks_of(
     if size < limits.min_size:
         why = f"is measured on {counted(size, 'sample')}, at least {limits.min_size:,} are needed"
         yield _check("min-size", limits.min_size, "fails", why)
-    few = size < FEW
     if limits.minimum is not None:
-        status = _status(limits.minimum, (-interval[0], -interval[1]), few=few, sign=-1)
+        status = _status(-limits.minimum, (-interval[0], -interval[1]), known=not math.isnan(value))
         why = f"is {_between(value, interval)}, at least {limits.minimum:g} is demanded"
         yield _check("min", limits.minimum, status, why)
     if limits.maximum is not None:
-        status = _status(limits.maximum, (interval[1], interval[0]), few=few)
+        status = _status(limits.maximum, (interval[1], interval[0]), known=not math.isnan(value))
         why = f"is {_between(value, interval)}, at most {limits.maximum:g} is allowed"
         yield _check("max", limits.maximum, status, why)
     if limits.max_drop is not None and drop is not None:
-        status = _status(limits.max_drop, (drop_interval[1], drop_interval[0]), few=few)
+        status = _status(limits.max_drop, (drop_interval[1], drop_interval[0]), known=not math.isnan(drop))
         unit = " of the dense model's" if limits.relative else ""
         why = f"drops by {_between(drop, drop_interval)}{unit}, at most {limits.max_drop:g} is allowed"
         yield _check("max-drop", limits.max_drop, status, why, relative=limits.relative)
@@ -108,19 +107,17 @@ def _check(name: str, limit: float, status: Status, why: str, *, relative: bool 
     return Check(name=name, limit=limit, status=status, why=why, demand=f"{name} {shown}")
 
 
-def _status(limit: float, ends: Interval, *, few: bool, sign: int = 1) -> Status:
-    """Whether a limit from above is kept by the unfavourable and the favourable end of an interval."""
+def _status(limit: float, ends: Interval, *, known: bool) -> Status:
+    """Whether a limit from above is kept by the unfavourable and the favourable end of the interval of a value."""
     unfavourable, favourable = ends
-    if few:
-        return "undecided"
-    if math.isnan(unfavourable) or math.isnan(favourable):
+    if not known:
         return "fails"
-    if unfavourable <= sign * limit:
+    if unfavourable <= limit:
         return "holds"
-    return "fails" if favourable > sign * limit else "undecided"
+    return "fails" if favourable > limit else "undecided"
 
 
 def _between(value: float, interval: Interval) -> str:
-    if math.isnan(interval[0]):
+    if any(map(math.isnan, interval)):
         return f"{value:.4g} (too few samples for an interval)"
     return f"{value:.4g} [{interval[0]:.4g}, {interval[1]:.4g}]"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import resource
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -79,6 +81,31 @@ def test_columns_of_paths_are_read_relative_to_the_table(folder: Path) -> None:
 def test_a_function_gives_arrays_or_batches(write_module: WriteModule, code: str, labels: list[int]) -> None:  # noqa: F811
     write_module("my_set", code)
     assert read_data("my_set:data")["label"].tolist() == labels
+
+
+def test_a_table_may_name_more_files_than_can_be_open(folder: Path) -> None:
+    for row in range(3):
+        np.save(f"{row}.npy", np.full(2, row, np.float64 if row == 2 else np.float32))
+    polars.DataFrame({"x": [f"{row % 3}.npy" for row in range(100)]}).write_csv("data.csv")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(list(Path("/proc/self/fd").iterdir())) + 40, hard))
+    try:
+        found = read_data("data.csv")["x"]
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert found.shape == (100, 2) and found.dtype == np.float64
+    assert found[:, 1].tolist() == [row % 3 for row in range(100)]
+
+
+def test_the_search_path_stays_as_it_was(
+    write_module: WriteModule,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    write_module("my_set", "def data():\n    return {'x': [[1.0]]}")
+    monkeypatch.setattr(sys, "path", [str(Path.cwd()), "somewhere", *sys.path])
+    before = list(sys.path)
+    read_data("my_set:data")
+    assert sys.path == before
 
 
 @pytest.mark.parametrize(

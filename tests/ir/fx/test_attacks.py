@@ -76,6 +76,17 @@ def test_gradients_are_those_of_torch_and_leave_the_module_without_any() -> None
     np.testing.assert_allclose(slopes[name], x.grad.numpy(), rtol=1e-4, atol=1e-6)
 
 
+def test_negative_labels_do_not_count() -> None:
+    module, data = classifier()
+    [name] = [n for n in data if n != "label"]
+    labels = np.where(np.arange(len(data["label"])) % 2, data["label"], -1)
+    slopes = LossGradient(module)({name: data[name]}, labels)[name]
+    assert not slopes[::2].any()
+    np.testing.assert_allclose(
+        slopes[1::2], LossGradient(module)({name: data[name]}, data["label"])[name][1::2]
+    )
+
+
 def test_labels_that_are_no_classes_of_the_output_are_refused() -> None:
     module, data = classifier()
     [name] = [n for n in data if n != "label"]

@@ -124,8 +124,8 @@ def test_mistakes_are_one_clear_line(
 
 
 def test_a_few_samples_have_no_interval() -> None:
-    few = {name: array[:9] for name, array in DATA.items()}
-    result = prunec.evaluate(identity("N"), few, reference=identity("N"))
+    few = {"x": X[:9], "label": X[9:18]}
+    result = prunec.evaluate(identity("N"), few, "mae", reference=identity("N"))
     assert np.isnan(result.interval).all() and result.to_json()["interval"] == [None, None]
     assert result.rows[0].drop == 0 and np.isnan(result.rows[0].drop_interval or ()).all()
 
