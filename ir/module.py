@@ -20,6 +20,7 @@ class Source:
         sha256: hash of the main file's bytes (None for a model made in memory).
         size: bytes of the main file and its external data together (None for a model made in memory).
         data: real paths of the files that hold its external data.
+        made_from: where the model came from that this one was made from by passes; None where it is as it came.
     """
 
     name: str = "<memory>"
@@ -27,6 +28,16 @@ class Source:
     sha256: str | None = None
     size: int | None = None
     data: tuple[Path, ...] = ()
+    made_from: Source | None = None
+
+    @property
+    def original(self) -> Source:
+        """Where the model came from before passes changed it."""
+        return self if self.made_from is None else self.made_from
+
+    def changed(self) -> Source:
+        """The source of what passes made from the model: of the same name, but the content of no file."""
+        return Source(name=self.name, made_from=self.original)
 
 
 @dataclass(slots=True)

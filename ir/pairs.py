@@ -68,7 +68,7 @@ def _data_name(target: Path, number: int) -> str:
 
 def _reads(module: Module, target: Path, data: Path) -> bool:
     """Whether a model that stays as it is has its weights in a file: the source, unless it is replaced."""
-    source = module.source
+    source = module.source.original
     return (
         source.path is not None
         and source.path.resolve() != target.resolve()

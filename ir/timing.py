@@ -123,10 +123,29 @@ def paired_ratio(a: Seconds, b: Seconds, *, seed: int = 0) -> Ratio:
     Returns:
         Median of ``a / b``; of rounds the geometric mean of their medians. With the ends of its interval.
     """
-    ratios = a / b
-    if ratios.ndim == 2 and len(ratios) > 1:
-        return _of_rounds(np.log(np.median(ratios, axis=1)))
-    flat = ratios.reshape(-1)
+    return _typical(np.atleast_2d(a / b), seed)
+
+
+def ratio_of_rounds(rounds: Sequence[Seconds], a: int, b: int, *, seed: int = 0) -> Ratio:
+    """The typical ratio of two calls that took turns in rounds, which may differ in length.
+
+    Args:
+        rounds: seconds, [calls, turns] of each round; no turn is left out.
+        a: which call is the first.
+        b: which is the second.
+        seed: of the resampling, where there is one round.
+
+    Returns:
+        As :func:`paired_ratio`.
+    """
+    return _typical([taken[a] / taken[b] for taken in rounds], seed)
+
+
+def _typical(ratios: Sequence[Seconds] | Seconds, seed: int) -> Ratio:
+    """The typical ratio of rounds of pairs, [pairs] each."""
+    if len(ratios) > 1:
+        return _of_rounds(np.log([np.median(part) for part in ratios]))
+    flat = ratios[0]
     chosen = np.random.default_rng(seed).integers(0, len(flat), (RESAMPLES, len(flat)))
     tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(np.median(flat[chosen], axis=1), [tail, 1 - tail])

@@ -123,12 +123,12 @@ class _Run:
     def run(self) -> Result:
         from prunec.ir.control import make_names_unique
         from prunec.passes.analyses import Analyses
-        from prunec.passes.inlining import inline_calls
 
         passes = [inner for item in self.pipeline for inner in item.expand()]
         record = UncutRecord(passes)
-        if self.module.model.functions and any(pass_.contract == "masked" for pass_ in passes):
-            self.changed = inline_calls(self.module, self.remarks, verify=self.verify, seed=self.seed)
+        masks = any(pass_.contract == "masked" for pass_ in passes)
+        if masks and self.module.model.functions and self._inlined():
+            self._changed()
         make_names_unique(self.module.graph, self.module.opset(""))
         analyses = Analyses(self.module)
         self.progress("analysis")
@@ -182,6 +182,16 @@ class _Run:
             _analyses=analyses,
         )
 
+    def _inlined(self) -> bool:
+        from prunec.passes.inlining import inline_calls
+
+        return inline_calls(self.module, self.remarks, verify=self.verify, seed=self.seed)
+
+    def _changed(self) -> None:
+        """The module is no longer what its file holds."""
+        self.changed = True
+        self.module.source = self.module.source.changed()
+
     def _note_unused_data(self, passes: Sequence[Pass]) -> None:
         """Say so where calibration data are given and nothing looks at them."""
         if self.data is not None and not any(pass_.needs_data for pass_ in passes):
@@ -195,7 +205,7 @@ class _Run:
 
     def _note_other_source(self) -> None:
         """Say so where a plan was made from another file; it may still fit (the network after fine-tuning)."""
-        if self.replay is None or self.replay.source_sha256 in (None, self.module.source.sha256):
+        if self.replay is None or self.replay.source_sha256 in (None, self.module.source.original.sha256):
             return
         self.remarks.analysis(
             "replay",
@@ -240,7 +250,7 @@ class _Run:
         outcome = pass_.run(self.module, context)
         finished = checked = perf_counter()
         if outcome.changed:
-            self.changed = True
+            self._changed()
             context.analyses.keep_only(outcome.preserved)
             if before is not None:
                 self.progress(f"verify {pass_.name}")
@@ -281,7 +291,7 @@ class _Run:
         self.verdicts.append(verdict)
 
     def _plan(self) -> Plan:
-        source, steps = self.module.source, tuple(self.steps)
+        source, steps = self.module.source.original, tuple(self.steps)
         text = self.pipeline.text(every=True)
         return Plan(source_name=source.name, source_sha256=source.sha256, pipeline=text, steps=steps)
 

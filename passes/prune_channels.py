@@ -199,7 +199,7 @@ class PruneChannels(Pass):
         from prunec.passes.sensitivity.profile import Profile
 
         profile = Profile.load(self.budget)
-        check_model(profile, module.source, self.unit, self.budget)
+        check_model(profile, module.source.original, self.unit, self.budget)
         if profile.criterion != self.criterion:
             context.remarks.analysis(
                 self.name,

@@ -81,7 +81,7 @@ class Summary:
             output=str(export.files[0]),
             parameters=(result.cost_before.parameters, result.cost_after.parameters),
             macs=(result.cost_before.macs, result.cost_after.macs),
-            size=(result.module.source.size, export.size),
+            size=(result.module.source.original.size, export.size),
             verify=verify,
             checked=tuple(map(str, result.verdicts)),
             gates=tuple(r.message for r in result.remarks if (r.kind, r.origin) == ("passed", "gate")),

@@ -51,7 +51,7 @@ class Candidate:
 
 
 def open_candidates(models: Sequence[Module | str | os.PathLike[str]], folder: Path) -> list[Candidate]:
-    """Load models; those that are no ONNX files as they stand are written to a folder first.
+    """Load models; modules, and files that are no ONNX files as they stand, are written to a folder first.
 
     Args:
         models: files, or modules; none more than once is fine, too.
@@ -63,14 +63,20 @@ def open_candidates(models: Sequence[Module | str | os.PathLike[str]], folder: P
     if not models:
         raise UserError("there is no model to measure", help=["give the paths of one or several"])
     modules = [load(model) for model in models]
+    stored = [
+        not isinstance(model, Module) for model in models
+    ]  # a module may have changed since it was loaded
     for module in modules:
         refuse_programs(module.model, module.source.name)
     names = _names([module.source.name for module in modules])
     return [
         Candidate(
-            name=name, module=module, file=_file(module, folder / f"{i}.onnx"), batch=fixed_batch(module)
+            name=name,
+            module=module,
+            file=_file(module, folder / f"{i}.onnx", stored=is_stored),
+            batch=fixed_batch(module),
         )
-        for i, (name, module) in enumerate(zip(names, modules, strict=True))
+        for i, (name, module, is_stored) in enumerate(zip(names, modules, stored, strict=True))
     ]
 
 
@@ -88,10 +94,10 @@ def _names(sources: Sequence[str]) -> list[str]:
     return names
 
 
-def _file(module: Module, spare: Path) -> Path:
-    """The file of a module, if that is what ONNX Runtime can open and what was loaded; else one written for it."""
+def _file(module: Module, spare: Path, *, stored: bool) -> Path:
+    """The file of a module that was just loaded, if ONNX Runtime can open it; else one written for it."""
     path = module.source.path
-    if path is not None and path.suffix == ".onnx" and not module.repairs:
+    if stored and path is not None and path.suffix == ".onnx" and not module.repairs:
         return path
     save(module, spare)
     return spare

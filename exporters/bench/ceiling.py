@@ -151,7 +151,7 @@ def ceiling(
             times = roofline(work, machine or measure_machine(threads))
         else:
             setting = Setting(threads=threads, providers=(CPU,), timeout=120.0)
-            times = _profiled(candidate, feeds, module, work, setting)
+            times = _profiled(candidate, feeds, module, work, setting, batch=candidate.batch or batch)
         shares = layer_shares(times, work, kernel)
     return summarize(
         shares, model=candidate.name, batch=candidate.batch or batch, kernel=kernel, estimated=estimate
@@ -159,7 +159,13 @@ def ceiling(
 
 
 def _profiled(
-    candidate: Candidate, feeds: Sequence[Feeds], module: Module, work: Mapping[str, Work], setting: Setting
+    candidate: Candidate,
+    feeds: Sequence[Feeds],
+    module: Module,
+    work: Mapping[str, Work],
+    setting: Setting,
+    *,
+    batch: int,
 ) -> list[tuple[str, str, float]]:
     """Name, op and measured seconds of every kernel.
 
@@ -168,7 +174,7 @@ def _profiled(
     """
     times: list[tuple[str, str, float]] = []
     for level in ("all", "basic"):
-        kernels = run_profiled(candidate, feeds, setting, runs=RUNS, level=level).kernels
+        kernels = run_profiled(candidate, feeds, setting, batch=batch, runs=RUNS, level=level).kernels
         nodes = assign(kernels, module, work)
         times = [(node or k.name, k.op, k.seconds) for k, node in zip(kernels, nodes, strict=True)]
         found = sum(work[name].macs for name in {name for name, _, _ in times} if name in work)

@@ -37,7 +37,7 @@ from prunec.exporters.bench.words import verdicts
 from prunec.exporters.bench.work import costs_of
 from prunec.ir.diagnostics import UserError
 from prunec.ir.module import Module
-from prunec.ir.timing import Latency, Seconds, balanced_orders, paired_ratio, take_turns
+from prunec.ir.timing import Latency, Seconds, balanced_orders, ratio_of_rounds, take_turns
 from prunec.passes.calibration.data import CalibrationData
 
 BATCHES = (1, 8, 64)
@@ -194,16 +194,15 @@ class _Bench:
 
     def _timing(self, index: int, size: int) -> Timing:
         rounds = self.taken[size]
-        turns = min(taken.shape[1] for taken in rounds)  # a round that time cut short has fewer
-        seconds = np.stack([taken[:, :turns] for taken in rounds], axis=1)  # [models, rounds, turns]
-        latency = Latency.of(seconds[index])
+        seconds = np.concatenate([taken[index] for taken in rounds])
+        latency = Latency.of(seconds)
         return Timing(
             model=self.candidates[index].name,
             batch=size,
             latency=latency,
             throughput=size / latency.p50,
-            ratio=paired_ratio(seconds[0], seconds[index], seed=self.inputs.seed) if index else None,
-            runs=seconds[index].size,
+            ratio=ratio_of_rounds(rounds, 0, index, seed=self.inputs.seed) if index else None,
+            runs=seconds.size,
             rounds=len(rounds),
         )
 

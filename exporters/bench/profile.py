@@ -75,6 +75,7 @@ def run_profiled(
     feeds: Sequence[Feeds],
     setting: Setting,
     *,
+    batch: int,
     runs: int,
     level: str = "all",
 ) -> Profile:
@@ -84,6 +85,7 @@ def run_profiled(
         candidate: the model.
         feeds: what it runs on, in turn.
         setting: threads and providers.
+        batch: their batch size.
         runs: runs that count.
         level: ``all`` optimisations, or ``basic`` ones, which keep most nodes apart.
 
@@ -100,7 +102,7 @@ def run_profiled(
         options.profile_file_prefix = str(Path(folder) / "profile")
         opened = open_session(_with_names(candidate, Path(folder)), setting, options)
         call = opened.call(feeds)
-        opened.first_run(feeds[0], len(feeds[0]), setting.timeout)
+        opened.first_run(feeds[0], batch, setting.timeout)
         for _ in range(WARM_UP - 1 + runs):
             call()
         text = Path(opened.session.end_profiling()).read_text(encoding="utf-8")

@@ -50,7 +50,7 @@ class Profiler:
     def _run(self, candidate: Candidate, feeds: Sequence[Feeds], timing: Timing) -> ModelProfile:
         runs = max(FEWEST, min(MOST, int(SECONDS / timing.latency.p50)))
         module = named(candidate.module)
-        measured = run_profiled(candidate, feeds, self.setting, runs=runs)
+        measured = run_profiled(candidate, feeds, self.setting, batch=timing.batch, runs=runs)
         found = without_profiler(measured, timing.latency.p50)
         layers = layer_times(found.kernels, module, find_work(module, feeds[0]))
         return ModelProfile(model=timing.model, batch=timing.batch, layers=layers, run=found.run)

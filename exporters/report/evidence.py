@@ -106,9 +106,13 @@ class Evidence:
         return evidence
 
     def _check_model(self, kind: str, document: Document, given: Any) -> None:
-        """See that all measured models are the one before or the one after, as far as their hashes are known."""
-        source, output = self.result.module.source, self.output
-        known = {source.sha256, None if output is None else output.sha256} - {None}
+        """See that all measured models are the one before or the one after, as far as their hashes are known.
+
+        What is judged must be the one after.
+        """
+        source, output = self.result.module.source.original, self.output
+        before = self.result.module.source if kind == "evaluation" else source
+        known = {before.sha256, None if output is None else output.sha256} - {None}
         models = document.get("models") or ([document["model"]] if "model" in document else [])
         about = [
             (str(model.get("name")), model["sha256"])
@@ -118,13 +122,14 @@ class Evidence:
         others = [name for name, digest in about if digest not in known]
         if source.sha256 is None and len(others) < len(about):
             others = []  # a model that was made in memory may well be in a file, too
-        if not known or not others:
+        if not others or (source.sha256 is None and not known):
             return
-        notes = [f"the model here is '{source.name}', sha256 {(source.sha256 or '')[:12]}"]
+        relation = "is" if before is source else "was made from"
+        notes = [f"the model here {relation} '{source.name}', sha256 {(source.sha256 or '')[:12]}"]
         help = [f"make it again: {SCHEMAS[kind][1]}"]
         if output is not None:
             notes.append(f"it became '{output.name}', sha256 {(output.sha256 or '')[:12]}")
-        elif len(others) < len(about):
+        elif kind == "evaluation" or len(others) < len(about):
             help.append("or say which file the result was written to: `output`")
         raise UserError(
             f"this {_NAMES[kind]} is of another model: {', '.join(others)}",

@@ -16,7 +16,7 @@ PACKAGES = ("onnx", "onnx-ir", "onnxruntime", "numpy")
 def provenance(evidence: Evidence) -> Iterator[tuple[str, str]]:
     """What is needed to do it again, as labels and values."""
     result = evidence.result
-    source = result.module.source
+    source = result.module.source.original
     yield "input", _file(source.name, source.size)
     if source.sha256 is not None:
         yield "sha256 of the input", source.sha256

@@ -167,6 +167,7 @@ class BuildSession:
     def _facts(
         self, api: Api, engine: Engine, prepared: Prepared, profiles: tuple[Profile, ...], gpu: Gpu | None
     ) -> dict[str, Any]:
+        source = self.module.source.original
         return {
             "schema": "prunec.engine/1",
             "engine": {
@@ -174,7 +175,7 @@ class BuildSession:
                 "bytes": len(engine.content),
                 "sha256": hashlib.sha256(engine.content).hexdigest(),
             },
-            "source": {"name": self.module.source.name, "sha256": self.module.source.sha256},
+            "source": {"name": source.name, "sha256": source.sha256},
             "runtime": {
                 "package": api.package,
                 "version": api.version,

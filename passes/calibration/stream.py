@@ -20,7 +20,7 @@ from typing import Any
 import onnx_ir
 from numpy.typing import NDArray
 
-from prunec.ir.execute import Runner
+from prunec.ir.execute import Blame, Runner
 from prunec.ir.facts import Facts
 from prunec.ir.module import Module
 from prunec.ir.sizes import open_inputs
@@ -122,7 +122,8 @@ def runner_between(
     for value in part.inputs[len(given) :]:  # what the graph declares may be of other sizes
         value.type, value.shape = onnx_ir.TensorType(types[value.name or ""]), None
     segment = onnx_ir.Model(part, ir_version=model.ir_version, functions=list(model.functions.values()))
-    return Runner(Module(segment, module.source), optimize=True, threads=threads, blame="user")
+    blame: Blame = "user" if module.source.made_from is None else "pass"
+    return Runner(Module(segment, module.source), optimize=True, threads=threads, blame=blame)
 
 
 def bytes_of(values: Values) -> int:

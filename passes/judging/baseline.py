@@ -216,7 +216,7 @@ class Baseline:
             raise UserError(
                 f"this is the baseline of another model: of '{self.model}', not of '{module.source.name}'",
                 place=Place(file=file),
-                notes=[f"sha256 {self.sha256}, not {module.source.sha256}"],
+                notes=[f"sha256 {self.sha256}, not {module.source.sha256 or 'that of a model in memory'}"],
                 help=["save one of this model: --save-baseline FILE.json"],
             )
         now = {(m.slice, m.metric): m for result in evaluations for m in _rows(result)}

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prunec.ir.diagnostics import UserError
-from prunec.ir.execute import Runner, probe_feeds
+from prunec.ir.execute import Blame, Runner, probe_feeds
 from prunec.ir.module import Module
-from prunec.ir.timing import Ratio, Seconds, paired_ratio, take_turns
+from prunec.ir.timing import Ratio, ratio_of_rounds, take_turns
 from prunec.passes.coupling import analyse
 from prunec.passes.pruning.allocation import Bill
 from prunec.passes.pruning.cut_cost import CutCost
@@ -69,21 +69,18 @@ class Stopwatch:
 
     def ratio(self, cut: Module, rounds: int = ROUNDS) -> Ratio:
         """The time of a cut model by that of the model as it is, measured in turns."""
-        return paired_ratio(*self._rounds(cut, rounds))
-
-    def _rounds(self, cut: Module, rounds: int) -> tuple[Seconds, Seconds]:
         feeds = probe_feeds(self.dense, batch=self.batch)
         found = []
         for _ in range(rounds):
             runners = [self._runner(module) for module in (cut, self.dense)]
             calls = [partial(runner.run, feeds) for runner in runners]
             found.append(take_turns(calls, RUNS, seconds=SECONDS, clock=clock_of(self.threads)))
-        fewest = min(turns.shape[1] for turns in found)
-        both = np.stack([turns[:, :fewest] for turns in found], axis=1)
-        return both[0], both[1]
+        return ratio_of_rounds(found, 0, 1)
 
     def _runner(self, module: Module) -> Runner:
-        return Runner(module, optimize=True, threads=self.threads, blame="user")
+        given = module is self.dense and module.source.made_from is None
+        blame: Blame = "user" if given else "pass"
+        return Runner(module, optimize=True, threads=self.threads, blame=blame)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

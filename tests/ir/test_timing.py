@@ -8,7 +8,15 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from prunec.ir.timing import Latency, Ratio, Seconds, balanced_orders, paired_ratio, take_turns
+from prunec.ir.timing import (
+    Latency,
+    Ratio,
+    Seconds,
+    balanced_orders,
+    paired_ratio,
+    ratio_of_rounds,
+    take_turns,
+)
 
 
 class Machine:
@@ -103,3 +111,9 @@ def test_rounds_of_different_speed_have_the_same_ratio() -> None:
     speed = np.array([[1.0], [5.0], [0.2]])
     b = np.random.default_rng(0).lognormal(0, 0.01, (3, 30)) * speed
     assert paired_ratio(1.5 * b, b) == pytest.approx(Ratio(1.5, 1.5, 1.5))
+
+
+def test_rounds_may_differ_in_length() -> None:
+    long, short = np.array([[4.0, 4, 4, 9], [2.0, 2, 2, 2]]), np.array([[9.0], [2.0]])
+    assert ratio_of_rounds([long, short], 0, 1).value == pytest.approx(3)  # of 2 and of 4.5
+    assert ratio_of_rounds([long], 1, 0) == paired_ratio(long[1], long[0])

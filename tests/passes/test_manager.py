@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -142,6 +143,23 @@ def test_the_same_seed_gives_the_same_bytes() -> None:
 
 
 # -- results ------------------------------------------------------------
+
+
+def test_what_passes_made_is_no_longer_what_the_file_holds(tmp_path: Path) -> None:
+    prunec.save(coupled("residual"), tmp_path / "net.onnx")
+    module = prunec.load(tmp_path / "net.onnx")
+    first = prunec.run(module, PRUNE)
+    second = prunec.run(first.module, "prune-channels{ratio=0.5 round-to=1}")
+    for result in (first, second):
+        source = result.module.source
+        assert (source.path, source.sha256, source.size) == (None, None, None)
+        assert source.name == module.source.name
+        assert source.original is module.source
+        assert result.plan.source_sha256 == module.source.sha256
+    assert module.source.made_from is None
+    replayed = prunec.run(module, PRUNE, replay=first.plan)
+    assert not any(remark.origin == "replay" for remark in replayed.remarks)
+    assert prunec.run(module, "verify").module.source is module.source
 
 
 def test_the_plan_says_where_it_came_from() -> None:

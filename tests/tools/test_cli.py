@@ -12,6 +12,7 @@ from sample_passes import SAMPLES
 
 import prunec
 from prunec.ir.diagnostics import GateError, Remark, UserError, VerificationError
+from prunec.ir.module import Source
 from prunec.passes import pipeline, registry
 from prunec.passes.plan import Plan
 from prunec.passes.registry import Registry
@@ -27,14 +28,8 @@ class FakeCost:
 
 
 @dataclass(frozen=True)
-class FakeSource:
-    size: int
-    data: tuple[Path, ...] = ()
-
-
-@dataclass(frozen=True)
 class FakeModule:
-    source: FakeSource
+    source: Source
     graph: tuple[object, ...] = ()
 
 
@@ -52,7 +47,7 @@ class FakeResult:
     plan: Plan = PLAN
     cost_before: FakeCost = FakeCost(2_000_000, 1_000)
     cost_after: FakeCost = FakeCost(1_500_000, 900)
-    module: FakeModule = FakeModule(FakeSource(7))
+    module: FakeModule = FakeModule(Source(size=7))
     verdicts: tuple[FakeVerdict, ...] = (FakeVerdict(0.0), FakeVerdict(3.3e-7))
     remarks: tuple[Remark, ...] = (
         Remark(
@@ -74,7 +69,7 @@ class Library:
     def load(self, path: str | Path) -> FakeModule:
         if not Path(path).exists():
             raise UserError(f"{path}: no such file")
-        return FakeModule(FakeSource(Path(path).stat().st_size))
+        return FakeModule(Source(size=Path(path).stat().st_size))
 
     def run(
         self, module: FakeModule, pipeline: object, *, progress: Any, instruments: Any, **options: object

@@ -121,11 +121,12 @@ class Reproducer(Instrument):
             prunec.save(stage.before, folder / _model_name(stage))
 
     def _facts(self, stage: Stage) -> dict[str, object]:
+        source = stage.module.source.original
         return {
             "pass": str(stage.pass_),
             "place": f"{stage.number} of {len(stage.passes)}",
             "command": shlex.join(self.command),
-            "source": {"name": stage.module.source.name, "sha256": stage.module.source.sha256},
+            "source": {"name": source.name, "sha256": source.sha256},
             "seed": stage.seed,
             "versions": {
                 "prunec": prunec.__version__,

@@ -20,6 +20,7 @@ from prunec.exporters.bench.candidates import (
     open_candidates,
 )
 from prunec.ir.diagnostics import UserError
+from prunec.ir.module import Module
 from prunec.passes.calibration.data import CalibrationData
 
 
@@ -60,6 +61,24 @@ def test_what_onnx_runtime_cannot_open_is_written_for_it(tmp_path: Path) -> None
     from_file, from_memory = open_candidates([tmp_path / "net.onnx", module], tmp_path)
     assert from_file.file == tmp_path / "net.onnx"
     assert from_memory.file.is_file() and from_memory.file != from_file.file
+
+
+def widths(module: Module) -> dict[str, list[int]]:
+    """The shape of every weight."""
+    return {name: list(map(int, value.shape or ())) for name, value in module.graph.initializers.items()}
+
+
+def test_a_module_is_measured_as_it_is_and_not_as_its_file(tmp_path: Path) -> None:
+    onnx.save(perceptron(64), tmp_path / "net.onnx")
+    module = prunec.load(tmp_path / "net.onnx")
+    pruned = prunec.run(module, "prune-channels{ratio=0.5}").module
+    module.graph.name = "by hand"
+    for candidate in open_candidates([module, pruned], tmp_path):
+        assert candidate.file != tmp_path / "net.onnx"
+        written = prunec.load(candidate.file)
+        assert written.graph.name == candidate.module.graph.name
+        assert widths(written) == widths(candidate.module)
+    assert widths(pruned) != widths(module)
 
 
 def test_no_model_is_refused(tmp_path: Path) -> None:

@@ -46,6 +46,27 @@ def test_everything_is_in_the_report(models: list[Path]) -> None:
     assert found["timings"][1]["ratio"]["verdict"] in ("faster", "slower", "no difference")
 
 
+def test_a_result_beside_its_original_is_no_file(models: list[Path]) -> None:
+    module = prunec.load(models[0])
+    result = prunec.run(module, "prune-channels{ratio=0.5}")
+    report = prunec.bench([module, result.module], batches=[1], runs=4, seconds=0.1, memory=False)
+    dense, pruned = report.models
+    assert dense.sha256 == module.source.sha256 is not None
+    assert pruned.sha256 is None and 0 < (pruned.size or 0) < (dense.size or 0)
+
+
+def test_turns_of_rounds_that_time_cut_short_all_count(
+    models: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lengths = iter([2, 9, 5, 7, 3, 4])
+    monkeypatch.setattr(
+        measure, "take_turns", lambda calls, *_, **__: np.full((len(calls), next(lengths)), 0.5)
+    )
+    report = prunec.bench(models, batches=[1], runs=60, seconds=10, memory=False)
+    assert [timing.runs for timing in report.timings] == [30, 30]
+    assert report.timing("half.onnx", 1).ratio == pytest.approx((1, 1, 1))
+
+
 def test_each_model_is_opened_first_as_often_as_last(
     models: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -121,7 +121,7 @@ def test_fused_kernels_come_back_to_their_layers(tmp_path: Any, level: str) -> N
     feeds = feeds_of(candidate, 2, Inputs())
     module = named(candidate.module)
     found = run_profiled(
-        candidate, feeds, Setting(threads=1, providers=(CPU,), timeout=60), runs=3, level=level
+        candidate, feeds, Setting(threads=1, providers=(CPU,), timeout=60), batch=2, runs=3, level=level
     )
     layers = {
         layer.name: layer

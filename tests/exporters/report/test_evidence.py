@@ -97,6 +97,24 @@ def test_latencies_that_share_only_the_model_before_are_refused(result: Result, 
     assert Evidence.of(result, bench={**BENCH, "models": [dense]}).bench
 
 
+def test_the_metric_of_the_model_before_is_none_of_the_result(result: Result, tmp_path: Path) -> None:
+    module = prunec.load(ROOT / "examples" / "digits.onnx")
+    pruned = prunec.run(module, "prune-channels{ratio=0.5}")
+    evaluation = {
+        "schema": "prunec.evaluation/1",
+        "model": {"name": "digits.onnx", "sha256": module.source.sha256},
+    }
+    assert Evidence.of(result, evaluation=evaluation).evaluation  # nothing was changed
+    with pytest.raises(UserError, match=r"this evaluation is of another model: digits\.onnx") as caught:
+        Evidence.of(pruned, evaluation=evaluation)
+    assert caught.value.notes[0].startswith("the model here was made from ")
+    (tmp_path / "out.onnx").write_bytes(b"abc")
+    with pytest.raises(UserError, match="this evaluation is of another model"):
+        Evidence.of(pruned, output=tmp_path / "out.onnx", evaluation=evaluation)
+    of_output = {**evaluation, "model": {"sha256": FileFacts.of(tmp_path / "out.onnx").sha256}}
+    assert Evidence.of(pruned, output=tmp_path / "out.onnx", evaluation=of_output).evaluation
+
+
 def test_an_axis_holds_all_values_and_round_ticks() -> None:
     scale = Scale.around([0.83, 1.0, float("nan")])
     assert (scale.low, scale.high) == (pytest.approx(0.8198), pytest.approx(1.0102))

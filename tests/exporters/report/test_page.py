@@ -51,7 +51,8 @@ def result() -> Result:
 
 def documents(result: Result, name: str = "") -> dict[str, Any]:
     """One document of every kind, about the model of a result, with a text in all places that hold one."""
-    sha = result.module.source.sha256
+    source = result.module.source
+    sha, before = source.sha256, source.original.sha256
     check = {"name": "min", "limit": 0.95, "status": "fails"}
     whole = {"name": "all", "where": "", "size": 450, "value": 0.9, "interval": [0.87, 0.93], "dense": 0.99,
              "drop": 0.09, "checks": []}  # fmt: skip
@@ -68,10 +69,10 @@ def documents(result: Result, name: str = "") -> dict[str, Any]:
     return {
         "evaluation": {"schema": "prunec.evaluation/1", "model": {"name": "x", "sha256": sha}, "samples": 450,
                        "data": f"digits.npz{name}", "metric": f"top1{name}", "rows": [whole, rare]},
-        "profile": {"schema": "prunec.sensitivity/1", "model": {"name": "x", "sha256": sha},
+        "profile": {"schema": "prunec.sensitivity/1", "model": {"name": "x", "sha256": before},
                     "data": {"name": f"d{name}", "samples": 9}, "groups": [group],
                     "metric": {"name": f"top1{name}", "higher_is_better": True, "dense": 0.99}},
-        "bench": {"schema": "prunec.bench/1", "models": [{"name": f"a{name}", "sha256": sha}], "timings": timings,
+        "bench": {"schema": "prunec.bench/1", "models": [{"name": f"a{name}", "sha256": before}], "timings": timings,
                   "verdicts": [f"b is faster{name}"], "versions": {"processor": f"cpu{name}"}, "threads": 1,
                   "providers": ["CPU"],
                   "explanations": [{"reasons": [{"message": f"odd{name}", "help": f"round{name}"}]}]},
@@ -112,7 +113,7 @@ def test_the_page_says_what_was_done_and_measured(page: str, result: Result) -> 
         "b is faster",
         "odd",
         str(result.verdicts[1]),
-        result.module.source.sha256 or "",
+        result.module.source.original.sha256 or "",
         "prune-channels{ratio=0.5",
     ):
         assert part in text or part in page, part

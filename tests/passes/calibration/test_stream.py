@@ -7,12 +7,13 @@ import onnx_ir
 import pytest
 from core_graphs import graph, node_of
 
+from prunec.ir.diagnostics import PassFailure, PrunecError, UserError
 from prunec.ir.execute import Runner, run_model
 from prunec.ir.facts import infer_facts
 from prunec.ir.module import Module
 from prunec.passes.calibration.data import CalibrationData
 from prunec.passes.calibration.stages import find_stages
-from prunec.passes.calibration.stream import Stream
+from prunec.passes.calibration.stream import Stream, runner_between
 
 BLOCK = """
 net (float[N,6] x, float[N,6] late) => (float[N,4] y) <float[6,6] w1, float[6,6] w2, float[6,6] w3, float[6,6] w4,
@@ -37,6 +38,18 @@ LAYERS = ("q", "k", "g", "m", "y")
 def parts(module: Module, *names: str) -> dict[onnx_ir.Node, list[onnx_ir.Value]]:
     nodes = [node_of(module, name) for name in names or LAYERS]
     return {node: [value for value in node.inputs[:1] if value is not None] for node in nodes}
+
+
+@pytest.mark.parametrize(("changed", "kind"), [(False, UserError), (True, PassFailure)])
+def test_what_fails_is_the_users_only_as_it_was_given(changed: bool, kind: type[PrunecError]) -> None:
+    module = graph(BLOCK)
+    if changed:
+        module.source = module.source.changed()
+    module.graph.initializers["w2"].const_value = onnx_ir.tensor(np.ones((5, 6), np.float32))
+    with pytest.raises(kind):
+        runner_between(module, [], ["y"], {}).run(
+            {"x": np.ones((2, 6), np.float32), "late": np.ones((2, 6), np.float32)}
+        )
 
 
 def test_stages_hold_what_does_not_depend_on_each_other() -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import onnx_ir
 import pytest
 from core_graphs import graph
 
@@ -167,3 +168,14 @@ def test_it_is_measured_end_to_end() -> None:
     cut = prunec.run(module, "prune-channels{ratio=75% round-to=16}", verify=False).module
     assert watch.ratio(cut, rounds=1).value < 0.8
     assert 0 < watch.seconds() < 1
+
+
+def test_a_cut_model_that_does_not_run_is_no_mistake_of_the_users() -> None:
+    module = graph(NET)
+    broken = module.clone()
+    weight = next(iter(broken.graph.initializers.values()))
+    weight.const_value = onnx_ir.tensor(np.ones((3, 5, 7), np.float32))
+    with pytest.raises(PassFailure):
+        latency_target.Stopwatch(dense=module, threads=1, batch=1).ratio(broken, rounds=1)
+    with pytest.raises(UserError):
+        latency_target.Stopwatch(dense=broken, threads=1, batch=1).seconds()
