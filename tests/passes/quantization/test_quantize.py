@@ -233,7 +233,7 @@ def test_metadata_inputs_and_outputs_stay() -> None:
     made = quantised(module).module
     assert (made.model.producer_name, dict(made.model.metadata_props)) == ("acme", {"team": "blue"})
     assert [v.name for v in (*made.graph.inputs, *made.graph.outputs)] == ["x", "y"]
-    assert made.source is module.source
+    assert made.source.original is module.source
 
 
 def test_the_quantizer_keeps_its_chatter_to_itself(capfd: pytest.CaptureFixture[str]) -> None:
