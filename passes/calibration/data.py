@@ -72,7 +72,7 @@ class CalibrationData:
             batch: samples of one run at most, where the model leaves that open; few samples make eight smaller
                 runs, since some are held out.
             every: every sample runs and none is held out: for judging a model instead of fitting it. One sample
-                is enough; a last run that a fixed batch does not fill is filled up with its last sample.
+                is enough, and all runs have one size: the last is filled up with its last sample.
 
         Raises:
             UserError: the arrays do not fit the model's inputs (names, shapes, types, NaN), or there are too few
