@@ -94,7 +94,8 @@ class Feeds:
         batch: samples of one run.
         samples: of all runs together; those that do not fill a run of a fixed size are left out, unless
             ``filled``.
-        filled: whether the last run is filled up to the size of the others.
+        filled: every sample is there to judge by: none is left out or fitted to, and the last run is filled up to
+            the size of the others.
     """
 
     arrays: Mapping[str, Array] = field(repr=False)
@@ -126,4 +127,4 @@ class Feeds:
     @property
     def fitting(self) -> int:
         """How many of the runs results are fitted to; the others, at least one, are what they are judged by."""
-        return len(self) - max(1, round(len(self) * HELD_OUT))
+        return 0 if self.filled else len(self) - max(1, round(len(self) * HELD_OUT))
