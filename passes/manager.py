@@ -126,7 +126,7 @@ class _Run:
         from prunec.ir.control import make_names_unique
         from prunec.passes.analyses import Analyses
 
-        passes = [inner for item in self.pipeline for inner in item.expand()]
+        passes = self.pipeline.expand()
         record = UncutRecord(passes)
         masks = any(pass_.contract == "masked" for pass_ in passes)
         if masks and self.module.model.functions and self._inlined():
@@ -288,6 +288,7 @@ class _Run:
                 repaired=outcome.repaired,
                 quantised=pass_.contract == "quantised",
                 data=self.data,
+                fitted=any(other.fits_data for other in self.pipeline.expand()),
                 seed=self.seed,
             )
         self.verdicts.append(verdict)
