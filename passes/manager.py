@@ -77,11 +77,13 @@ def run(
         >>> result.cost_after.parameters < result.cost_before.parameters
         True
     """
+    from prunec.ir.module import require_module
     from prunec.passes.calibration.required import checked_data
     from prunec.passes.pipeline import Pipeline
     from prunec.passes.pruning.needed import checked_gradients
 
     parsed = Pipeline.of(pipeline)
+    require_module(module)
     return _Run(
         module=module if in_place else module.clone(),
         original=module.clone() if in_place else module,

@@ -156,9 +156,11 @@ def quantization_table(
         >>> table.metric, table.samples, abs(table.interaction) < 0.01
         ('top1', 450, True)
     """
+    from prunec.ir.module import require_module
     from prunec.passes.calibration.data import CalibrationData
     from prunec.passes.judging.evaluate import evaluate, metric_of
 
+    require_module(module)
     parsed = Pipeline.of(pipeline)
     if not prunes_and_quantises(parsed):
         raise UserError(
