@@ -22,7 +22,7 @@ from prunec.ir.external import buffer_of, map_file
 from prunec.ir.formats import DUMP_SUFFIX, TEXT_SUFFIXES, is_program
 from prunec.ir.fx.entry import save_program
 from prunec.ir.load import HAD_EXTERNAL_DATA
-from prunec.ir.module import Module
+from prunec.ir.module import Module, require_module
 from prunec.ir.pairs import Layout, free_data_name, remove_replaced
 from prunec.ir.proto import (
     LARGEST_PROTO,
@@ -61,6 +61,7 @@ def save(module: Module, path: str | os.PathLike[str], *, external_data: bool | 
         UserError: the folder does not exist or cannot be written, the disk is full, or the weights do not fit
             into the form that was asked for.
     """
+    require_module(module)
     target = real_target(Path(path))
     if target.is_dir():
         _refuse(

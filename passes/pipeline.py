@@ -73,6 +73,10 @@ class Pipeline:
         bodies = (getattr(item, "body", None) for item in self.passes if item.takes_body)
         return 1 + max((body.depth for body in bodies if isinstance(body, Pipeline)), default=0)
 
+    def expand(self) -> tuple[Pass, ...]:
+        """The passes that run, one after the other: bodies of ``repeat`` written out."""
+        return tuple(inner for item in self.passes for inner in item.expand())
+
     def __iter__(self) -> Iterator[Pass]:
         return iter(self.passes)
 

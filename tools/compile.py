@@ -154,7 +154,7 @@ def compile_model(
             result.plan.save(plan)
         papers.write(module, pipeline, result, export, evaluation=evaluation, table=table, progress=progress)
     watch.report(result, pipeline, instruments)
-    pruning = {p.name for item in pipeline for p in item.expand() if p.contract in ("masked", "sparse")}
+    pruning = {p.name for p in pipeline.expand() if p.contract in ("masked", "sparse")}
     also = tuple(filter(None, (plan, remarks, papers.report, papers.card)))
     _summarise(
         result, export, verify=verify, remarks_shown=bool(shown), pruning=pruning, also=also, table=table

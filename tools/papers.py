@@ -82,8 +82,7 @@ class Papers:
 
     def data_for(self, pipeline: Pipeline, data: CalibrationData | None) -> CalibrationData | None:
         """The samples that passes get: none where only the papers look at them, which is no mistake then."""
-        passes = (inner for item in pipeline for inner in item.expand())
-        return data if not self.outputs or any(inner.needs_data for inner in passes) else None
+        return data if not self.outputs or any(inner.needs_data for inner in pipeline.expand()) else None
 
     def judged(
         self,
@@ -205,14 +204,13 @@ def _last_gate(pipeline: Pipeline) -> Gate | None:
     """The gate that judges last, or None."""
     from prunec.passes.gate import Gate
 
-    gates = [inner for item in pipeline for inner in item.expand() if isinstance(inner, Gate)]
+    gates = [inner for inner in pipeline.expand() if isinstance(inner, Gate)]
     return gates[-1] if gates else None
 
 
 def _first(pipeline: Pipeline, option: str) -> Any:
     """The value of the first pass that has an option of that name and a value for it, or None."""
-    passes = (inner for item in pipeline for inner in item.expand())
-    found: Iterator[Any] = (getattr(inner, option, None) for inner in passes)
+    found: Iterator[Any] = (getattr(inner, option, None) for inner in pipeline.expand())
     return next((value for value in found if value), None)
 
 

@@ -50,9 +50,9 @@ def compared(
 
 def _is_pruned_behind(pipeline: Pipeline) -> bool:
     """Whether something is pruned that has been quantised: such a plan fits no model that is not."""
-    from prunec.passes.quantization.table import PRUNING, flat
+    from prunec.passes.quantization.table import PRUNING
 
-    contracts = [pass_.contract for pass_ in flat(pipeline)]
+    contracts = [pass_.contract for pass_ in pipeline.expand()]
     return any(contract in PRUNING for contract in contracts[contracts.index("quantised") :])
 
 

@@ -13,12 +13,11 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from prunec.ir.callables import type_of
 from prunec.ir.diagnostics import Place, UserError
-
-if TYPE_CHECKING:
-    from prunec.passes.manager import Result
+from prunec.passes.result import Result
 
 Document = Mapping[str, Any]
 
@@ -98,6 +97,11 @@ class Evidence:
         Raises:
             UserError: a file cannot be read, holds something else, or is about another model.
         """
+        if not isinstance(result, Result):
+            raise UserError(
+                f"a report is made from the result of a run, got {type_of(result)}",
+                help=["prunec.run returns one"],
+            )
         facts = output if isinstance(output, FileFacts) or output is None else FileFacts.of(Path(output))
         known = {kind: read_document(kind, given) for kind, given in documents.items() if given is not None}
         evidence = cls(result=result, output=facts, **known)

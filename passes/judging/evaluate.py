@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from prunec.ir.diagnostics import GateError, Place, UserError, counted
 from prunec.ir.dialect import Blame
+from prunec.ir.module import Module, require_module
 from prunec.ir.source import SourceText
 from prunec.passes.calibration.data import CalibrationData
 from prunec.passes.judging.labels import check_labels
@@ -25,7 +26,6 @@ from prunec.passes.judging.slices import Slice, SliceFile
 from prunec.passes.judging.thresholds import Limits, Status, worst
 
 if TYPE_CHECKING:
-    from prunec.ir.module import Module
     from prunec.passes.calibration.required import Data
     from prunec.passes.judging.bootstrap import Interval
 
@@ -159,6 +159,7 @@ def evaluate(
         >>> round(result.value, 4), result.samples
         (0.9978, 450)
     """
+    require_module(module)
     known, file = CalibrationData.of(data), slices_of(slices)
     chosen = metric_of(metric if metric is not None else file.metric, known)
     metrics, members = checked_slices(file, known, chosen, reference)

@@ -21,7 +21,7 @@ from prunec.ir.diagnostics import Place, UserError
 from prunec.ir.dialect import ATEN
 from prunec.ir.execute import Runner
 from prunec.ir.load import load
-from prunec.ir.module import Module
+from prunec.ir.module import Module, require_module
 from prunec.ir.version import VERSION
 from prunec.passes.calibration.data import CalibrationData
 from prunec.passes.calibration.stream import runner_between
@@ -296,6 +296,7 @@ def sensitivity(
         >>> [round(profile.drop(group.curve[0]), 3) >= 0 for group in profile.groups][:1]
         [True]
     """
+    require_module(module)
     settings = Settings(ratios=tuple(sorted(set(ratios))), criterion=criterion, unit=unit, seed=seed)
     where = parse_executor(executor) if isinstance(executor, str) else executor
     where.check()
