@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 import click
 
 import prunec
+from prunec.ir.files import write_text
 from prunec.tools.data_files import DATA_HELP, read_samples
-from prunec.tools.outputs import check_outputs, write_output
+from prunec.tools.outputs import check_outputs
 from prunec.tools.progress import show_progress
 
 if TYPE_CHECKING:
@@ -144,7 +145,7 @@ def bench_models(
         )
     show_report(report, profiles=profile)
     if json_file is not None:
-        write_output(Path(json_file), (json.dumps(report.to_json(), indent=1) + "\n").encode())
+        write_text(json_file, json.dumps(report.to_json(), indent=1) + "\n")
         click.echo(f"wrote {json_file}", err=True)
 
 

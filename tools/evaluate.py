@@ -13,9 +13,10 @@ import click
 
 import prunec
 from prunec.ir.diagnostics import GateError, Place, UserError
+from prunec.ir.files import write_text
 from prunec.tools.baseline import read_baseline, with_versions, write_baseline
 from prunec.tools.data_files import DATA_HELP, read_samples
-from prunec.tools.outputs import check_outputs, write_output
+from prunec.tools.outputs import check_outputs
 from prunec.tools.progress import show_progress
 
 if TYPE_CHECKING:
@@ -191,7 +192,7 @@ def _write_json(path: Path, found: Sequence[Evaluation], compared: Comparison | 
     if compared is not None:
         content["comparison"] = compared.to_json()
     text = json.dumps(with_versions("prunec.evaluations/1", content), indent=1, ensure_ascii=False)
-    write_output(path, f"{text}\n".encode())
+    write_text(path, f"{text}\n")
     click.echo(f"wrote {path}", err=True)
 
 

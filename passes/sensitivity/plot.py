@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from prunec.ir.atomic import real_target, replace_file
 from prunec.ir.diagnostics import Place, UserError
+from prunec.ir.files import write_bytes
 from prunec.passes.sensitivity.short_numbers import percent, short_drop
 
 if TYPE_CHECKING:
@@ -58,12 +58,7 @@ def save_plot(profile: Profile, path: str | Path) -> None:
     """
     target = Path(path)
     check_plot(target)
-    content = render_plot(profile, target.suffix.lower().removeprefix("."))
-    try:
-        replace_file(real_target(target), lambda stream: stream.write(content))
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise UserError(f"cannot write the plot: {reason}", place=Place(file=str(path))) from error
+    write_bytes(target, render_plot(profile, target.suffix.lower().removeprefix(".")), "plot")
 
 
 def render_plot(profile: Profile, form: str) -> bytes:

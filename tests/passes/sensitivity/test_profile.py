@@ -92,8 +92,7 @@ def test_a_file_that_is_no_text_is_no_profile(tmp_path: Path) -> None:
     path.write_bytes(b"\x08\xff\xfe")
     with pytest.raises(UserError) as caught:
         Profile.load(path)
-    assert caught.value.message == "this is no sensitivity profile: it is not text"
-    assert "prunec sensitivity MODEL" in caught.value.help[0]
+    assert caught.value.message == "cannot read the profile: not UTF-8 text: byte 1 is 0xff"
 
 
 def test_small_drops_of_a_figure_are_told_apart() -> None:

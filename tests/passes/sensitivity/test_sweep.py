@@ -275,7 +275,7 @@ def test_damaged_partial_results_are_located(tmp_path: Path, line: str, message:
         Journal(partial, {"metric": "top1"})
     assert caught.value.message == f"cannot use the partial results: {message}"
     partial.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(UserError, match="cannot use the partial results: it is not text"):
+    with pytest.raises(UserError, match="cannot use the partial results: not UTF-8 text: byte 0 is 0xff"):
         Journal(partial, {"metric": "top1"})
 
 
