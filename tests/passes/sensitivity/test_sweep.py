@@ -21,6 +21,7 @@ from prunec.passes.coupling.transfer import transferred
 from prunec.passes.sensitivity import cluster as cluster_module
 from prunec.passes.sensitivity.cluster import Dask
 from prunec.passes.sensitivity.executor import Threads
+from prunec.passes.sensitivity.identity import sweep_header
 from prunec.passes.sensitivity.journal import Journal
 from prunec.passes.sensitivity.prefix import Prefix
 from prunec.passes.sensitivity.sweep import Settings, Sweep
@@ -201,8 +202,8 @@ def test_a_sweep_that_was_stopped_goes_on(tmp_path: Path, stop: type[BaseExcepti
 
 def test_partial_results_of_another_sweep_are_refused(tmp_path: Path) -> None:
     partial = tmp_path / "p.partial"
-    partial.write_text('{"schema": "prunec.sensitivity.partial/1", "metric": "top1"}\n')
-    with pytest.raises(UserError, match="partial results are of another sweep: model is None") as caught:
+    partial.write_text('{"schema": "prunec.sensitivity.partial/2", "metric": "top1"}\n')
+    with pytest.raises(UserError, match="partial results are of another sweep: version is None") as caught:
         prunec.sensitivity(graph(NET), {"x": X}, Energy(), partial=partial)
     assert "remove the file" in str(caught.value)
 
@@ -241,6 +242,21 @@ def test_a_metric_that_says_something_else_now_goes_on_from_nothing(tmp_path: Pa
     almost["dense"] *= 1 + 1e-8  # other threads, another order of the sum
     partial.write_text(f"{json.dumps(almost)}\n{points}")
     assert interrupted(partial, [1] * 4).dense
+
+
+def test_a_sweep_is_told_from_one_of_a_similar_model_or_of_similar_samples() -> None:
+    """Ops, names and weights are the same, and so are the first and the last samples."""
+
+    def header(net: str = NET, x: NDArray[np.float32] = X) -> Mapping[str, Any]:
+        return sweep_header(Sweep(graph(net), CalibrationData.of({"x": x}), Energy(), Settings()), 1.0)
+
+    assert header() == header()
+    changed = NET.replace("LayerNormalization(", "LayerNormalization<epsilon = 0.1>(")
+    assert [key for key, value in header().items() if value != header(changed)[key]] == ["model"]
+    samples = np.tile(X, (200, 1, 1, 1))
+    whole = header(x=samples)
+    samples[len(samples) // 2] += 1
+    assert [key for key, value in whole.items() if value != header(x=samples)[key]] == ["data"]
 
 
 @pytest.mark.parametrize(
