@@ -26,8 +26,8 @@ from prunec.tools.remarks import from_passes, origins_in, save_remarks, with_sou
 
 if TYPE_CHECKING:
     from prunec.ir.module import Module
+    from prunec.passes.judging.quantization_table import QuantizationTable
     from prunec.passes.manager import Result
-    from prunec.passes.quantization.table import QuantizationTable
 
 
 class CompileCommand(OptionalValues):

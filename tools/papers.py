@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from prunec.passes.calibration.data import CalibrationData
     from prunec.passes.gate import Gate
     from prunec.passes.judging.evaluate import Evaluation
+    from prunec.passes.judging.quantization_table import QuantizationTable
     from prunec.passes.manager import Progress, Result
     from prunec.passes.pipeline import Pipeline
-    from prunec.passes.quantization.table import QuantizationTable
 
 MEASURE = "measure"
 """What a bare ``--bench`` stands for."""

@@ -81,9 +81,9 @@ def measure_sensitivity(
 
     What is measured is kept in FILE.partial until all of it is there; the same command goes on from it.
     """
+    from prunec.exporters.report.plot import check_plot
     from prunec.passes.sensitivity.executor import parse_executor
     from prunec.passes.sensitivity.journal import partial_path
-    from prunec.passes.sensitivity.plot import check_plot
     from prunec.passes.sensitivity.ratios import parse_ratios
 
     wanted, where = parse_ratios(ratios), parse_executor(executor)
@@ -115,7 +115,7 @@ def measure_sensitivity(
         raise
     profile.save(path)
     if drawn is not None:
-        profile.plot(drawn)
+        prunec.write_plot(profile, drawn)
     _report(profile, [path, *outputs[1:]])
 
 

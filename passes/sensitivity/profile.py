@@ -165,10 +165,10 @@ class Profile:
         return cls.from_json(read_text(path, "profile"), file=str(path))
 
     def plot(self, path: str | Path) -> None:
-        """Draw the profile as ``.svg`` or ``.png``; see :func:`prunec.passes.sensitivity.plot.save_plot`."""
-        from prunec.passes.sensitivity.plot import save_plot
+        """Draw the profile as ``.svg`` or ``.png``; see :func:`prunec.write_plot`."""
+        import prunec  # passes do not know who draws; the package's public face does
 
-        save_plot(self, path)
+        prunec.write_plot(self, path)
 
     def save(self, path: str | Path) -> None:
         """Write the profile beside ``path`` and rename it.

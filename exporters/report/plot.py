@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from prunec.exporters.amounts import percent, short_drop
 from prunec.ir.diagnostics import Place, UserError
 from prunec.ir.files import write_bytes
-from prunec.passes.sensitivity.short_numbers import percent, short_drop
 
 if TYPE_CHECKING:
     from prunec.passes.sensitivity.profile import GroupCurve, Profile
@@ -46,7 +46,7 @@ def check_plot(path: Path) -> None:
         raise UserError("a plot needs matplotlib, which is not installed", help=help) from error
 
 
-def save_plot(profile: Profile, path: str | Path) -> None:
+def write_plot(profile: Profile, path: str | Path) -> None:
     """Draw a profile into a file.
 
     Args:
