@@ -138,6 +138,48 @@ def test_memory_and_threads_change_nothing_but_the_time() -> None:
         assert [other[key] for key in found[0]] == pytest.approx(list(found[0].values()), rel=1e-5)
 
 
+@pytest.mark.parametrize("ratio", [0.25, 0.6])
+def test_a_point_of_a_comparison_is_that_of_the_cut_model_with_the_whole_one(ratio: float) -> None:
+    module = graph(NET)
+    profile = prunec.sensitivity(module, {"x": X}, "cosine", ratios=[ratio])
+    (point,) = profile.groups[0].curve
+    cut = prunec.run(module, f"prune-channels{{ratio={ratio} round-to=1 only=a}}").module
+    expected = prunec.evaluate(cut, {"x": X}, "cosine", reference=module).value
+    assert point.value == pytest.approx(expected, rel=1e-5)
+    assert point.value < 0.9999
+
+
+def test_the_model_as_it_is_runs_once_however_many_candidates_are_compared_with_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ran: list[str] = []
+    run = Runner.run
+
+    def counted(self: Runner, feeds: Arrays) -> dict[str, NDArray[Any]]:
+        ran.append("")
+        return run(self, feeds)
+
+    def runs(metric: str | Energy, ratios: tuple[float, ...], memory: int = 1 << 30) -> int:
+        settings = Settings(ratios=ratios, batch=8, memory=memory)
+        sweep = Sweep(graph(NET), CalibrationData.of({"x": X}), metric, settings)
+        ran.clear()
+        span = [
+            sweep.candidates.make(row, sweep.candidates.removed(row, ratio))
+            for row in sweep.candidates.rows
+            for ratio in ratios
+        ]
+        sweep.run_span(span, lambda row, removed, value: None)
+        return len(ran)
+
+    monkeypatch.setattr(Runner, "run", counted)
+    each = len(X) // 8
+    for ratios in [(0.3,), (0.2, 0.5, 0.7)]:
+        assert runs("cosine", ratios) - runs(Energy(), ratios) == each
+    assert runs("cosine", (0.2, 0.5, 0.7), memory=0) > runs("cosine", (0.2, 0.5, 0.7)), (
+        "what is not kept runs again"
+    )
+
+
 def test_a_dask_cluster_measures_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     """The threads of a worker share its memory, and when all is done it lets the model and the samples go."""
     from distributed import LocalCluster
