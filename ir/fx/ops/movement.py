@@ -12,6 +12,7 @@ import onnx_ir
 from prunec.ir.form import Form, symbols_of
 from prunec.ir.fx.ops.alias import aten, like
 from prunec.ir.op import Cut, Op
+from prunec.ir.ops.einsum import Einsum
 from prunec.ir.ops.elementwise import factors, sizes
 from prunec.ir.ops.movement import Movement, Slice
 from prunec.ir.rule import Index, IndexMap, Operand, Pin, Rule, RuleError
@@ -221,6 +222,7 @@ def register_ops() -> None:
         "unsafe_chunk.default": "chunks",
         "unsafe_split.Tensor": "split_size",
         "tensor_split.sections": "sections",
+        "tensor_split.indices": "indices",
         "split.sizes": "split_size",
     }
     for name, argument in uneven.items():
@@ -237,6 +239,10 @@ def register_ops() -> None:
     )
     aten("repeat.default tile.default", Repeat(zeroed=_EVERYWHERE))
     aten("glu.default", Glu(zeroed=_EVERYWHERE))
+    to_columns = "n c h w -> n (c k) t | c h w -> (c k) t"
+    aten("im2col.default", Einsum(text=to_columns, fixed="h w k t", zeroed=_EVERYWHERE))
+    to_image = "n (c k) t -> n c h w | (c k) t -> c h w"
+    aten("col2im.default", Einsum(text=to_image, reduced="k", fixed="h w k t", zeroed=_EVERYWHERE))
     padded = "pad.default constant_pad_nd.default " + " ".join(
         f"{kind}_pad{axes}d.default" for kind in ("reflection", "replication") for axes in (1, 2, 3)
     )
