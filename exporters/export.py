@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from prunec.exporters.registry import make_target
 from prunec.exporters.target import Export, ExportContext, Target
+from prunec.ir.module import Module, require_module
 from prunec.passes.manager import Result
-
-if TYPE_CHECKING:
-    from prunec.ir.module import Module
 
 
 def export(
@@ -50,4 +48,5 @@ def export(
     if isinstance(source, Result):
         context = ExportContext(remarks=source.remarks, verify=verify, seed=seed)
         return made.write(source.module, Path(path), context)
+    require_module(source)
     return made.write(source, Path(path), ExportContext(verify=verify, seed=seed))

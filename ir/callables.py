@@ -69,8 +69,10 @@ def check_takes(name: str, function: Any, arguments: Sequence[str]) -> None:
         arguments: what they are called in messages.
 
     Raises:
-        UserError: it takes fewer, or demands more.
+        UserError: it cannot be called, takes fewer, or demands more.
     """
+    if not callable(function):
+        raise UserError(f"{name} must be a function, got {type_of(function)}")
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError):  # compiled functions do not always say what they take

@@ -20,8 +20,9 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped,u
 from prunec.ir.diagnostics import Place, Remark, UserError
 from prunec.ir.dump.model import parse_dump
 from prunec.ir.external import Bytes, DataFiles, all_graphs, buffer_of, map_external, map_file, view_tensor
+from prunec.ir.files import reason_of
 from prunec.ir.formats import DUMP_SUFFIX, TEXT_SUFFIXES, is_program, refuse_foreign_format
-from prunec.ir.module import Module, Source
+from prunec.ir.module import Module, Source, not_a_module
 from prunec.ir.proto import placeholder, remember_declared, weights_of
 from prunec.ir.repair import may_need_repair, rename_nodes, repair
 from prunec.ir.scopes import walk
@@ -63,8 +64,7 @@ def load(source: str | os.PathLike[str] | onnx.ModelProto | onnx_ir.Model | Modu
         return _from_model(source)
     if type(source).__module__.partition(".")[0] == "onnx_graphsurgeon":
         return _from_proto(_export_graphsurgeon(source), DataFiles(file=Source().name, model=None))
-    kinds = "a path, onnx.ModelProto, onnx_ir.Model or onnx_graphsurgeon.Graph"
-    raise UserError(f"cannot load an object of type `{type(source).__qualname__}`", help=[f"give {kinds}"])
+    raise not_a_module(source)
 
 
 def _load_program(path: Path) -> Module:
@@ -101,7 +101,7 @@ def _open(path: Path) -> Bytes:
     except FileNotFoundError:
         _refuse(path, "no such file", [_closest_file(path)])
     except (OSError, ValueError) as error:
-        _refuse(path, f"cannot be read: {getattr(error, 'strerror', None) or error}")
+        _refuse(path, f"cannot be read: {reason_of(error)}")
     if not len(content):
         _refuse(path, "the file is empty", ["the export or download did not finish; repeat it"])
     return content

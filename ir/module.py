@@ -7,7 +7,8 @@ from pathlib import Path
 
 import onnx_ir
 
-from prunec.ir.diagnostics import Remark
+from prunec.ir.callables import type_of
+from prunec.ir.diagnostics import Remark, UserError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +74,39 @@ class Module:
         imports none.
         """
         return opset_of(self.graph, domain)
+
+
+def require_module(given: object) -> None:
+    """Raise a UserError that says how to come to a module unless something is one."""
+    if not isinstance(given, Module):
+        raise not_a_module(given)
+
+
+def not_a_module(given: object) -> UserError:
+    """What is said of something that is neither a module nor can be loaded as one."""
+    kinds = {(kind.__module__.partition(".")[0], kind.__name__) for kind in type(given).__mro__}
+    name = type(given).__name__
+    if ("torch", "Module") in kinds:
+        return UserError(
+            f"`{name}` is a torch module: capture it first",
+            help=["captured = prunec.trace(module, example_inputs)"],
+        )
+    if ("torch", "ExportedProgram") in kinds:
+        return UserError(
+            "a program of torch.export cannot be taken as it is",
+            help=[
+                "prunec.trace(program.module(), example_inputs), or torch.export.save it and load the file"
+            ],
+        )
+    if isinstance(getattr(given, "module", None), Module):
+        return UserError(f"{type_of(given)} holds a module and is none", help=["give its attribute `module`"])
+    return UserError(
+        f"this takes a module, got {type_of(given)}",
+        help=[
+            "prunec.load gives one of a path, onnx.ModelProto, onnx_ir.Model or onnx_graphsurgeon.Graph",
+            "prunec.trace gives one of a torch module",
+        ],
+    )
 
 
 def opset_of(graph: onnx_ir.Graph, domain: str) -> int:

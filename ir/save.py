@@ -19,10 +19,11 @@ from prunec.ir.diagnostics import Place, UserError
 from prunec.ir.dialect import ATEN
 from prunec.ir.dump.file import save_dump
 from prunec.ir.external import buffer_of, map_file
+from prunec.ir.files import file_error
 from prunec.ir.formats import DUMP_SUFFIX, TEXT_SUFFIXES, is_program
 from prunec.ir.fx.entry import save_program
 from prunec.ir.load import HAD_EXTERNAL_DATA
-from prunec.ir.module import Module
+from prunec.ir.module import Module, require_module
 from prunec.ir.pairs import Layout, free_data_name, remove_replaced
 from prunec.ir.proto import (
     LARGEST_PROTO,
@@ -61,6 +62,7 @@ def save(module: Module, path: str | os.PathLike[str], *, external_data: bool | 
         UserError: the folder does not exist or cannot be written, the disk is full, or the weights do not fit
             into the form that was asked for.
     """
+    require_module(module)
     target = real_target(Path(path))
     if target.is_dir():
         _refuse(
@@ -87,9 +89,7 @@ def save(module: Module, path: str | os.PathLike[str], *, external_data: bool | 
             pieces = to_pieces(module)
             replace_file(target, lambda stream: stream.writelines(pieces))
     except OSError as error:
-        raise UserError(
-            f"cannot write the file: {error.strerror or error}", place=Place(file=str(target))
-        ) from error
+        raise file_error(target, "cannot write the file", error) from error
 
 
 def to_graphsurgeon(module: Module) -> gs.Graph:

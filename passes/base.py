@@ -139,6 +139,11 @@ class Pass(ABC):
         """Whether the pass, with its options as they are, runs the model on calibration data."""
         return False
 
+    @property
+    def fits_data(self) -> bool:
+        """Whether it fits the model to them, so that some samples have to be held out to judge the result by."""
+        return self.needs_data
+
     def check(self, module: Module, data: CalibrationData | None) -> None:
         """See, before any pass runs, that what this one reads besides the module is there and fits.
 

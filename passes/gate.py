@@ -40,6 +40,11 @@ class Gate(Pass):
         """Always: models are judged on samples."""
         return True
 
+    @property
+    def fits_data(self) -> bool:
+        """Never: every sample judges."""
+        return False
+
     def check(self, module: Module, data: CalibrationData | None) -> None:
         """See that the file can be read, its slices have samples and labels, and thresholds fit their metric."""
         from prunec.ir.diagnostics import Place, UserError

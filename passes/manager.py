@@ -77,11 +77,13 @@ def run(
         >>> result.cost_after.parameters < result.cost_before.parameters
         True
     """
+    from prunec.ir.module import require_module
     from prunec.passes.calibration.required import checked_data
     from prunec.passes.pipeline import Pipeline
     from prunec.passes.pruning.needed import checked_gradients
 
     parsed = Pipeline.of(pipeline)
+    require_module(module)
     return _Run(
         module=module if in_place else module.clone(),
         original=module.clone() if in_place else module,
@@ -124,7 +126,7 @@ class _Run:
         from prunec.ir.control import make_names_unique
         from prunec.passes.analyses import Analyses
 
-        passes = [inner for item in self.pipeline for inner in item.expand()]
+        passes = self.pipeline.expand()
         record = UncutRecord(passes)
         masks = any(pass_.contract == "masked" for pass_ in passes)
         if masks and self.module.model.functions and self._inlined():
@@ -286,6 +288,7 @@ class _Run:
                 repaired=outcome.repaired,
                 quantised=pass_.contract == "quantised",
                 data=self.data,
+                fitted=any(other.fits_data for other in self.pipeline.expand()),
                 seed=self.seed,
             )
         self.verdicts.append(verdict)

@@ -30,7 +30,7 @@ class Repeat(Pass):
 
     def expand(self) -> tuple[Pass, ...]:
         """The passes of the body, ``times`` times over."""
-        return tuple(inner for item in self.body for inner in item.expand()) * self.times
+        return self.body.expand() * self.times
 
     def run(self, module: Module, context: Context) -> Outcome:
         """Not called: whoever runs passes runs those that :meth:`expand` gives."""

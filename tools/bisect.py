@@ -117,7 +117,7 @@ class Bisection:
             UserError: the model is bad before the first transform, or good behind the last.
         """
         place = Place(file=self.module.source.name)
-        transforms = [p for item in self.pipeline for p in item.expand() if p.contract != "none"]
+        transforms = [p for p in self.pipeline.expand() if p.contract != "none"]
         if self._is_bad(0):
             help = ["a test must exit with 0 on the input, and with something else on a bad model"]
             raise UserError("the test fails on the input itself", place=place, help=help)

@@ -7,8 +7,9 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from prunec.ir.atomic import real_target, write_whole
+from prunec.ir.atomic import real_target
 from prunec.ir.diagnostics import Place, UserError
+from prunec.ir.files import file_error
 
 REPLACEABLE = frozenset(
     {
@@ -59,11 +60,6 @@ def check_outputs(*, inputs: Sequence[Path], outputs: Sequence[Path]) -> None:
         _check_writable(output)
 
 
-def write_output(path: Path, content: bytes) -> None:
-    """Write a file whole, or leave what was there; see :func:`prunec.ir.atomic.write_whole`."""
-    write_whole(path, content)
-
-
 def _check_writable(output: Path) -> None:
     if str(output) == "-":
         _refuse(output, "a model is not written to standard output", ["give a file name with -o"])
@@ -83,10 +79,7 @@ def _check_writable(output: Path) -> None:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise UserError(
-            f"cannot write to folder '{folder}': {reason}", place=Place(file=str(output))
-        ) from error
+        raise file_error(output, f"cannot write to folder '{folder}'", error) from error
 
 
 def _is_ours(output: Path) -> bool:

@@ -81,7 +81,7 @@ def _oracle(
         if match is not None:
             raise UserError("--match goes with --test")
         pipeline = read_pipeline(passes or "")
-        if any(pass_.needs_data for item in pipeline for pass_ in item.expand()):
+        if any(pass_.needs_data for pass_ in pipeline.expand()):
             help = ["try a criterion that needs none, or give a command with --test"]
             raise UserError(
                 "calibration data do not fit smaller models, and the pipeline needs some", help=help

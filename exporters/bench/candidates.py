@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -58,10 +58,12 @@ def open_candidates(models: Sequence[Module | str | os.PathLike[str]], folder: P
         folder: where files may be written.
 
     Raises:
-        UserError: there is none, or one cannot be loaded.
+        UserError: there is none, no list of them, or one cannot be loaded.
     """
     if not models:
         raise UserError("there is no model to measure", help=["give the paths of one or several"])
+    if not isinstance(models, Iterable) or isinstance(models, str):
+        raise UserError("this takes a list of models, got a single one", help=["write [model]"])
     modules = [load(model) for model in models]
     stored = [
         not isinstance(model, Module) for model in models

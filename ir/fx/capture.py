@@ -55,8 +55,10 @@ def capture(
     """Capture a module; see :func:`prunec.ir.fx.entry.trace`."""
     if not isinstance(module, torch.nn.Module):
         what = f"the class `{module.__name__}`" if isinstance(module, type) else type_of(module)
+        exported = isinstance(module, torch.export.ExportedProgram)
         _refuse(
-            f"only an nn.Module can be captured, got {what}", "give an instance of a subclass of nn.Module"
+            f"only an nn.Module can be captured, got {what}",
+            "its module() is one" if exported else "give an instance of a subclass of nn.Module",
         )
     _check_module(module)
     if not isinstance(example_inputs, tuple):

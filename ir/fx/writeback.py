@@ -26,6 +26,7 @@ from prunec.ir.fx.lower import lower_switchable
 from prunec.ir.fx.signature import CAPTURED, STATE, State, signature_of
 from prunec.ir.fx.sizes import is_size, set_size, sizes_of
 from prunec.ir.fx.tensors import from_array, unwrap
+from prunec.ir.fx.training.masks import require_masks_hold
 from prunec.ir.location import module_path, source_of
 from prunec.ir.module import Module
 
@@ -41,7 +42,8 @@ def write_back(result: Module, module: nn.Module) -> None:
         module: the module that the program was captured from.
 
     Raises:
-        UserError: the module is another one, changed since the capture, or cannot be cut; nothing is changed.
+        UserError: the module is another one, changed since the capture, has masks kept on it that the result
+            does not fit, or cannot be cut; nothing is changed.
     """
     if not isinstance(module, nn.Module):
         raise UserError(
@@ -49,6 +51,7 @@ def write_back(result: Module, module: nn.Module) -> None:
             help=["give the module that was captured"],
         )
     states = _states(result, module)
+    require_masks_hold(module, states)
     literals = list(_changed_literals(result))
     wanted = _wanted_sizes(module, literals)
     undo = _Undo.of(module)

@@ -156,7 +156,13 @@ _WEIGHT_BIAS: dict[int, Role] = {1: "weight", 2: "bias"}
 _ALL = frozenset({0, 1, 2})
 
 
-def _convolution(text: str, uncounted: str) -> Einsum:
+def convolution(text: str, *, uncounted: str) -> Einsum:
+    """A convolution in ``g`` groups, whose weights and bias stand behind its data.
+
+    Args:
+        text: the rule.
+        uncounted: see :class:`prunec.ir.op.Op`.
+    """
     return Einsum(
         text=text,
         reduced="c *k",
@@ -172,8 +178,8 @@ def _convolution(text: str, uncounted: str) -> Einsum:
 
 def register_ops() -> None:
     """Register the family's ops."""
-    register("Conv", _convolution("n (g c) *s, (g o) c *k, (g o) -> n (g o) *t", uncounted="s"))
-    register("ConvTranspose", _convolution("n (g c) *s, (g c) o *k, (g o) -> n (g o) *t", uncounted="t"))
+    register("Conv", convolution("n (g c) *s, (g o) c *k, (g o) -> n (g o) *t", uncounted="s"))
+    register("ConvTranspose", convolution("n (g c) *s, (g c) o *k, (g o) -> n (g o) *t", uncounted="t"))
     register("Gemm", Gemm(roles=_WEIGHT_BIAS, linear=True, zeroed=_ALL))
     register("MatMul", MatMul(roles={0: "weight", 1: "weight"}, linear=True, zeroed=frozenset({0, 1})))
     register(

@@ -68,12 +68,10 @@ def check_fit(data: CalibrationData, module: Module, batch: int, *, every: bool 
     for value in inputs:
         fit.check_sizes(value, arrays[value.name or ""], value.name in stacked)
         fit.check_finite(value.name or "", arrays[value.name or ""])
-    size = fixed or (batch if every else min(batch, max(1, round(data.count * HELD_OUT))))
     if every:
-        filled = fixed is not None
-        return Feeds(
-            arrays=arrays, types=types, stacked=stacked, batch=size, samples=data.count, filled=filled
-        )
+        size = fixed or min(batch, data.count)
+        return Feeds(arrays=arrays, types=types, stacked=stacked, batch=size, samples=data.count, filled=True)
+    size = fixed or min(batch, max(1, round(data.count * HELD_OUT)))
     if data.count < 2 * size:
         many = f"and the model runs {size} at a time" if size > 1 else "of which one is held out"
         _refuse(

@@ -72,7 +72,7 @@ class CalibrationData:
             batch: samples of one run at most, where the model leaves that open; few samples make eight smaller
                 runs, since some are held out.
             every: every sample runs and none is held out: for judging a model instead of fitting it. One sample
-                is enough; a last run that a fixed batch does not fill is filled up with its last sample.
+                is enough, and all runs have one size: the last is filled up with its last sample.
 
         Raises:
             UserError: the arrays do not fit the model's inputs (names, shapes, types, NaN), or there are too few
@@ -94,7 +94,8 @@ class Feeds:
         batch: samples of one run.
         samples: of all runs together; those that do not fill a run of a fixed size are left out, unless
             ``filled``.
-        filled: whether the last run is filled up to the size of the others.
+        filled: every sample is there to judge by: none is left out or fitted to, and the last run is filled up to
+            the size of the others.
     """
 
     arrays: Mapping[str, Array] = field(repr=False)
@@ -126,4 +127,4 @@ class Feeds:
     @property
     def fitting(self) -> int:
         """How many of the runs results are fitted to; the others, at least one, are what they are judged by."""
-        return len(self) - max(1, round(len(self) * HELD_OUT))
+        return 0 if self.filled else len(self) - max(1, round(len(self) * HELD_OUT))

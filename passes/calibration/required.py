@@ -22,7 +22,7 @@ def require_data(pipeline: Pipeline) -> None:
     Raises:
         UserError: one needs some.
     """
-    for pass_ in (inner for item in pipeline for inner in item.expand()):
+    for pass_ in pipeline.expand():
         if pass_.needs_data:
             raise UserError(
                 f"`{pass_}` needs calibration data, and none are given",
@@ -46,7 +46,8 @@ def checked_data(module: Module, pipeline: Pipeline, data: Data | None) -> Calib
         from prunec.passes.calibration.data import CalibrationData
 
         known = CalibrationData.of(data)
-        known.bind(module)
-    for pass_ in (inner for item in pipeline for inner in item.expand()):
+        fitted = any(pass_.fits_data for pass_ in pipeline.expand())
+        known.bind(module, every=not fitted)
+    for pass_ in pipeline.expand():
         pass_.check(module, known)
     return known

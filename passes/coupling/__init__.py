@@ -26,12 +26,20 @@ def analyse(
         model: the graph; it is not changed.
         facts: its facts, where they are at hand already.
         options: what may be cut, and by what unit.
+
+    Raises:
+        UserError: this is no model.
     """
+    import onnx_ir
+
     from prunec.ir.dialect import dialect_of
+    from prunec.ir.module import Module, not_a_module
     from prunec.passes.coupling.collect import collect
     from prunec.passes.coupling.groups import build_groups
     from prunec.passes.coupling.solve import solve
 
+    if not isinstance(model, onnx_ir.Model | Module):
+        raise not_a_module(model)
     facts = facts or dialect_of(model).facts(model)
     relations = collect(model, facts, options)
     return build_groups(facts, relations, solve(relations, options.unit if options else "head"))

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from prunec.ir.diagnostics import GateError, Place, UserError, counted
 from prunec.ir.dialect import Blame
+from prunec.ir.module import Module, require_module
 from prunec.ir.source import SourceText
 from prunec.passes.calibration.data import CalibrationData
 from prunec.passes.judging.labels import check_labels
@@ -25,7 +26,6 @@ from prunec.passes.judging.slices import Slice, SliceFile
 from prunec.passes.judging.thresholds import Limits, Status, worst
 
 if TYPE_CHECKING:
-    from prunec.ir.module import Module
     from prunec.passes.calibration.required import Data
     from prunec.passes.judging.bootstrap import Interval
 
@@ -100,9 +100,7 @@ class Evaluation:
         """
         failures = list(self.failures(undecided=undecided))
         if failures:
-            more = f", and {len(failures) - 1} more" if len(failures) > 1 else ""
-            place = None if file is None else Place(file=file)
-            error = GateError(f"{failures[0]}{more}", place=place, notes=failures[1:])
+            error = GateError.of(failures, None if file is None else Place(file=file))
             error.evaluation = self
             raise error
 
@@ -159,6 +157,7 @@ def evaluate(
         >>> round(result.value, 4), result.samples
         (0.9978, 450)
     """
+    require_module(module)
     known, file = CalibrationData.of(data), slices_of(slices)
     chosen = metric_of(metric if metric is not None else file.metric, known)
     metrics, members = checked_slices(file, known, chosen, reference)

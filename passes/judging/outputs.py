@@ -81,10 +81,16 @@ def sample_runs(
 
 
 def per_sample(made: Outputs, feeds: Feeds, count: int) -> Outputs:
-    """The outputs that have an entry for every sample, without those that filled up the run."""
+    """The outputs that have an entry for every sample, without those that filled up the run.
+
+    Args:
+        made: all outputs of the run.
+        feeds: all runs, of one size: what is an output of samples in one of them is one in all.
+        count: samples of this run.
+    """
     if feeds.stacked:
         return {name: array if array.shape[:1] == (1,) else array[None] for name, array in made.items()}
-    size = feeds.batch if feeds.filled else count
+    size = feeds.batch
     whole = {
         name: array for name, array in made.items() if array.ndim and len(array) and len(array) % size == 0
     }

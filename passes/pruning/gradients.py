@@ -10,6 +10,7 @@ import numpy as np
 import onnx_ir
 from numpy.typing import NDArray
 
+from prunec.ir.callables import type_of
 from prunec.ir.diagnostics import Place, UserError, nearest
 from prunec.passes.plan.positions import Positions
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from prunec.ir.module import Module
 
 Array = NDArray[Any]
+
+_COLLECT = "prunec.torch.gradients(net, loss, batches) collects those of the module that is pruned, by parameter name"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,11 +37,13 @@ class Gradients:
         """Gradients that fit a module; those of tensors that it does not have (it never reads them) are left out.
 
         Raises:
-            UserError: a shape is wrong, a value is NaN or infinite, or no name is one of the module's.
+            UserError: this is no mapping of names to arrays, a shape is wrong, a value is NaN or infinite, or no
+                name is one of the module's.
         """
         constants = module.graph.initializers
-        arrays = {name: np.asarray(array) for name, array in given.items() if name in constants}
         place = Place(file=module.source.name)
+        _check_names(given, place)
+        arrays = {name: _array(name, value, place) for name, value in given.items() if name in constants}
         if not arrays:
             name = next(iter(given), None)
             close = nearest(name, constants) if name else None
@@ -47,7 +52,7 @@ class Gradients:
             raise UserError(
                 f"{what}, the model has no weights of these names",
                 place=place,
-                help=["collect the gradients of the module that is pruned, by the names of its parameters"],
+                help=[_COLLECT],
             )
         for name, array in arrays.items():
             _check(name, array, constants[name], place)
@@ -67,11 +72,48 @@ class Gradients:
         return self.arrays[value.name]
 
 
+def _check_names(given: object, place: Place) -> None:
+    what = None
+    if not isinstance(given, Mapping):
+        what = type_of(given)
+    elif strange := [key for key in given if not isinstance(key, str)]:
+        what = f"a key that is {type_of(strange[0])}"
+    if what is not None:
+        raise UserError(
+            f"the gradients must be arrays by the names of parameters, got {what}",
+            place=place,
+            help=[_COLLECT],
+        )
+
+
+def _array(name: str, value: Any, place: Place) -> Array:
+    """A gradient as an array; a tensor is as good as one as far as NumPy reads it."""
+    try:
+        array = np.asarray(value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        reason = (str(error).splitlines() or [""])[0].rstrip(".")
+        raise UserError(
+            f"the gradient of `{name}` is {type_of(value)} that is no array: {reason}",
+            place=place,
+            help=["gradient.detach().float().cpu().numpy() makes one of a tensor", _COLLECT],
+        ) from error
+    if array.dtype.kind not in "fiu":
+        kind = type_of(value) if array.dtype.kind in "OU" else f"of type {array.dtype}"
+        raise UserError(
+            f"the gradient of `{name}` is {kind}, must be an array of real numbers",
+            place=place,
+            help=[_COLLECT],
+        )
+    return array
+
+
 def _check(name: str, array: Array, value: onnx_ir.Value, place: Place) -> None:
     shape = list(value.shape or ())
     if list(array.shape) != shape:
         raise UserError(
-            f"the gradient of `{name}` has shape {list(array.shape)}, the weight has {shape}", place=place
+            f"the gradient of `{name}` has shape {list(array.shape)}, the weight has {shape}",
+            place=place,
+            help=["a gradient has one number for every element of the weight, as it is before the run"],
         )
     if bad := int(np.count_nonzero(~np.isfinite(array))):
         raise UserError(

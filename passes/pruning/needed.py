@@ -40,7 +40,7 @@ def checked_gradients(
 def _require(pipeline: Pipeline, given: Mapping[str, Any] | None) -> None:
     """See that every pass that needs gradients has some that are those of its weights."""
     rescaled: Pass | None = None
-    for pass_ in (inner for item in pipeline for inner in item.expand()):
+    for pass_ in pipeline.expand():
         if pass_.needs_gradients and given is None:
             raise UserError(f"`{pass_}` needs gradients, and none are given", help=_HOW)
         if pass_.needs_gradients and rescaled is not None:

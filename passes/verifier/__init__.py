@@ -142,6 +142,7 @@ def verify(
     repaired: Mapping[str, onnx_ir.TensorProtocol] | None = None,
     quantised: bool = False,
     data: CalibrationData | None = None,
+    fitted: bool = True,
     seed: int = 0,
 ) -> Verdict:
     """Check a transform.
@@ -157,6 +158,7 @@ def verify(
         repaired: per tensor that the pass gave new numbers those with which the model computes what it did.
         quantised: the pass has the contract ``quantised``.
         data: calibration data, on which the change of a quantised model is measured.
+        fitted: a pass of the pipeline fits the model to these data; only held-out samples count then.
         seed: of the probe inputs.
 
     Raises:
@@ -199,7 +201,7 @@ def verify(
         )
     if quantised:
         weights = check_weights(pass_name, before, after)
-        change = measure_change(pass_name, before, after, data=data, seed=seed)
+        change = measure_change(pass_name, before, after, data=data, fitted=fitted, seed=seed)
         return Verdict(
             pass_name=pass_name,
             values=values,

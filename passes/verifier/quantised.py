@@ -199,7 +199,13 @@ def _spread(values: Array, shape: tuple[int, ...], axis: int | None) -> Array | 
 
 
 def measure_change(
-    pass_name: str, before: Module, after: Module, *, data: CalibrationData | None = None, seed: int = 0
+    pass_name: str,
+    before: Module,
+    after: Module,
+    *,
+    data: CalibrationData | None = None,
+    fitted: bool = True,
+    seed: int = 0,
 ) -> Comparison:
     """Run a model and what a pass made of it on the same inputs, where they need not agree.
 
@@ -207,7 +213,8 @@ def measure_change(
         pass_name: the pass, for messages.
         before: the model before.
         after: the model behind it; its outputs must be finite wherever those of ``before`` are.
-        data: samples, of which the held-out runs are taken; without it, inputs are made from nothing but the graph.
+        data: samples; without it, inputs are made from nothing but the graph.
+        fitted: something was fitted to the samples, so that only those of the held-out runs are taken.
         seed: of the inputs that are made.
 
     Raises:
@@ -217,7 +224,7 @@ def measure_change(
     if data is None:
         expected, feeds, batch = first_run(before, seed)
         return _change(pass_name, expected, run_after(pass_name, after, feeds), batch)
-    bound = data.bind(before)
+    bound = data.bind(before, every=not fitted)
     runner = dialect_of(before.model).executor(before, blame="user")
     runs = [bound[run] for run in range(bound.fitting, min(len(bound), bound.fitting + RUNS))]
     changes = [

@@ -164,7 +164,7 @@ def test_directory(tmp_path: Path) -> None:
 
 
 def test_wrong_object() -> None:
-    assert "cannot load an object of type `int`" in error_of(3)
+    assert "this takes a module, got an int" in error_of(3)
 
 
 def test_text_syntax_error_points_at_line_and_column(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from core_graphs import graph
 
 import prunec
 from prunec.ir.diagnostics import GateError, UserError
@@ -118,3 +119,18 @@ def test_the_command_line_stops_with_3_and_leaves_no_file(
         command.run([DIGITS, "-p", f"prune-channels{{ratio=50%}}, gate{{slices={slices}}}", *arguments]) == 0
     )
     assert output.exists() and f"gate: 1 of 1 thresholds of {slices} hold\n" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("pipeline", "judged"), [("", None), ("quantize{mode=dynamic ops=Gemm}, ", 3)])
+def test_where_nothing_is_fitted_every_sample_judges_and_one_is_enough(
+    tmp_path: Path, pipeline: str, judged: int | None
+) -> None:
+    net = graph(
+        "net (float[4,5] x) => (float[4,3] y) <float[5,3] w, float[3] b> { y = Gemm(x, w, b) }", opset=21
+    )
+    gate = f"gate{{slices={written(tmp_path, '[all]' + chr(10) + 'min = 0.0')}}}"
+    data = {"x": np.eye(3, 5, dtype=np.float32), "label": np.arange(3)}  # fewer than the model runs at a time
+    result = prunec.run(net, f"{pipeline}{gate}", data=data)
+    told = next(r.message for r in result.remarks if r.origin == "gate")
+    assert told.startswith("`all` (3 samples): top1")
+    assert [verdict.batch for verdict in result.verdicts] == ([] if judged is None else [judged])

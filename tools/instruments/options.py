@@ -111,7 +111,7 @@ def check_glob(glob: str, pipeline: Pipeline) -> None:
     """
     from fnmatch import fnmatchcase
 
-    names = list(dict.fromkeys(inner.name for item in pipeline for inner in item.expand()))
+    names = list(dict.fromkeys(inner.name for inner in pipeline.expand()))
     if not any(fnmatchcase(name, glob) for name in names):
         likely = nearest(glob, names)
         meant = f" (did you mean '{likely}'?)" if likely else ""

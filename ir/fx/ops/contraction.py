@@ -53,20 +53,6 @@ class ScaledDotProduct(Heads):
         return factor == "l"
 
 
-def _convolution(text: str) -> Einsum:
-    return Einsum(
-        text=text,
-        reduced="c *k",
-        fixed="*s *k *t",
-        attributes={"groups": "g"},
-        known={"g": "groups"},
-        roles=_WEIGHT_BIAS,
-        linear=True,
-        zeroed=_ALL,
-        uncounted="s",
-    )
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batched(Einsum):
     """An op over a fixed number of spatial axes, of which the batch axis may be missing.

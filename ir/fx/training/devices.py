@@ -9,7 +9,14 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
+from prunec.ir.callables import type_of
 from prunec.ir.diagnostics import UserError
+
+
+def require_nn_module(given: object, help: str) -> None:
+    """Raise a UserError unless something is a module of torch."""
+    if not isinstance(given, torch.nn.Module):
+        raise UserError(f"this takes an nn.Module, got {type_of(given)}", help=[help])
 
 
 @contextmanager

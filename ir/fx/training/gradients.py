@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from prunec.ir.callables import type_of
+from prunec.ir.callables import check_takes, type_of
 from prunec.ir.diagnostics import UserError
+from prunec.ir.fx.training.devices import require_nn_module
 
 Loss = Callable[[torch.nn.Module, Any], torch.Tensor]
 
@@ -20,6 +21,7 @@ def collect_gradients(
     module: torch.nn.Module, loss: Loss, batches: Iterable[Any]
 ) -> dict[str, NDArray[np.float32]]:
     """See :func:`prunec.ir.fx.entry.gradients`."""
+    _check_arguments(module, loss, batches)
     named = {name: p for name, p in module.named_parameters(remove_duplicate=False) if p.requires_grad}
     if not named:
         raise UserError(
@@ -40,6 +42,16 @@ def collect_gradients(
     if not count:
         raise UserError("there are no batches to take gradients over", help=["give at least one"])
     return {name: torch.sqrt(total / count).cpu().numpy() for name, total in squares.items()}
+
+
+def _check_arguments(module: object, loss: object, batches: object) -> None:
+    require_nn_module(module, "give the module that is trained, not what was captured of it")
+    check_takes("the loss", loss, ["module", "batch"])
+    if not isinstance(batches, Iterable):
+        raise UserError(
+            f"the batches must be iterable, got {type_of(batches)}",
+            help=["give a list of batches, or a DataLoader: each goes to loss(module, batch)"],
+        )
 
 
 def _backward(value: Any, batch: int) -> None:

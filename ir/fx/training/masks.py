@@ -10,7 +10,7 @@ parameters, their names and its state dict are what they were.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -94,12 +94,7 @@ class Masks:
         known = self._hooked.get(name)
         if not parameter.requires_grad or (known is not None and known[0]() is parameter):
             return
-        zeros = self._zeros
-
-        def zero(updated: torch.Tensor) -> None:
-            if updated.grad is not None and updated.grad.layout == torch.strided:
-                updated.grad.masked_fill_(zeros.on(name, updated.grad.device), 0)
-
+        zero = _ZeroGradient(self._zeros, name)
         self._hooked[name] = (weakref.ref(parameter), parameter.register_post_accumulate_grad_hook(zero))
 
     def _owns(self, optimizer: torch.optim.Optimizer) -> bool:
@@ -136,6 +131,17 @@ class _Zeros:
         return {n: int(torch.count_nonzero(p[self.on(n, p.device)])) for n, p in parameters.items()}
 
 
+class _ZeroGradient:
+    """Zeroes the gradient of one parameter as it comes."""
+
+    def __init__(self, zeros: _Zeros, name: str) -> None:
+        self.zeros, self.name = zeros, name
+
+    def __call__(self, updated: torch.Tensor) -> None:
+        if updated.grad is not None and updated.grad.layout == torch.strided:
+            updated.grad.masked_fill_(self.zeros.on(self.name, updated.grad.device), 0)
+
+
 class _Reload:
     """Zeroes the weights of a module that has loaded a state dict; in a copy of the module, the copy's."""
 
@@ -156,6 +162,43 @@ class _Reload:
 
     def __getstate__(self) -> dict[str, Any]:
         return {"masks": None, "zeros": self.zeros}
+
+
+def require_masks_hold(module: torch.nn.Module, values: Mapping[str, torch.Tensor]) -> None:
+    """Raise a UserError where parameters would get values that the masks kept on them do not fit.
+
+    Args:
+        module: the module; the masks may be kept on it, on a part of it, or on a module around it.
+        values: what its parameters are to be, by name.
+    """
+    for name, zero in _kept_on(module):
+        new = values.get(name)
+        if new is None:
+            continue
+        if new.shape != zero.shape:
+            change = f"would be cut from {list(zero.shape)} to {list(new.shape)}"
+        elif lost := int(torch.count_nonzero(new.cpu()[zero.cpu()])):
+            change = f"would have {lost:,} other values than zero where its mask is"
+        else:
+            continue
+        raise UserError(
+            f"`{name}` {change} while masks are kept on `{type(module).__name__}`",
+            help=[
+                "remove() the masks first, and keep those of the new plan behind the cut",
+                "prunec.torch.schedule does both in every step",
+            ],
+        )
+
+
+def _kept_on(module: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+    """Names of the parameters that masks are kept on, with where they are zero."""
+    for name, parameter in module.named_parameters(remove_duplicate=False):
+        hooks = getattr(parameter, "_post_accumulate_grad_hooks", None) or {}
+        yield from ((name, h.zeros.of[h.name]) for h in hooks.values() if isinstance(h, _ZeroGradient))
+    for path, part in module.named_modules():  # these know frozen parameters, too
+        for hook in part._load_state_dict_post_hooks.values():
+            if isinstance(hook, _Reload) and hook.masks is not None:
+                yield from ((f"{path}.{name}".lstrip("."), zero) for name, zero in hook.zeros.of.items())
 
 
 def _after_step(

@@ -85,6 +85,50 @@ def test_what_cannot_be_captured_is_refused_by_name(what: str) -> None:
     assert words in caught.value.render()
 
 
+TAKING_A_MODULE: dict[str, Callable[[Any], Any]] = {
+    "load": prunec.load,
+    "run": lambda given: prunec.run(given, "prune-channels"),
+    "save": lambda given: prunec.save(given, "net.onnx"),
+    "analyse": prunec.analyse,
+    "evaluate": lambda given: prunec.evaluate(given, {}),
+    "sensitivity": lambda given: prunec.sensitivity(given, {}),
+    "quantization_table": lambda given: prunec.quantization_table(given, "quantize", {}),
+    "export": lambda given: prunec.export(given, "onnx", "net.onnx"),
+    "bench": lambda given: prunec.bench([given]),
+    "ceiling": prunec.ceiling,
+}
+
+
+@pytest.mark.parametrize("entry", TAKING_A_MODULE)
+def test_what_is_not_captured_yet_is_refused_with_what_to_do(entry: str) -> None:
+    takes = TAKING_A_MODULE[entry]
+    for given, words in (
+        (
+            net(),
+            "error: `Sequential` is a torch module: capture it first\n  = help: captured = prunec.trace(",
+        ),
+        (torch.export.export(net(), (X,)), "= help: prunec.trace(program.module(), example_inputs), or"),
+        (prunec.run(prunec.trace(net(), (X,)), "verify"), "= help: give its attribute `module`"),
+        (3, "error: this takes a module, got an int"),
+    ):
+        if entry == "export" and isinstance(given, prunec.Result):
+            continue  # which it takes
+        with pytest.raises(prunec.UserError) as caught:
+            takes(given)
+        assert words in caught.value.render()
+
+
+@pytest.mark.parametrize("write", [prunec.write_report, prunec.write_card])
+def test_a_report_of_a_module_is_refused(write: Callable[..., None]) -> None:
+    with pytest.raises(prunec.UserError, match="a report is made from the result of a run, got a Sequential"):
+        write(net(), "page.html")
+
+
+def test_a_bench_of_one_model_asks_for_a_list() -> None:
+    with pytest.raises(prunec.UserError, match="this takes a list of models, got a single one"):
+        prunec.bench("net.onnx")
+
+
 def test_the_line_of_the_user_is_told() -> None:
     with pytest.raises(prunec.UserError) as caught:
         prunec.trace(While(), (X,))

@@ -55,6 +55,14 @@ def test_a_batch_that_the_model_fixes_leaves_samples_out() -> None:
     assert all(run["x"].shape == (4, 3) for run in feeds)
 
 
+@pytest.mark.parametrize(("samples", "size"), [(1, 1), (9, 9), (21, 16)])
+def test_runs_of_every_sample_have_one_size(samples: int, size: int) -> None:
+    images = np.arange(samples, dtype=np.float32)[:, None, None, None] * np.ones((3, 8, 8), np.float32)
+    feeds = bind(IMAGE, {"image": images}, every=True)
+    assert {len(run["image"]) for run in feeds} == {size} and feeds.samples == samples
+    assert np.array_equal(np.concatenate([run["image"] for run in feeds])[:samples], images)
+
+
 def test_stacks_of_whole_inputs_are_run_one_at_a_time() -> None:
     arrays = {"x": zeros(5, 3), "state": zeros(5, 2, 1, 3), "rate": np.arange(5)}
     feeds = bind(STATE, arrays)

@@ -44,6 +44,13 @@ def test_outputs_without_their_own_axis_of_samples_get_it_back() -> None:
     assert prunec.evaluate(flat, data).value == 1.0
 
 
+def test_what_is_an_output_of_samples_is_the_same_in_every_run() -> None:
+    text = "net (float[N,5] x) => (float[10] aux, float[N,5] y) <float[10] w> { aux = Identity(w)  y = Identity(x) }"
+    data = {"x": X[:21], "label": X[:21].argmax(axis=1)}  # 5 samples in the last run, and 10 % 5 == 0
+    result = prunec.evaluate(graph(text), data, reference=graph(text))
+    assert result.value == 1.0 and result.samples == 21
+
+
 def test_stacks_of_whole_inputs_are_judged_one_at_a_time() -> None:
     net = graph("net (float[3] x) => (float[3] y) { y = Identity(x) }")
     stack = RNG.standard_normal((7, 3)).astype(np.float32)

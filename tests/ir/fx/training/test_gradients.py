@@ -103,10 +103,42 @@ def linear() -> tuple[nn.Module, prunec.Module]:
         (TAYLOR, {"0.wieght": np.ones((32, 10))}, "`0.wieght` and others (did you mean `0.weight`?)"),
         (TAYLOR, {"0.weight": np.ones((10, 32))}, "has shape [10, 32], the weight has [32, 10]"),
         (TAYLOR, {"0.weight": np.full((32, 10), np.nan)}, "holds 320 NaN or infinite values"),
+        (
+            TAYLOR,
+            [np.ones((32, 10))],
+            "must be arrays by the names of parameters, got a list\n  = help: prunec.torch.",
+        ),
+        (TAYLOR, {nn.Parameter(torch.ones(1)): 1}, "got a key that is a Parameter"),
+        (
+            TAYLOR,
+            {"0.weight": nn.Parameter(torch.ones(32, 10))},
+            "`0.weight` is a Parameter that is no array: Can't",
+        ),
+        (
+            TAYLOR,
+            {"0.weight": torch.ones(32, 10).bfloat16()},
+            "= help: gradient.detach().float().cpu().numpy()",
+        ),
+        (TAYLOR, {"0.weight": None}, "`0.weight` is a NoneType, must be an array of real numbers"),
+        (TAYLOR, {"0.weight": np.ones((32, 10)) > 0}, "`0.weight` is of type bool, must be"),
         (TAYLOR, {"5.bias": np.ones(4)}, "no gradient is given for group"),
         (f"fold-norm, {TAYLOR}", {"0.weight": np.ones((32, 10))}, "`fold-norm` changes the weights"),
     ],
-    ids=["none", "empty", "name", "shape", "nan", "frozen", "behind fold-norm"],
+    ids=[
+        "none",
+        "empty",
+        "name",
+        "shape",
+        "nan",
+        "list",
+        "keys",
+        "parameter",
+        "bfloat16",
+        "no array",
+        "flags",
+        "frozen",
+        "behind fold-norm",
+    ],
 )
 def test_gradients_that_do_not_fit_are_refused(pipeline: str, gradients: Any, words: str) -> None:
     with pytest.raises(prunec.UserError) as caught:
@@ -142,6 +174,21 @@ def test_losses_that_are_none(value: Any, batches: int, words: str) -> None:
     with pytest.raises(prunec.UserError, match=words):
         prunec.torch.gradients(module, value, [torch.randn(3, 10)] * batches)
     assert all(p.grad is None for p in module.parameters())
+
+
+@pytest.mark.parametrize(
+    ("module", "value", "batches", "words"),
+    [
+        (lambda: linear()[1], loss, [], "this takes an nn.Module, got a Module"),
+        (lambda: linear()[0], lambda m: m, [], "the loss cannot be called with (module, batch): too many"),
+        (lambda: linear()[0], "mse", [], "the loss must be a function, got a str"),
+        (lambda: linear()[0], loss, 8, "the batches must be iterable, got an int"),
+    ],
+)
+def test_what_gradients_cannot_be_collected_from(module: Any, value: Any, batches: Any, words: str) -> None:
+    with pytest.raises(prunec.UserError) as caught:
+        prunec.torch.gradients(module(), value, batches)
+    assert words in caught.value.render()
 
 
 def test_a_frozen_module_has_none() -> None:

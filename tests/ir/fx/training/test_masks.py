@@ -15,6 +15,8 @@ from torch.optim import optimizer as torch_optim
 from torch_modules import CASES, leaves
 
 import prunec
+from prunec.ir.fx.training.masks import Masks
+from prunec.passes.training.masks import final_masks
 
 SPARSE = "sparsify{layers=all}"
 
@@ -236,8 +238,40 @@ def test_a_plan_that_does_not_fit_is_refused(
 def test_a_cut_below_masks_is_named() -> None:
     module, plan = sparsified()
     masks = prunec.torch.keep_masks(module, plan)
-    captured = prunec.trace(module, CASES["perceptron"].inputs())
-    prunec.run(captured, "prune-channels", verify=False).apply_to(module)
+    name = masks.names[0]
+    module.get_parameter(name).data = module.get_parameter(name).data[::2]
     with pytest.raises(prunec.UserError, match=r"was cut from .* while a mask was kept on it"):
         masks.apply()
     masks.remove()
+
+
+def keep_frozen(module: nn.Module, plan: prunec.Plan) -> Masks:
+    return prunec.torch.keep_masks(module.requires_grad_(False), plan)
+
+
+def keep_around(module: nn.Module, plan: prunec.Plan) -> Masks:
+    keep = final_masks(plan.steps)
+    return Masks(nn.ModuleDict({"inner": module}), {f"inner.{name}": mask for name, mask in keep.items()})
+
+
+@pytest.mark.parametrize("keep", [prunec.torch.keep_masks, keep_frozen, keep_around])
+@pytest.mark.parametrize(
+    ("pipeline", "words"),
+    [
+        ("prune-channels", r"would be cut from \[\d+, \d+\] to .* while masks are kept on `Perceptron`"),
+        ("permute-channels", "would have .* other values than zero where its mask is"),
+    ],
+)
+def test_a_cut_is_refused_while_masks_are_kept(
+    keep: Callable[[nn.Module, prunec.Plan], Masks], pipeline: str, words: str
+) -> None:
+    module, plan = sparsified(pipeline="sparsify{layers=all pattern=unstructured ratio=50%}")
+    masks = keep(module, plan)
+    before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    result = prunec.run(prunec.trace(module, CASES["perceptron"].inputs()), pipeline, verify=False)
+    with pytest.raises(prunec.UserError, match=words) as caught:
+        result.apply_to(module)
+    assert "= help: remove() the masks first" in caught.value.render()
+    assert all(torch.equal(before[name], tensor) for name, tensor in module.state_dict().items())
+    masks.remove()
+    result.apply_to(module)

@@ -115,13 +115,8 @@ class QuantizationTable:
 
 def prunes_and_quantises(pipeline: Pipeline) -> bool:
     """Whether there is something to compare."""
-    passes = flat(pipeline)
+    passes = pipeline.expand()
     return any(p.contract == "quantised" for p in passes) and any(p.contract in PRUNING for p in passes)
-
-
-def flat(pipeline: Pipeline) -> tuple[Pass, ...]:
-    """The passes that run, bodies of ``repeat`` written out."""
-    return tuple(inner for item in pipeline for inner in item.expand())
 
 
 def quantization_table(
@@ -161,9 +156,11 @@ def quantization_table(
         >>> table.metric, table.samples, abs(table.interaction) < 0.01
         ('top1', 450, True)
     """
+    from prunec.ir.module import require_module
     from prunec.passes.calibration.data import CalibrationData
     from prunec.passes.judging.evaluate import evaluate, metric_of
 
+    require_module(module)
     parsed = Pipeline.of(pipeline)
     if not prunes_and_quantises(parsed):
         raise UserError(
@@ -172,7 +169,7 @@ def quantization_table(
         )
     known = CalibrationData.of(data)
     chosen = metric_of(metric, known)
-    passes = flat(parsed)
+    passes = parsed.expand()
     samples = known if calibration is None else CalibrationData.of(calibration)
     told = progress or (lambda _: None)
 
