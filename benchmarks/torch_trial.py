@@ -16,7 +16,7 @@ from torch.utils import _pytree as pytree
 import torch_oracle
 from torch_models import Architecture, randomise
 
-PASSES = "prune-channels{ratio=50% round-to=1}"
+PASSES = "prune-channels{ratio=50% round-to=1 unit=head-dim}"
 ONNX_TOLERANCE = 1e-3
 
 Row = dict[str, Any]

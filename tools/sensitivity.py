@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     type=click.Choice(["head", "head-dim"]),
     default="head",
     show_default=True,
-    help="What attention loses: whole heads, or the same positions of every head.",
+    help="What attention loses: whole heads, or the same positions of every head (and group of a convolution).",
 )
 @click.option("-o", "--output", metavar="FILE", help="The profile, JSON.  [default: MODEL.sensitivity.json]")
 @click.option("--plot", metavar="FILE", help="Also draw the profile: .svg or .png.")
