@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer as Optimizer
 
     from prunec.ir.fx.training.masks import Masks as Masks
+    from prunec.ir.fx.writeback import Resized
     from prunec.ir.module import Module
 
 
@@ -33,6 +34,7 @@ __all__ = [
     "load_program",
     "on_cpu",
     "require_program",
+    "require_trainable",
     "save_program",
     "to_torch",
     "trace",
@@ -114,12 +116,12 @@ def to_torch(module: Module) -> GraphModule:
     return lower_switchable(module.model)
 
 
-def write_back(module: Module, target: NnModule) -> None:
+def write_back(module: Module, target: NnModule) -> list[Resized]:
     """Cut a user's module; see :func:`prunec.ir.fx.writeback.write_back`."""
     require_program(module)
     with torch_needed():
         from prunec.ir.fx import writeback
-    writeback.write_back(module, target)
+    return writeback.write_back(module, target)
 
 
 def cut_optimizer(module: Module, removed: Removed, optimizer: Optimizer, target: NnModule) -> None:
@@ -128,6 +130,24 @@ def cut_optimizer(module: Module, removed: Removed, optimizer: Optimizer, target
     with torch_needed():
         from prunec.ir.fx import optimizer as cutting
     cutting.cut_optimizer(removed, optimizer, target)
+
+
+def require_trainable(module: NnModule, optimizer: Optimizer | None) -> None:
+    """See that a module can be cut while it is trained, before anything is.
+
+    Args:
+        module: the module.
+        optimizer: whose state goes along, or None.
+
+    Raises:
+        UserError: it is no nn.Module, or the optimizer's state cannot go along.
+    """
+    with torch_needed():
+        from prunec.ir.fx.optimizer import require_cuttable
+        from prunec.ir.fx.training.devices import require_nn_module
+    require_nn_module(module, "give the module itself, not what was captured of it")
+    if optimizer is not None:
+        require_cuttable(optimizer, module)
 
 
 def hold_masks(module: NnModule, keep: Mapping[str, NDArray[np.bool_]]) -> Masks:
