@@ -276,7 +276,7 @@ class _Run:
         from prunec.passes.verifier import verify
         from prunec.passes.verifier.advice import advised
 
-        with advised(pass_):
+        with advised(pass_, before):
             verdict = verify(
                 pass_.name,
                 before,
