@@ -33,6 +33,9 @@ __all__ = [
     "hold_masks",
     "load_program",
     "on_cpu",
+    "onnx_as_program",
+    "onnx_only",
+    "program_as_onnx",
     "require_program",
     "require_trainable",
     "save_program",
@@ -206,3 +209,44 @@ def require_program(module: Module) -> None:
             place=Place(file=module.source.name),
             help=["capture the torch module with prunec.trace, or save the model as .onnx"],
         )
+
+
+def onnx_only(what: str, file: str | Path) -> UserError:
+    """What is said where a program of torch is given to something that takes ONNX models alone.
+
+    Args:
+        what: the thing, as messages call it.
+        file: the program.
+    """
+    return UserError(
+        f"{what} takes ONNX models, and this is a program of torch",
+        place=Place(file=str(file)),
+        help=_TO_ONNX,
+    )
+
+
+def program_as_onnx(file: str | Path) -> UserError:
+    """What is said where a program of torch is to be written under a name that is not that of a program."""
+    return UserError(
+        "a program of torch cannot be written as ONNX",
+        place=Place(file=str(file)),
+        help=[f"give a name that ends in .pt2, such as {Path(file).with_suffix('.pt2').name}", *_TO_ONNX],
+    )
+
+
+def onnx_as_program(file: str | Path) -> UserError:
+    """What is said where an ONNX model is to be written under the name of a program of torch."""
+    return UserError(
+        "an ONNX model cannot be written as a program of torch",
+        place=Place(file=str(file)),
+        help=[
+            f"give a name that ends in .onnx, such as {Path(file).with_suffix('.onnx').name}",
+            "what trains is made from the torch module: prunec.trace(module, example_inputs), or a .pt2 file",
+        ],
+    )
+
+
+_TO_ONNX = (
+    "to ONNX, in Python: torch.onnx.export(result.to_torch().eval(), inputs, 'net.onnx', dynamo=True)",
+    "to ONNX, of a .pt2 file: torch.onnx.export(torch.export.load('net.pt2'), (), 'net.onnx', dynamo=True)",
+)
