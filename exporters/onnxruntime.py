@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from prunec.exporters.session import CPU, SCHEMA, OpenedSession, session
 from prunec.exporters.target import Export, ExportContext, Target
 from prunec.ir.diagnostics import Place, UserError
+from prunec.ir.files import write_text
 from prunec.passes.base import option
 from prunec.passes.text.options import at_least
 
@@ -88,7 +89,7 @@ class OnnxRuntime(Target):
         context.progress(f"optimising in ONNX Runtime, level {self.level}")
         _save_optimised(module, path, self.level)
         recipe_path = self.files(path)[1]
-        _write_recipe(self.recipe(path), recipe_path)
+        write_text(recipe_path, f"{json.dumps(self.recipe(path), indent=2)}\n", "recipe")
         opened = session(recipe_path)
         lines = [f"session: {opened}", *self._compare(module, opened, context)]
         written = load(path).source
@@ -154,18 +155,6 @@ class OnnxRuntime(Target):
         tolerance = tolerance_of(module, "float16" if in_half else None)
         worst = check_outputs("the optimised model", opened.run(feeds), Runner(module).run(feeds), tolerance)
         yield f"artefact: outputs equal the module's (relative error {worst:.1e})"
-
-
-def _write_recipe(content: Mapping[str, Any], path: Path) -> None:
-    from prunec.ir.atomic import real_target, replace_file
-
-    try:
-        replace_file(
-            real_target(path), lambda stream: stream.write(f"{json.dumps(content, indent=2)}\n".encode())
-        )
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise UserError(f"cannot write the recipe: {reason}", place=Place(file=str(path))) from error
 
 
 def _save_optimised(module: Module, path: Path, level: Level) -> None:

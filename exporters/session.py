@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from prunec.ir.diagnostics import Place, UserError
+from prunec.ir.files import read_text
 
 SCHEMA = "prunec.session/1"
 CPU = "CPUExecutionProvider"
@@ -107,12 +108,9 @@ def _read_recipe(
     else:
         path = Path(recipe)
         place, folder = Place(file=str(path)), path.parent
+        text = read_text(path, "recipe")
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise UserError(
-                f"cannot read the recipe: {(error.strerror or str(error)).lower()}", place=place
-            ) from error
+            content = json.loads(text)
         except ValueError as error:
             raise UserError(f"the recipe is no JSON: {error}", place=place) from error
     problem = _problem(content)

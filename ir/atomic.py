@@ -31,19 +31,6 @@ def replace_file(target: Path, write: Callable[[IO[bytes]], object]) -> None:
     _flush_folder(target.parent)
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file whole, or leave what was there.
-
-    Raises:
-        UserError: it cannot be written.
-    """
-    try:
-        replace_file(real_target(path), lambda stream: stream.write(content))
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise UserError(f"cannot write the file: {reason}", place=Place(file=str(path))) from error
-
-
 def real_target(path: Path) -> Path:
     """The file that a name stands for: behind a symbolic link what it leads to, so that the link stays.
 

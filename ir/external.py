@@ -20,6 +20,7 @@ import numpy as np
 import onnx_ir
 
 from prunec.ir.diagnostics import Place, UserError
+from prunec.ir.files import reason_of
 from prunec.ir.tensors import byte_size
 
 Bytes = np.ndarray[tuple[int], np.dtype[np.uint8]]
@@ -108,7 +109,7 @@ class DataFiles:
                 tensor, f"is in `{tensor.location}`, which does not exist", help=f"copy it into {path.parent}"
             )
         except OSError as error:
-            self._fail(tensor, f"is in `{tensor.location}`, which cannot be read: {error.strerror}")
+            self._fail(tensor, f"is in `{tensor.location}`, which cannot be read: {reason_of(error)}")
 
     def _fail(self, tensor: onnx_ir.ExternalTensor, problem: str, *, help: str | None = None) -> NoReturn:
         message = f"external data of tensor `{tensor.name}` {problem}"

@@ -20,6 +20,7 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped,u
 from prunec.ir.diagnostics import Place, Remark, UserError
 from prunec.ir.dump.model import parse_dump
 from prunec.ir.external import Bytes, DataFiles, all_graphs, buffer_of, map_external, map_file, view_tensor
+from prunec.ir.files import reason_of
 from prunec.ir.formats import DUMP_SUFFIX, TEXT_SUFFIXES, is_program, refuse_foreign_format
 from prunec.ir.module import Module, Source, not_a_module
 from prunec.ir.proto import placeholder, remember_declared, weights_of
@@ -100,7 +101,7 @@ def _open(path: Path) -> Bytes:
     except FileNotFoundError:
         _refuse(path, "no such file", [_closest_file(path)])
     except (OSError, ValueError) as error:
-        _refuse(path, f"cannot be read: {getattr(error, 'strerror', None) or error}")
+        _refuse(path, f"cannot be read: {reason_of(error)}")
     if not len(content):
         _refuse(path, "the file is empty", ["the export or download did not finish; repeat it"])
     return content

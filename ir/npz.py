@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prunec.ir.diagnostics import Place, UserError
+from prunec.ir.files import reason_of
 
 Array = NDArray[Any]
 
@@ -90,7 +91,7 @@ def _members(path: Path) -> dict[str, _Member]:
     except zipfile.BadZipFile as error:
         raise _error(path, _what_instead(path), [_SAVE]) from error
     except OSError as error:
-        raise _error(path, f"cannot be read: {(error.strerror or str(error)).lower()}") from error
+        raise _error(path, f"cannot be read: {reason_of(error)}") from error
 
 
 def _member(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> _Member:

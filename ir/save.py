@@ -19,6 +19,7 @@ from prunec.ir.diagnostics import Place, UserError
 from prunec.ir.dialect import ATEN
 from prunec.ir.dump.file import save_dump
 from prunec.ir.external import buffer_of, map_file
+from prunec.ir.files import file_error
 from prunec.ir.formats import DUMP_SUFFIX, TEXT_SUFFIXES, is_program
 from prunec.ir.fx.entry import program_as_onnx, save_program
 from prunec.ir.load import HAD_EXTERNAL_DATA
@@ -87,9 +88,7 @@ def save(module: Module, path: str | os.PathLike[str], *, external_data: bool | 
             pieces = to_pieces(module)
             replace_file(target, lambda stream: stream.writelines(pieces))
     except OSError as error:
-        raise UserError(
-            f"cannot write the file: {error.strerror or error}", place=Place(file=str(target))
-        ) from error
+        raise file_error(target, "cannot write the file", error) from error
 
 
 def to_graphsurgeon(module: Module) -> gs.Graph:

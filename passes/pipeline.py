@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Literal
 
 from prunec.ir.diagnostics import Place, UserError
+from prunec.ir.files import file_error, reason_of
 from prunec.ir.source import SourceText
 from prunec.passes.base import Pass
 from prunec.passes.registry import DEFAULT_REGISTRY, Registry
@@ -209,9 +210,7 @@ def _read_text(path: Path) -> str:
         with path.open("rb") as file:
             data = file.read(FILE_LIMIT + 1)
     except OSError as error:
-        raise UserError(
-            f"cannot read the pipeline: {(error.strerror or str(error)).lower()}", place=place
-        ) from error
+        raise file_error(path, "cannot read the pipeline", error) from error
     if len(data) > FILE_LIMIT:
         raise UserError("not a pipeline: longer than 1 MiB", place=place)
     if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
@@ -221,8 +220,7 @@ def _read_text(path: Path) -> str:
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        message = f"not UTF-8 text: byte {error.start} is 0x{data[error.start]:02x}"
-        raise UserError(message, place=place, help=["save the file as UTF-8"]) from error
+        raise UserError(reason_of(error), place=place, help=["save the file as UTF-8"]) from error
 
 
 def _kind(argument: str) -> Literal["file", "folder", "nothing"]:

@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING
 import onnx_ir
 
 from prunec.ir.atomic import real_target
-from prunec.ir.diagnostics import Place, UserError
 from prunec.ir.dump.file import save_dump
+from prunec.ir.files import file_error
 from prunec.ir.printer import Annotator, Printer
 from prunec.passes.coupling import analyse
 from prunec.passes.coupling.groups import Coupling
@@ -81,8 +81,7 @@ def save_module_dump(module: Module, path: Path, *, coupling: Coupling, inline: 
     try:
         return save_dump(module, real_target(path), printer=printer, above=group_lines(view), inline=inline)
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise UserError(f"cannot write the file: {reason}", place=Place(file=str(path))) from error
+        raise file_error(path, "cannot write the file", error) from error
 
 
 def _view_and_printer(module: Module, coupling: Coupling, *, all: bool) -> tuple[GroupView, Printer]:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 PER_CHANNEL_OPSET = 13
 """The first opset whose DequantizeLinear takes a scale for every channel."""
+HALF_OPSET = 19
+"""The first opset whose QuantizeLinear and DequantizeLinear take float16; DynamicQuantizeLinear never does."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,14 +83,18 @@ class Quantize(Pass):
         ready = prepared(module, dynamic=self.mode == "dynamic")
         names = names_of(ready.graph)
         warn_unmatched(self.ignore, set().union(*names.values()), context.remarks, self.name)
-        excluded = frozenset(node for node, known in names.items() if matches(known, self.ignore))
-        left = excluded | self._untouched(ready)
+        half = self._half(ready, context)
+        excluded = dict.fromkeys(half, self._no_half) | {
+            node: "option 'ignore' names it" for node, known in names.items() if matches(known, self.ignore)
+        }
+        left = excluded.keys() | self._untouched(ready)
         options = self._fitting(module, context)
         result = quantised(ready, options, left, self._feeds(module, context))
         weights = quantised_weights(result.graph)
         if not weights:
-            reason = "ONNX Runtime's quantizer finds no op that it takes"
-            context.remarks.missed(self.name, "nothing is quantised", reason=reason, urgent=True)
+            reason = self._no_half if half else "ONNX Runtime's quantizer finds no op that it takes"
+            help = "start from the model in float32" if half else None
+            context.remarks.missed(self.name, "nothing is quantised", reason=reason, help=help, urgent=True)
             return Outcome(changed=False)
         layers = [layer for layer in context.analyses.cost().layers if layer.macs]
         stay = list(float_layers(layers, result.graph, options, excluded))
@@ -115,6 +121,21 @@ class Quantize(Pass):
             return frozenset()
         gemms = {node.name or "" for node in ready.graph if node.op_type == "Gemm"}
         return without_weight(ready.graph) | (gemms if self.ops and "Gemm" not in self.ops else set())
+
+    @property
+    def _no_half(self) -> str:
+        """Why what computes in float16 is left alone."""
+        if self.mode == "dynamic":
+            return "it computes in float16, and DynamicQuantizeLinear takes float32 alone"
+        return f"it computes in float16, which QuantizeLinear takes from opset {HALF_OPSET} on"
+
+    def _half(self, ready: Module, context: Context) -> frozenset[str]:
+        """Names of the nodes whose float16 this mode does not take."""
+        from prunec.passes.quantization.layers import of_half_precision
+
+        if self.mode == "static" and ready.opset("") >= HALF_OPSET:
+            return frozenset()
+        return of_half_precision(ready.graph, context.analyses.facts())
 
     def _fitting(self, module: Module, context: Context) -> Quantize:
         """The options as far as the model's opset has room for them."""

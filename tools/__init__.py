@@ -1,1 +1,1 @@
-"""prunec.tools."""
+"""The command line: one module a command, with what prints and draws its answers."""

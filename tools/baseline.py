@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import prunec
 from prunec.ir.diagnostics import Place, UserError
-from prunec.tools.outputs import write_output
+from prunec.ir.files import read_text, write_text
 
 if TYPE_CHECKING:
     from prunec.ir.module import Module
@@ -34,11 +34,9 @@ def read_baseline(path: Path) -> Baseline:
     """
     from prunec.passes.judging.baseline import Baseline
 
+    text = read_text(path, "baseline")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise UserError(f"cannot read the baseline: {reason}", place=Place(file=str(path))) from error
+        content = json.loads(text)
     except ValueError as error:
         raise UserError(f"this is no JSON: {error}", place=Place(file=str(path))) from error
     return Baseline.from_json(content, file=str(path))
@@ -55,4 +53,4 @@ def write_baseline(
     from prunec.passes.judging.baseline import SCHEMA, measure_baseline
 
     content = with_versions(SCHEMA, measure_baseline(module, data, evaluations).to_json())
-    write_output(path, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
+    write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")

@@ -13,9 +13,11 @@ import click
 
 import prunec
 from prunec.ir.diagnostics import GateError, Place, UserError
+from prunec.ir.files import write_text
 from prunec.tools.baseline import read_baseline, with_versions, write_baseline
 from prunec.tools.data_files import DATA_HELP, read_samples
-from prunec.tools.outputs import check_outputs, write_output
+from prunec.tools.options import seed_option, verbose_option
+from prunec.tools.outputs import check_outputs
 from prunec.tools.progress import show_progress
 
 if TYPE_CHECKING:
@@ -61,10 +63,8 @@ PIPE_WIDTH = 120
     help="With --baseline: population stability index above which something has drifted.",
 )
 @click.option("--json", "json_file", metavar="FILE", help="Also write everything as JSON.")
-@click.option(
-    "--seed", default=0, show_default=True, type=click.IntRange(min=0), help="For all that is random."
-)
-@click.option("-v", "--verbose", is_flag=True, help="Show every step and its time.")
+@seed_option()
+@verbose_option()
 def evaluate_models(
     models: tuple[str, ...],
     data: str,
@@ -136,15 +136,16 @@ class _Job:
         cls, data: str, metric: str | None, against: str | None, slices: SliceFile | None, seed: int
     ) -> _Job:
         """Read what the options name."""
-        from prunec.passes.judging.metrics import default_metric, parse_metric
+        from prunec.passes.judging.evaluate import metric_of
+        from prunec.passes.judging.metrics import parse_metric
 
-        chosen = None if metric is None else parse_metric(metric, file="--metric")
-        if chosen is None and slices is not None and slices.metric is not None:
-            chosen = parse_metric(slices.metric)
+        chosen: Metric | str | None = None if slices is None else slices.metric
+        if metric is not None:
+            chosen = parse_metric(metric, file="--metric")
         samples = read_samples(data)
         return cls(
             samples=samples,
-            metric=default_metric(samples) if chosen is None else chosen,
+            metric=metric_of(chosen, samples),
             reference=None if against is None else prunec.load(against),
             slices=slices,
             seed=seed,
@@ -191,7 +192,7 @@ def _write_json(path: Path, found: Sequence[Evaluation], compared: Comparison | 
     if compared is not None:
         content["comparison"] = compared.to_json()
     text = json.dumps(with_versions("prunec.evaluations/1", content), indent=1, ensure_ascii=False)
-    write_output(path, f"{text}\n".encode())
+    write_text(path, f"{text}\n")
     click.echo(f"wrote {path}", err=True)
 
 
@@ -212,6 +213,5 @@ def _require(
     ]
     failures += [] if compared is None else [(line, str(baseline)) for line in compared.failures()]
     if failures:
-        more = f", and {len(failures) - 1} more" if len(failures) > 1 else ""
-        (first, place), *others = failures
-        raise GateError(f"{first}{more}", place=Place(file=place), notes=[line for line, _ in others])
+        lines, places = zip(*failures, strict=True)
+        raise GateError.of(lines, Place(file=places[0]))

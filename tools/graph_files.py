@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from prunec.tools.outputs import write_output
+from prunec.ir.files import write_text
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -17,7 +17,7 @@ _SHAPES = {"parameter": "box", "value": "ellipse", "factor": "diamond"}
 
 def write_dot(graph: nx.Graph[str], path: Path) -> None:
     """Write a group graph for Graphviz: parameters are boxes, frozen axes are grey, edges bear their op."""
-    write_output(path, ("\n".join(_dot_lines(graph)) + "\n").encode())
+    write_text(path, "\n".join(_dot_lines(graph)) + "\n")
 
 
 def _dot_lines(graph: nx.Graph[str]) -> Iterator[str]:
@@ -42,4 +42,4 @@ def write_graphml(graph: nx.Graph[str], path: Path) -> None:
     import networkx as nx
 
     content = "\n".join(nx.generate_graphml(graph))
-    write_output(path, f"<?xml version='1.0' encoding='utf-8'?>\n{content}\n".encode())
+    write_text(path, f"<?xml version='1.0' encoding='utf-8'?>\n{content}\n")

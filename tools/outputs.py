@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from prunec.ir.atomic import real_target, write_whole
+from prunec.ir.atomic import real_target
 from prunec.ir.diagnostics import Place, UserError
+from prunec.ir.files import file_error
 
 if TYPE_CHECKING:
     from prunec.exporters.target import Target
@@ -86,11 +87,6 @@ def check_outputs(*, inputs: Sequence[Path], outputs: Sequence[Path]) -> None:
         _check_writable(output)
 
 
-def write_output(path: Path, content: bytes) -> None:
-    """Write a file whole, or leave what was there; see :func:`prunec.ir.atomic.write_whole`."""
-    write_whole(path, content)
-
-
 def _check_writable(output: Path) -> None:
     if str(output) == "-":
         _refuse(output, "a model is not written to standard output", ["give a file name with -o"])
@@ -110,10 +106,7 @@ def _check_writable(output: Path) -> None:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise UserError(
-            f"cannot write to folder '{folder}': {reason}", place=Place(file=str(output))
-        ) from error
+        raise file_error(output, f"cannot write to folder '{folder}'", error) from error
 
 
 def _is_ours(output: Path) -> bool:

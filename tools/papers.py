@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from prunec.passes.calibration.data import CalibrationData
     from prunec.passes.gate import Gate
     from prunec.passes.judging.evaluate import Evaluation
+    from prunec.passes.judging.quantization_table import QuantizationTable
     from prunec.passes.manager import Progress, Result
     from prunec.passes.pipeline import Pipeline
-    from prunec.passes.quantization.table import QuantizationTable
 
 MEASURE = "measure"
 """What a bare ``--bench`` stands for."""
@@ -171,7 +171,7 @@ class Papers:
         from prunec.exporters.report.evidence import Evidence, FileFacts
         from prunec.exporters.report.fields import CardFields
         from prunec.exporters.report.page import render_report
-        from prunec.ir.atomic import write_whole
+        from prunec.ir.files import write_text
 
         evidence: Evidence = Evidence.of(
             result,
@@ -183,10 +183,10 @@ class Papers:
         )
         if self.report is not None:
             progress(f"writing {self.report}")
-            write_whole(Path(self.report), render_report(evidence).encode())
+            write_text(self.report, render_report(evidence))
         if self.card is not None:
             progress(f"writing {self.card}")
-            write_whole(Path(self.card), render_card(evidence, CardFields.of(self.card_fields)).encode())
+            write_text(self.card, render_card(evidence, CardFields.of(self.card_fields)))
 
     def _bench(self, module: Module, export: Export | None, progress: Progress) -> Any:
         """Latencies before and after: measured now, read from a file, or none, as of a model that is not written."""

@@ -11,9 +11,9 @@ if TYPE_CHECKING:
 
     from prunec.ir.module import Module
     from prunec.passes.calibration.data import CalibrationData
+    from prunec.passes.judging.quantization_table import QuantizationTable
     from prunec.passes.manager import Progress, Result
     from prunec.passes.pipeline import Pipeline
-    from prunec.passes.quantization.table import QuantizationTable
 
 
 def compared(
@@ -31,7 +31,7 @@ def compared(
     """
     if data is None:
         return None
-    from prunec.passes.quantization.table import prunes_and_quantises, quantization_table
+    from prunec.passes.judging.quantization_table import prunes_and_quantises, quantization_table
 
     if not prunes_and_quantises(pipeline):
         return None
@@ -50,7 +50,7 @@ def compared(
 
 def _is_pruned_behind(pipeline: Pipeline) -> bool:
     """Whether something is pruned that has been quantised: such a plan fits no model that is not."""
-    from prunec.passes.quantization.table import PRUNING
+    from prunec.passes.judging.quantization_table import PRUNING
 
     contracts = [pass_.contract for pass_ in pipeline.expand()]
     return any(contract in PRUNING for contract in contracts[contracts.index("quantised") :])
@@ -76,7 +76,7 @@ def render_table(table: QuantizationTable) -> RenderableType:
 
 
 def _lines(table: QuantizationTable) -> list[str]:
-    from prunec.passes.quantization.table import HELP
+    from prunec.passes.judging.quantization_table import HELP
 
     if table.warning is not None:
         return [f"warning: {table.warning}", *(f"  = help: {line}" for line in HELP)]

@@ -12,8 +12,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from prunec.ir.atomic import real_target, replace_file
-from prunec.ir.diagnostics import Place, Remark, UserError
+from prunec.ir.diagnostics import Remark
+from prunec.ir.files import write_text
 
 if TYPE_CHECKING:
     from prunec.ir.module import Module
@@ -83,8 +83,4 @@ def save_remarks(remarks: Iterable[Remark], path: Path, origins: Mapping[str, Or
     Raises:
         UserError: it cannot be written.
     """
-    try:
-        replace_file(real_target(path), lambda stream: stream.write(to_yaml(remarks, origins).encode()))
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise UserError(f"cannot write the remarks: {reason}", place=Place(file=str(path))) from error
+    write_text(path, to_yaml(remarks, origins), "remarks")

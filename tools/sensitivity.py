@@ -10,6 +10,7 @@ import click
 import prunec
 from prunec.ir.diagnostics import UserError
 from prunec.tools.data_files import DATA_HELP, read_samples
+from prunec.tools.options import seed_option, verbose_option
 from prunec.tools.outputs import check_outputs
 from prunec.tools.progress import show_progress
 
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
     type=click.Choice(["head", "head-dim"]),
     default="head",
     show_default=True,
-    help="What attention loses: whole heads, or the same positions of every head.",
+    help="What attention loses: whole heads, or the same positions of every head (and group of a convolution).",
 )
 @click.option("-o", "--output", metavar="FILE", help="The profile, JSON.  [default: MODEL.sensitivity.json]")
 @click.option("--plot", metavar="FILE", help="Also draw the profile: .svg or .png.")
@@ -55,15 +56,8 @@ if TYPE_CHECKING:
     show_default=True,
     help="Where it runs: threads (all cores), threads:N, or dask://host:port.",
 )
-@click.option(
-    "--seed",
-    default=0,
-    show_default=True,
-    metavar="N",
-    type=click.IntRange(min=0),
-    help="For all that is random.",
-)
-@click.option("-v", "--verbose", is_flag=True, help="Show every measurement and its time.")
+@seed_option()
+@verbose_option("Show every measurement and its time.")
 def measure_sensitivity(
     model: str,
     data: str,
@@ -81,9 +75,9 @@ def measure_sensitivity(
 
     What is measured is kept in FILE.partial until all of it is there; the same command goes on from it.
     """
+    from prunec.exporters.report.plot import check_plot
     from prunec.passes.sensitivity.executor import parse_executor
     from prunec.passes.sensitivity.journal import partial_path
-    from prunec.passes.sensitivity.plot import check_plot
     from prunec.passes.sensitivity.ratios import parse_ratios
 
     wanted, where = parse_ratios(ratios), parse_executor(executor)
@@ -115,7 +109,7 @@ def measure_sensitivity(
         raise
     profile.save(path)
     if drawn is not None:
-        profile.plot(drawn)
+        prunec.write_plot(profile, drawn)
     _report(profile, [path, *outputs[1:]])
 
 

@@ -9,8 +9,7 @@ from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderR
 from rich.table import Table
 from rich.text import Text
 
-from prunec.exporters.amounts import number
-from prunec.passes.sensitivity.short_numbers import percent, short_drop
+from prunec.exporters.amounts import number, percent, short_drop
 
 if TYPE_CHECKING:
     from prunec.passes.sensitivity.profile import GroupCurve, Profile

@@ -1,1 +1,1 @@
-"""What a compile did, for people: a page that opens from disk, and a model card."""
+"""What was done and measured, for people: a page that opens from disk, a model card, the figure of a profile."""

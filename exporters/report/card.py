@@ -15,7 +15,7 @@ from prunec.exporters.report.judged import Compounding, Judgement, compounding, 
 from prunec.exporters.report.latencies import latencies
 from prunec.exporters.report.page import environment
 from prunec.exporters.report.provenance import provenance
-from prunec.ir.atomic import write_whole
+from prunec.ir.files import write_text
 
 if TYPE_CHECKING:
     from prunec.passes.manager import Result
@@ -50,7 +50,7 @@ def write_card(
         >>> prunec.write_card(result, "card.md", fields={"use": {"intended": "reading postcodes"}})
     """
     text = render_card(Evidence.of(result, **evidence), CardFields.of(fields))
-    write_whole(Path(path), text.encode())
+    write_text(path, text)
 
 
 def render_card(evidence: Evidence, fields: CardFields) -> str:

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from prunec.exporters.amounts import percent
 from prunec.exporters.report.evidence import Document
 from prunec.exporters.report.figures import Box, Scale, polyline
 from prunec.passes.sensitivity.matching import Rows
-from prunec.passes.sensitivity.short_numbers import percent
 
 if TYPE_CHECKING:
     from prunec.passes.plan import Plan

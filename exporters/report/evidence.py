@@ -17,6 +17,7 @@ from typing import Any
 
 from prunec.ir.callables import type_of
 from prunec.ir.diagnostics import Place, UserError
+from prunec.ir.files import file_error, read_text
 from prunec.passes.result import Result
 
 Document = Mapping[str, Any]
@@ -60,7 +61,7 @@ class FileFacts:
                 digest = hashlib.file_digest(stream, "sha256").hexdigest()
             return cls(name=str(path), sha256=digest, size=path.stat().st_size if size is None else size)
         except OSError as error:
-            raise _unreadable(path, error) from error
+            raise file_error(path, "cannot read the file", error) from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,7 +163,7 @@ def read_document(kind: str, given: Any) -> Document:
         UserError: it cannot be read, or is something else.
     """
     if isinstance(given, str | os.PathLike):
-        found = _parsed(_read(Path(given)), str(given))
+        found = _parsed(read_text(given), str(given))
     else:
         made = given if isinstance(given, Mapping) else given.to_json()
         found = made if isinstance(made, Mapping) else _parsed(made, "<memory>")
@@ -178,18 +179,6 @@ def read_document(kind: str, given: Any) -> Document:
 
 def _name(given: Any) -> str:
     return str(given) if isinstance(given, str | os.PathLike) else "<memory>"
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise _unreadable(path, error) from error
-
-
-def _unreadable(path: Path, error: OSError | UnicodeDecodeError) -> UserError:
-    reason = (getattr(error, "strerror", None) or str(error)).lower()
-    return UserError(f"cannot read the file: {reason}", place=Place(file=str(path)))
 
 
 def _parsed(text: str, file: str) -> Any:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from prunec.ir.diagnostics import Place, UserError, nearest
+from prunec.ir.files import read_text
 
 NOT_STATED = "not stated"
 
@@ -85,12 +86,10 @@ class CardFields:
 
 
 def _read(path: Path) -> Mapping[str, Any]:
+    text = read_text(path, "card's fields")
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise UserError(f"cannot read the card's fields: {reason}", place=Place(file=str(path))) from error
-    except ValueError as error:  # no TOML, or no UTF-8
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
         raise UserError(f"this is no TOML: {_lower(str(error))}", place=Place(file=str(path))) from error
 
 

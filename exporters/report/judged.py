@@ -221,7 +221,7 @@ class Compounding:
 
 def compounding(document: Document) -> Compounding:
     """The view of a quantisation table."""
-    from prunec.passes.quantization.table import QuantizationTable
+    from prunec.passes.judging.quantization_table import QuantizationTable
 
     table = QuantizationTable(**{field.name: document[field.name] for field in fields(QuantizationTable)})
     words = _Words(table.is_share)

@@ -22,8 +22,8 @@ from prunec.exporters.report.judged import compounding, judgement
 from prunec.exporters.report.latencies import latencies
 from prunec.exporters.report.provenance import provenance
 from prunec.exporters.report.theme import theme
-from prunec.ir.atomic import write_whole
 from prunec.ir.diagnostics import UserError
+from prunec.ir.files import write_text
 
 if TYPE_CHECKING:
     import jinja2
@@ -62,7 +62,7 @@ def write_report(result: Result, path: str | os.PathLike[str], **evidence: Any) 
         >>> result = prunec.run(prunec.load("examples/digits.onnx"), "prune-channels{ratio=0.3}")
         >>> prunec.write_report(result, "report.html")
     """
-    write_whole(Path(path), render_report(Evidence.of(result, **evidence)).encode())
+    write_text(path, render_report(Evidence.of(result, **evidence)))
 
 
 def render_report(evidence: Evidence) -> str:

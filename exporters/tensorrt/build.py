@@ -14,8 +14,8 @@ import onnx
 from prunec.exporters.tensorrt.api import Api
 from prunec.exporters.tensorrt.log import BuildLog
 from prunec.exporters.tensorrt.profiles import Profile
-from prunec.ir.atomic import real_target, replace_file
 from prunec.ir.diagnostics import PassFailure, Place, PrunecError, UserError
+from prunec.ir.files import file_error, write_bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,20 +109,12 @@ class Builder:
         try:
             old = path.read_bytes() if path.exists() else b""
         except OSError as error:
-            raise self._cache_error("read", path, error) from error
+            raise file_error(path, "cannot read the timing cache", error) from error
         cache = config.create_timing_cache(old)
         if not config.set_timing_cache(cache, False):
             config.set_timing_cache(config.create_timing_cache(b""), False)  # of another version or GPU
         yield
-        content = bytes(config.get_timing_cache().serialize())
-        try:
-            replace_file(real_target(path), lambda stream: stream.write(content))
-        except OSError as error:
-            raise self._cache_error("write", path, error) from error
-
-    def _cache_error(self, what: str, path: Path, error: OSError) -> UserError:
-        reason = (error.strerror or str(error)).lower()
-        return UserError(f"cannot {what} the timing cache: {reason}", place=Place(file=str(path)))
+        write_bytes(path, bytes(config.get_timing_cache().serialize()), "timing cache")
 
     def _parse_error(self, parser: Any) -> PrunecError:
         errors = [parser.get_error(index) for index in range(parser.num_errors)]

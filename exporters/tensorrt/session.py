@@ -22,9 +22,9 @@ from prunec.exporters.tensorrt.measure import Measured, measure
 from prunec.exporters.tensorrt.prepare import Prepared, prepare
 from prunec.exporters.tensorrt.profiles import Profile, choose_profiles
 from prunec.exporters.tensorrt.target import TensorRT
-from prunec.ir.atomic import real_target, replace_file
-from prunec.ir.diagnostics import GateError, PassFailure, Place, UserError
+from prunec.ir.diagnostics import GateError, PassFailure
 from prunec.ir.execute import Runner, probe_feeds
+from prunec.ir.files import write_bytes, write_text
 from prunec.ir.load import load
 from prunec.ir.module import Module
 from prunec.ir.save import save
@@ -216,17 +216,9 @@ class BuildSession:
             facts["gate"] = error.message
         self.context.progress(f"writing {path}")
         save(seen, model)
-        _put(commands, text.encode())
-        _put(ledger_file, f"{json.dumps(facts, indent=2)}\n".encode())
+        write_text(commands, text)
+        write_text(ledger_file, f"{json.dumps(facts, indent=2)}\n")
         if failure is not None:
             failure.notes = (*failure.notes, f"ledger: {ledger_file}")
             raise failure
-        _put(path, engine.content)
-
-
-def _put(path: Path, content: bytes) -> None:
-    try:
-        replace_file(real_target(path), lambda stream: stream.write(content))
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise UserError(f"cannot write the file: {reason}", place=Place(file=str(path))) from error
+        write_bytes(path, engine.content)

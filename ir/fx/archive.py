@@ -20,8 +20,8 @@ from typing import Any, NoReturn
 
 import torch
 
-from prunec.ir.atomic import real_target, replace_file
 from prunec.ir.diagnostics import Place, UserError
+from prunec.ir.files import reason_of, write_bytes
 from prunec.ir.fx.facts import FAILURES
 from prunec.ir.fx.importer import import_program
 from prunec.ir.fx.lower import lower
@@ -67,7 +67,7 @@ def load_archive(path: Path) -> Module:
     try:
         content = path.read_bytes()
     except OSError as error:
-        _refuse(path, f"cannot be read: {error.strerror or error}", "give the path of a .pt2 file")
+        _refuse(path, f"cannot be read: {reason_of(error)}", "give the path of a .pt2 file")
     _check(content, path)
     try:
         program = torch.export.load(io.BytesIO(content))
@@ -90,12 +90,7 @@ def save_archive(module: Module, path: Path) -> None:
     program = export_program(module)
     buffer = io.BytesIO()
     torch.export.save(program, buffer)
-    try:
-        replace_file(real_target(path), lambda stream: stream.write(buffer.getvalue()))
-    except OSError as error:
-        raise UserError(
-            f"cannot write the file: {error.strerror or error}", place=Place(file=str(path))
-        ) from error
+    write_bytes(path, buffer.getvalue())
 
 
 def export_program(module: Module) -> torch.export.ExportedProgram:

@@ -18,6 +18,10 @@ Floats = NDArray[np.floating[Any]]
 
 SMALL = 64
 """Columns up to which the products of all groups are one batched matrix product."""
+ROOM = 1 << 30
+"""Bytes of products that are held at a time: layers that need more are taken in several passes over the samples."""
+_BLOCK = 256
+"""Rows of a triangle that are mirrored at a time."""
 
 
 class Moments:
@@ -60,17 +64,17 @@ class Moments:
                 self._sums += np.swapaxes(rows, 1, 2) @ rows
 
     def products(self) -> Floats:
-        """``X^T X``, [groups, columns, columns].
+        """``X^T X``, [groups, columns, columns]: what is held, not to be changed.
 
         Raises:
             ValueError: only squares were added up.
         """
         if self.diagonal:
             raise ValueError("only squares were added up")
-        if not self._triangle:
-            return self._sums
-        upper = np.triu(self._sums)
-        return upper + np.swapaxes(np.triu(upper, 1), 1, 2)
+        if self._triangle:
+            for matrix in self._sums:
+                _mirror(matrix)
+        return self._sums
 
     def covariance(self) -> NDArray[np.float64]:
         """The same around the means of the columns, in float64.
@@ -78,13 +82,19 @@ class Moments:
         Raises:
             ValueError: only squares were added up.
         """
-        outer = self.sums[:, :, None] * self.sums[:, None, :] / max(self.rows, 1)
-        return np.asarray(self.products() - outer)
+        around = self.sums[:, :, None] * self.sums[:, None, :]
+        around /= max(self.rows, 1)
+        return np.subtract(self.products(), around, out=around)
 
     def norms(self) -> Floats:
         """The Euclidean norm of every column, [groups, columns]."""
         norms: Floats = np.sqrt(self._sums if self.diagonal else np.einsum("gcc->gc", self._sums))
         return norms
+
+
+def bytes_of_products(groups: int, columns: int, *, diagonal: bool, itemsize: int) -> int:
+    """Bytes that :class:`Moments` hold of a layer: of its products, or of its squares."""
+    return itemsize * groups * columns * (1 if diagonal else columns)
 
 
 def _add_products(total: Floats, rows: Floats) -> None:
@@ -95,6 +105,15 @@ def _add_products(total: Floats, rows: Floats) -> None:
         columns = np.ascontiguousarray(rows).T  # as Fortran lays arrays out, so that nothing is copied
         multiply = dsyrk if total.dtype == np.float64 else ssyrk
         multiply(1.0, columns, 1.0, total.T, lower=1, overwrite_c=1)
+
+
+def _mirror(matrix: Floats) -> None:
+    """Make the lower triangle that of the transpose, in place."""
+    for start in range(0, len(matrix), _BLOCK):
+        stop = start + _BLOCK
+        block = np.triu(matrix[start:stop, start:stop])
+        matrix[start:stop, start:stop] = block + np.triu(block, 1).T
+        matrix[stop:, start:stop] = matrix[start:stop, stop:].T
 
 
 def output_errors(weight: Array, changes: Sequence[Array], moments: Moments) -> list[float]:

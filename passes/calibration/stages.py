@@ -8,11 +8,12 @@ all of the earlier stages. The *depth* of a value is the first stage at which it
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import onnx_ir
 
 from prunec.ir.scopes import walk
+from prunec.passes.calibration.packing import Holding, packed
 
 Watched = Mapping[onnx_ir.Node, Sequence[onnx_ir.Value]]
 """Layers, each with the values that it is fitted to."""
@@ -23,7 +24,7 @@ class Stage:
     """Layers that read what earlier stages compute, and nothing of each other.
 
     Attributes:
-        number: from 0.
+        number: from 0; parts of one stage that does not fit into memory have the same.
         layers: nodes, in graph order.
         reads: names of the values that the layers are fitted to, each once.
         keeps: names of the values that are known by now and that later stages need; graph inputs are no part
@@ -52,9 +53,10 @@ def find_stages(
     stages = []
     for number in sorted({depths.before[node] for node in layers}):
         mine = [node for node in graph if node in layers and depths.before[node] == number]
-        reads = dict.fromkeys(value.name or "" for node in mine for value in layers[node])
         keeps = (value.name or "" for value, end in last.items() if depths.values[value] <= number < end)
-        stages.append(Stage(number=number, layers=tuple(mine), reads=tuple(reads), keeps=tuple(keeps)))
+        stages.append(
+            Stage(number=number, layers=tuple(mine), reads=_names(mine, layers), keeps=tuple(keeps))
+        )
     return tuple(stages)
 
 
@@ -93,6 +95,31 @@ def find_depths(
         depths.before[node] = depth
         values |= {value: depths.after(node) for value in node.outputs if value not in constant}
     return depths
+
+
+def divided(
+    stage: Stage, layers: Watched, holding: Mapping[onnx_ir.Node, Holding], room: int
+) -> Iterator[Stage]:
+    """A stage in parts for whose layers no more than ``room`` bytes are held, or in which one layer is alone.
+
+    Args:
+        stage: the stage.
+        layers: as for :func:`find_stages`.
+        holding: what is held for each of its layers.
+        room: bytes.
+    """
+    parts = packed(((node, holding[node]) for node in stage.layers), room)
+    for number, part in enumerate(parts, 1):
+        later = (
+            v for rest in parts[number:] for node in rest for v in layers[node] if v.producer() is not None
+        )
+        keeps = dict.fromkeys((*stage.keeps, *(value.name or "" for value in later)))
+        yield replace(stage, layers=tuple(part), reads=_names(part, layers), keeps=tuple(keeps))
+
+
+def _names(nodes: Sequence[onnx_ir.Node], layers: Watched) -> tuple[str, ...]:
+    """What some layers are fitted to, each value once."""
+    return tuple(dict.fromkeys(value.name or "" for node in nodes for value in layers[node]))
 
 
 def _needed(depths: Depths, layers: Watched, constant: Collection[onnx_ir.Value]) -> set[onnx_ir.Node]:

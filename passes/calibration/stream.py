@@ -25,7 +25,8 @@ from prunec.ir.facts import Facts
 from prunec.ir.module import Module
 from prunec.ir.sizes import open_inputs
 from prunec.passes.calibration.data import Feeds
-from prunec.passes.calibration.stages import Stage, Watched, find_stages
+from prunec.passes.calibration.packing import Holding
+from prunec.passes.calibration.stages import Stage, Watched, divided, find_stages
 
 Array = NDArray[Any]
 Values = Mapping[str, Array]
@@ -44,6 +45,8 @@ class Stream:
         feeds: the samples.
         facts: facts of the model.
         memory: bytes of values to keep between stages.
+        holding: what is held for each layer while its stage runs; nothing that counts if not given.
+        room: bytes of that at a time; stages that need more are run in parts.
     """
 
     def __init__(
@@ -54,8 +57,12 @@ class Stream:
         facts: Facts,
         *,
         memory: int = MEMORY,
+        holding: Mapping[onnx_ir.Node, Holding] | None = None,
+        room: int = 0,
     ) -> None:
         self.stages = find_stages(module.graph, layers, facts.constant)
+        if holding is not None:
+            self.stages = tuple(part for s in self.stages for part in divided(s, layers, holding, room))
         self._module = module
         self._feeds = feeds
         self._types = types_by_name(facts)

@@ -125,9 +125,12 @@ def _solved(products: Floats, cross: Floats, ridge: float) -> Floats | None:
         scale = float(np.trace(matrix)) / len(matrix)
         if not scale > 0:
             continue  # the inputs do not vary: the bias says all
-        damped = matrix + ridge * scale * np.eye(len(matrix))
+        damped = matrix.copy()
+        np.einsum("cc->c", damped)[:] += ridge * scale
         try:
-            solved[group] = cho_solve(cho_factor(damped, check_finite=False), right, check_finite=False)
+            # As Fortran lays arrays out, the transpose is factored where it lies.
+            factor = cho_factor(damped.T, overwrite_a=True, check_finite=False)
+            solved[group] = cho_solve(factor, right, check_finite=False)
         except LinAlgError:
             return None
     return solved

@@ -14,7 +14,9 @@ from prunec.ir.dialect import dialect_of
 from prunec.ir.module import Module
 from prunec.passes.base import Context
 from prunec.passes.calibration.data import Feeds
-from prunec.passes.calibration.moments import Moments
+from prunec.passes.calibration.moments import ROOM, Moments, bytes_of_products
+from prunec.passes.calibration.packing import Holding
+from prunec.passes.calibration.stages import Watched
 from prunec.passes.calibration.stream import Stream, Values
 from prunec.passes.compensation.fit import (
     RIDGES,
@@ -79,23 +81,43 @@ class Repair:
         facts = self.context.analyses.facts()
         before = dialect_of(self.uncut.module.model).facts(self.uncut.module.model)
         sources = list(anchors(self.uncut, list(self.targets)))
-        watched = {t.node: (t.source.value, t.value) for t in self.targets}
-        now = Stream(self.module, watched, feeds, facts)
-        then = Stream(self.uncut.module, {node: (value,) for node, value in sources}, feeds, before)
+        watched: Watched = {t.node: (t.source.value, t.value) for t in self.targets}
+        holding = {target.node: self._holding(target) for target in self.targets}
+        now = Stream(self.module, watched, feeds, facts, holding=holding, room=ROOM)
+        holding = {node: holding[t.node] for (node, _), t in zip(sources, self.targets, strict=True)}
+        watched = {node: (value,) for node, value in sources}
+        then = Stream(self.uncut.module, watched, feeds, before, holding=holding, room=ROOM)
         by_node = {target.node: target for target in self.targets}
         writer = LayerWriter(self.module.model)
         for stage, other in zip(now.stages, then.stages, strict=True):
             mine = [by_node[node] for node in stage.layers]
             runs = zip(now.runs(stage), then.runs(other), strict=True)
-            pairs = self._observe(mine, ((number, new, old) for (number, new), (_, old) in runs), feeds)
-            for target, pair in zip(mine, pairs, strict=True):
-                if (change := self._chosen(target, pair)) is None:
-                    continue
-                if writer.write(target, change):
-                    self.fitted += 1
-                else:
-                    self._leave(target, f"what it needs is too large for {target.layer.dtype.short_name()}")
+            self._fit(mine, ((number, new, old) for (number, new), (_, old) in runs), feeds, writer)
         return writer.restored
+
+    def _fit(
+        self,
+        targets: Sequence[Target],
+        runs: Iterator[tuple[int, Values, Values]],
+        feeds: Feeds,
+        writer: LayerWriter,
+    ) -> None:
+        """Fit and write layers that need nothing of each other."""
+        pairs = self._observe(targets, runs, feeds)
+        for target, pair in zip(targets, pairs, strict=True):
+            if (change := self._chosen(target, pair)) is None:
+                continue
+            if writer.write(target, change):
+                self.fitted += 1
+            else:
+                self._leave(target, f"what it needs is too large for {target.layer.dtype.short_name()}")
+
+    def _holding(self, target: Target) -> Holding:
+        """Bytes that are held for a layer, of the samples that are fitted to and of those that judge."""
+        groups, columns, diagonal = self._extent(target)
+        shared = bytes_of_products(groups, columns, diagonal=diagonal, itemsize=8)
+        cross = 0 if diagonal else 8 * groups * columns * target.layer.shape[1]
+        return {target.source.key: 2 * shared, target.node: 2 * cross}
 
     def _observe(
         self, targets: Sequence[Target], runs: Iterator[tuple[int, Values, Values]], feeds: Feeds
@@ -135,10 +157,15 @@ class Repair:
                 (pair.fit if fitting else pair.held_out).add(rows, residual[:, part])
 
     def _inputs(self, target: Target) -> Moments:
+        groups, columns, diagonal = self._extent(target)
+        return Moments(groups, columns, diagonal=diagonal, dtype=np.float64)
+
+    def _extent(self, target: Target) -> tuple[int, int, bool]:
+        """Groups and columns of a layer, and whether only its bias is fitted."""
         groups, _, positions, inputs = target.layer.shape
         columns = positions * inputs
-        narrow = 8 * groups * columns**2 <= LARGEST
-        return Moments(groups, columns, diagonal=not narrow or self.method == "bias", dtype=np.float64)
+        wide = bytes_of_products(groups, columns, diagonal=False, itemsize=8) > LARGEST
+        return groups, columns, wide or self.method == "bias"
 
     def _pair(self, target: Target, fit: Moments, held_out: Moments) -> _Pair:
         outputs = target.layer.shape[1]

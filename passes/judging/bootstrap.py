@@ -10,10 +10,12 @@ from collections.abc import Iterator, Sequence
 from typing import TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
-from prunec.passes.judging.metrics import Floats, Metric, SumMetric
+from prunec.passes.judging.metrics import Floats, Metric, NamedMetric, SumMetric
 
 Interval: TypeAlias = tuple[float, float]
+Rows: TypeAlias = NDArray[np.int64]
 
 RESAMPLES = 1000
 LEVEL = 0.95
@@ -48,11 +50,17 @@ def resampled(
         sums = np.concatenate([_counts(rows) @ joined for rows in _drawn(len(joined), seed, resamples)])
         return [metric.of_sums(part) for part in np.split(sums, len(tables), axis=1)]
     values = [
-        [metric.value(table[row]) for table in tables]
+        [_of_rows(metric, table, rows) for table in tables]
         for rows in _drawn(len(tables[0]), seed, resamples)
-        for row in rows
     ]
-    return list(np.array(values, np.float64).T)
+    return [np.concatenate(parts) for parts in zip(*values, strict=True)]
+
+
+def _of_rows(metric: Metric, table: Floats, rows: Rows) -> Floats:
+    """A metric on some resamples; one of the user's takes them one after the other."""
+    if isinstance(metric, NamedMetric):
+        return metric.of_rows(table, rows)
+    return np.array([metric.value(table[row]) for row in rows], np.float64)
 
 
 def interval_of(values: Floats, *, samples: int, level: float = LEVEL) -> Interval:
@@ -70,9 +78,7 @@ def interval_of(values: Floats, *, samples: int, level: float = LEVEL) -> Interv
     return (float(low), float(high))
 
 
-def _drawn(
-    samples: int, seed: int, resamples: int
-) -> Iterator[np.ndarray[tuple[int, int], np.dtype[np.int64]]]:
+def _drawn(samples: int, seed: int, resamples: int) -> Iterator[Rows]:
     """Rows with repetition, [some resamples, samples], until there are enough."""
     rng = np.random.default_rng(seed)
     step = max(1, _DRAWN // samples)
@@ -80,7 +86,7 @@ def _drawn(
         yield rng.integers(0, samples, (min(step, resamples - begin), samples))
 
 
-def _counts(rows: np.ndarray[tuple[int, int], np.dtype[np.int64]]) -> Floats:
+def _counts(rows: Rows) -> Floats:
     """How often each sample was drawn, [resamples, samples]."""
     resamples, samples = rows.shape
     flat = rows + samples * np.arange(resamples)[:, None]

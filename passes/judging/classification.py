@@ -149,14 +149,24 @@ class F1(_ClassMetric):
 
     def value(self, observations: Floats) -> float:
         """``mean over classes of 2 hits / (chosen + right)``."""
-        chosen, right = observations[observations[:, 1] >= 0].astype(np.int64).T
-        if not len(right):
-            return float("nan")
-        classes = int(max(chosen.max(), right.max())) + 1
-        hits = np.bincount(right[chosen == right], minlength=classes)
-        counted = np.bincount(chosen, minlength=classes) + np.bincount(right, minlength=classes)
-        there = counted > 0
-        return float((2 * hits[there] / counted[there]).mean())
+        return float(self.of_rows(observations, np.arange(len(observations))[None])[0])
+
+    def of_rows(self, observations: Floats, rows: NDArray[np.int64]) -> Floats:
+        """The same of several selections of rows."""
+        known, numbers = np.unique(observations.astype(np.int64), return_inverse=True)
+        chosen, right = numbers.reshape(observations.shape).T
+        counts = observations[:, 1] >= 0
+
+        def tally(classes: Labels, counted: Mask) -> Labels:
+            """How often each class comes up in each selection, [n, classes]."""
+            flat = classes[rows] + len(known) * np.arange(len(rows))[:, None]
+            tallied = np.bincount(flat[counted[rows]], minlength=len(known) * len(rows))
+            return tallied.reshape(len(rows), len(known))
+
+        hits, counted = tally(right, counts & (chosen == right)), tally(chosen, counts) + tally(right, counts)
+        there = (counted > 0).sum(axis=1)
+        total: Floats = (2 * hits / np.maximum(counted, 1)).sum(axis=1)
+        return total / np.where(there, there, np.nan)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

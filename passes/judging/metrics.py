@@ -90,6 +90,18 @@ class NamedMetric(ABC):
     def value(self, observations: Floats) -> float:
         """See :class:`Metric`."""
 
+    def of_rows(self, observations: Floats, rows: NDArray[np.int64]) -> Floats:
+        """The metric of several selections of rows.
+
+        Args:
+            observations: [samples, k].
+            rows: [n, rows of one selection], with repetition.
+
+        Returns:
+            [n].
+        """
+        return np.array([self.value(observations[selected]) for selected in rows], np.float64)
+
     def judged(self, outputs: Arrays) -> tuple[str, Array]:
         """Name and array [samples, ...] of the output that is judged.
 

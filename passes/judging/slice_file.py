@@ -34,6 +34,7 @@ from pathlib import Path
 from typing import Any
 
 from prunec.ir.diagnostics import Place, UserError, nearest
+from prunec.ir.files import read_text
 from prunec.ir.source import SourceText, shown
 from prunec.passes.judging.metrics import parse_metric
 from prunec.passes.judging.perturb import KINDS, Perturbation
@@ -52,12 +53,7 @@ def read_slices(path: str | Path) -> SliceFile:
     Raises:
         UserError: it cannot be read, names no slice, or has a mistake; the message has line and column.
     """
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not UTF-8 text"
-        raise UserError(f"cannot read the slices: {reason.lower()}", place=Place(file=str(path))) from error
-    found = parse_slices(text, file=str(path))
+    found = parse_slices(read_text(path, "slices"), file=str(path))
     if not found.slices:
         help = ["name one: [slices.NAME] with where = PREDICATE; thresholds of the whole set go into [all]"]
         raise UserError("no slice is in this file", place=Place(file=str(path)), help=help)

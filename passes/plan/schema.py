@@ -25,8 +25,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from prunec.ir.atomic import real_target, replace_file
-from prunec.ir.diagnostics import Place, UserError
+from prunec.ir.files import read_text, write_text
 from prunec.passes.plan.masks import WeightMask, encode
 
 if TYPE_CHECKING:
@@ -243,15 +242,7 @@ class Plan:
         Raises:
             UserError: it cannot be read or is no plan.
         """
-        place = Place(file=str(path))
-        try:
-            return cls.from_json(Path(path).read_text(encoding="utf-8"), file=str(path))
-        except OSError as error:
-            reason = (error.strerror or str(error)).lower()
-            raise UserError(f"cannot read the plan: {reason}", place=place) from error
-        except UnicodeDecodeError as error:
-            message = f"not UTF-8 text: byte {error.start} is 0x{error.object[error.start]:02x}"
-            raise UserError(message, place=place) from error
+        return cls.from_json(read_text(path, "plan"), file=str(path))
 
     def save(self, path: str | Path) -> None:
         """Write the plan beside ``path`` and rename it: a crash leaves the old file or the new one.
@@ -259,12 +250,7 @@ class Plan:
         Raises:
             UserError: the file cannot be written.
         """
-        try:
-            content = self.to_json().encode()
-            replace_file(real_target(Path(path)), lambda stream: stream.write(content))
-        except OSError as error:
-            reason = (error.strerror or str(error)).lower()
-            raise UserError(f"cannot write the plan: {reason}", place=Place(file=str(path))) from error
+        write_text(path, self.to_json(), "plan")
 
 
 def _step_text(step: Step) -> str:

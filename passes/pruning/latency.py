@@ -27,6 +27,7 @@ from prunec.ir.diagnostics import PrunecError
 from prunec.ir.execute import Runner
 from prunec.ir.extract import extract
 from prunec.ir.facts import Facts
+from prunec.ir.fingerprint import fingerprint
 from prunec.ir.module import Module
 from prunec.ir.scopes import walk
 from prunec.ir.timing import take_turns
@@ -245,7 +246,9 @@ def _cache(module: Module, options: CouplingOptions, threads: int) -> Path:
 
     home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     machine = [platform.machine(), *_cpu(), str(os.cpu_count()), ort.__version__, VERSION]
-    key = hashlib.sha256(" ".join([_fingerprint(module), *machine, str(threads), options.unit]).encode())
+    key = hashlib.sha256(
+        " ".join([fingerprint(module.model, weights=False), *machine, str(threads), options.unit]).encode()
+    )
     return Path(home) / "prunec" / "latency" / f"{key.hexdigest()[:32]}.json"
 
 
@@ -254,18 +257,6 @@ def _cpu() -> Iterator[str]:
     if info.exists():
         yield next((line for line in info.read_text().splitlines() if line.startswith("model name")), "")
     yield platform.processor()
-
-
-def _fingerprint(module: Module) -> str:
-    """Ops, attributes and shapes of weights: what they hold does not matter for the time."""
-    digest = hashlib.sha256()
-    for node in walk(module.graph):
-        digest.update(f"{node.op_type} {[None if v is None else v.name for v in node.inputs]}".encode())
-        digest.update(f"{sorted(f'{a}' for a in node.attributes.values() if not a.is_ref())}".encode())
-    for name, value in module.graph.initializers.items():
-        digest.update(f"{name} {value.shape} {value.dtype}".encode())
-    digest.update(f"{[(v.name, str(v.shape)) for v in module.graph.inputs]}".encode())
-    return digest.hexdigest()
 
 
 def _read(path: Path) -> dict[str, LayerLatency]:

@@ -17,7 +17,7 @@ energy of each layer's outputs, and add up over the layers that read the group.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -26,11 +26,12 @@ import onnx_ir
 from numpy.typing import NDArray
 
 from prunec.passes.base import Context
-from prunec.passes.calibration.moments import Moments
+from prunec.passes.calibration.moments import ROOM, Moments, bytes_of_products
+from prunec.passes.calibration.packing import packed
 from prunec.passes.coupling.groups import Coupling, Group, Member
 from prunec.passes.pruning.importance import Importance
 from prunec.passes.sparsity.layer import SparseLayer
-from prunec.passes.sparsity.statistics import LayerStatistics
+from prunec.passes.sparsity.statistics import LayerStatistics, layer_inputs
 
 Array = NDArray[Any]
 Floats = NDArray[np.float64]
@@ -59,27 +60,39 @@ def observed_scores(
         origin: who makes them.
         share: of a group's units that may go; the order of the others is not looked for.
     """
-    observed = Observed(groups, context, origin=origin, diagonal=criterion == "activation")
-    scores = []
-    for group in groups:
-        readers = observed.readers(group) if criterion == "reconstruction" else []
+
+    def score(group: Group, layers: Sequence[_Seen]) -> Floats:
+        readers = _all_readers(layers) if criterion == "reconstruction" else []
         if readers:
-            scores.append(_Elimination(readers, group.units).run(int(np.ceil(share * group.units))))
-        elif (score := observed.activation(group)) is not None and np.isfinite(score).all():
-            scores.append(score)
-        else:
-            context.remarks.missed(
-                origin, f"{group.title} is judged by `l2`", reason="what its layers read cannot be observed"
-            )
-            scores.append(Importance(coupling, "l2", context.seed).score(group))
-    return scores
+            return _Elimination(readers, group.units).run(int(np.ceil(share * group.units)))
+        if (found := _activation(layers, group.units)) is not None and np.isfinite(found).all():
+            return found
+        context.remarks.missed(
+            origin, f"{group.title} is judged by `l2`", reason="what its layers read cannot be observed"
+        )
+        return Importance(coupling, "l2", context.seed).score(group)
+
+    return _Observed(groups, context, origin=origin, diagonal=criterion == "activation").judge(score)
 
 
-class Observed:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Seen:
+    """A layer of a group, and what it reads on the samples."""
+
+    member: Member
+    layer: SparseLayer
+    moments: Moments
+
+
+_Part = Sequence[tuple[Group, Sequence[tuple[Member, onnx_ir.Value]]]]
+_Score = Callable[[Group, Sequence[_Seen]], Floats]
+
+
+class _Observed:
     """What layers of groups read.
 
     Args:
-        groups: that will be asked about.
+        groups: to judge.
         context: has the model, the data, and takes remarks.
         origin: who makes them.
         diagonal: norms are enough.
@@ -88,35 +101,69 @@ class Observed:
     def __init__(self, groups: Sequence[Group], context: Context, *, origin: str, diagonal: bool) -> None:
         wanted = {member.operand.value for group in groups for member in group.members}
         layers = [layer for layer in context.analyses.layers().layers if layer.value in wanted]
+        self._groups = groups
+        self._context = context
+        self._diagonal = diagonal
+        self._inputs = layer_inputs(layers, context, origin=origin)
+        self._layers = {layer.value: layer for layer in layers if layer.node in self._inputs}
+
+    def judge(self, score: _Score) -> list[Floats]:
+        """The score of every group by its layers: those that read it, if there are any."""
+        members = [self._members(group) for group in self._groups]
+        numbered = ((at, {value: self._size(value) for _, value in mine}) for at, mine in enumerate(members))
+        parts = ([(self._groups[at], members[at]) for at in part] for part in packed(numbered, ROOM))
+        return [found for part in parts for found in self._judged(part, score)]
+
+    def _judged(self, part: _Part, score: _Score) -> list[Floats]:
+        """The scores of groups whose layers are observed together, and forgotten at the end."""
+        values = {value for _, members in part for _, value in members}
+        layers = [layer for value, layer in self._layers.items() if value in values]
         statistics = LayerStatistics(
-            context.analyses.module, layers, context, origin=origin, diagonal=diagonal, judged=False
+            self._context.analyses.module,
+            layers,
+            self._inputs,
+            self._context,
+            diagonal=self._diagonal,
+            judged=False,
         )
-        found = ((layer, statistics.take(layer)) for layer in layers)
-        self._layers = {layer.value: (layer, moments.fit) for layer, moments in found if moments is not None}
-
-    def activation(self, group: Group) -> Floats | None:
-        """The score ``activation``; None where no layer of the group is observed."""
-        members = list(self._members(group))
-        reading = [m for m in members if m[0].axis in self._layers[m[1]][0].layout.axes("input")]
-        energies = [
-            _energy(member, *self._layers[value], group.units) for member, value in reading or members
-        ]
-        return np.sqrt(np.sum(energies, axis=0)) if energies else None
-
-    def readers(self, group: Group) -> list[_Reader]:
-        """The layers that read a group, as far as products of their inputs are known."""
-        known = ((member, *self._layers[value]) for member, value in self._members(group))
+        moments = {
+            layer.value: found.fit for layer in layers if (found := statistics.take(layer)) is not None
+        }
         return [
-            reader
-            for member, layer, moments in known
-            if not moments.diagonal and member.axis in layer.layout.axes("input")
-            for reader in _readers(member, layer, moments)
+            score(group, [_Seen(member=m, layer=self._layers[v], moments=moments[v]) for m, v in members])
+            for group, members in part
         ]
 
-    def _members(self, group: Group) -> Iterator[tuple[Member, onnx_ir.Value]]:
-        for member in group.members:
-            if member.operand.value in self._layers:
-                yield member, member.operand.value
+    def _members(self, group: Group) -> list[tuple[Member, onnx_ir.Value]]:
+        """What tells of a group: the weights that read it, or where no such layer is observed, all."""
+        known = [(m, m.operand.value) for m in group.members if m.operand.value in self._layers]
+        return [(m, v) for m, v in known if _reads(m, self._layers[v])] or known
+
+    def _size(self, value: onnx_ir.Value) -> int:
+        """Bytes that are held for a layer."""
+        groups, _, positions, inputs = self._layers[value].shape
+        return bytes_of_products(groups, positions * inputs, diagonal=self._diagonal, itemsize=4)
+
+
+def _reads(member: Member, layer: SparseLayer) -> bool:
+    """Whether a group's units are what a layer reads, not what it makes."""
+    return member.axis in layer.layout.axes("input")
+
+
+def _activation(layers: Sequence[_Seen], units: int) -> Floats | None:
+    """The score ``activation``; None where no layer of the group is observed."""
+    energies = [_energy(seen.member, seen.layer, seen.moments, units) for seen in layers]
+    return np.sqrt(np.sum(energies, axis=0)) if energies else None
+
+
+def _all_readers(layers: Sequence[_Seen]) -> list[_Reader]:
+    """The layers that read a group, as far as products of their inputs are known."""
+    return [
+        reader
+        for seen in layers
+        if not seen.moments.diagonal and _reads(seen.member, seen.layer)
+        for reader in _readers(seen.member, seen.layer, seen.moments)
+    ]
 
 
 def _energy(member: Member, layer: SparseLayer, moments: Moments, units: int) -> Floats:
@@ -135,8 +182,8 @@ class _Reader:
     """One group of a layer that reads units: its weights, and the inverse covariance of what it reads.
 
     Attributes:
-        weights: [output, column].
-        inverse: [column, column].
+        weights: [output, column], of the columns that are units.
+        inverse: [column, column], of these.
         columns: of every unit that it reads, [unit, column of the unit].
         units: the units that it reads.
         energy: of its outputs, before anything goes.
@@ -185,9 +232,12 @@ def _readers(member: Member, layer: SparseLayer, moments: Moments) -> Iterator[_
         scale = float(np.trace(products)) / len(products)
         if not len(read) or not (energy > 0 and scale > 0) or not np.isfinite(energy):
             continue
+        inverse = _damped_inverse(products, scale)
+        if not (mine := owner >= 0).all():  # columns of other groups change, and are not asked for
+            matrix, inverse, owner = matrix[:, mine], inverse[np.ix_(mine, mine)], owner[mine]
         yield _Reader(
             weights=matrix,
-            inverse=_damped_inverse(products, scale),
+            inverse=inverse,
             columns=np.stack([np.flatnonzero(owner == unit) for unit in read]),
             units=read,
             energy=energy,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import onnx_ir
@@ -13,6 +13,7 @@ from prunec.passes.cost import LayerCost
 from prunec.passes.quantization.library import quantization
 
 if TYPE_CHECKING:
+    from prunec.ir.facts import Facts
     from prunec.passes.quantize import Quantize
 
 SUFFIX = "_quantized"
@@ -44,6 +45,17 @@ def without_weight(graph: onnx_ir.Graph) -> frozenset[str]:
     )
 
 
+def of_half_precision(graph: onnx_ir.Graph, facts: Facts) -> frozenset[str]:
+    """Names of the nodes that read or make float16, which not every form of quantising takes."""
+    half = {value.name for value, kind in facts.types.items() if kind == onnx_ir.DataType.FLOAT16}
+    half |= {name for name, value in graph.initializers.items() if value.dtype == onnx_ir.DataType.FLOAT16}
+    return frozenset(
+        node.name or ""
+        for node in graph
+        if any(value is not None and value.name in half for value in (*node.inputs, *node.outputs))
+    )
+
+
 def check_ops(ops: Collection[str], mode: str) -> None:
     """See that the quantizer takes ops of these types.
 
@@ -68,7 +80,7 @@ def quantised_weights(graph: onnx_ir.Graph) -> dict[str, onnx_ir.Value]:
 
 
 def float_layers(
-    layers: Iterable[LayerCost], graph: onnx_ir.Graph, options: Quantize, excluded: Collection[str]
+    layers: Iterable[LayerCost], graph: onnx_ir.Graph, options: Quantize, excluded: Mapping[str, str]
 ) -> Iterator[tuple[str, str]]:
     """The layers that still compute in float, each with the reason.
 
@@ -76,14 +88,15 @@ def float_layers(
         layers: those of the model before.
         graph: of the model behind.
         options: with which it was quantised.
-        excluded: names of nodes that were to stay.
+        excluded: by name of the nodes that were to stay the reason.
     """
     nodes, computed = {node.name: node for node in walk(graph)}, without_weight(graph)
     for layer in layers:
         name = layer.name or f"{layer.op_type}_{layer.output}"
         node = nodes.get(name, nodes.get(f"{name}_MatMul"))
         if node is not None and _is_float(node, layer):
-            yield layer.name or layer.output, _reason(layer, options, name in excluded, name in computed)
+            reason = excluded.get(name) or _reason(layer, options, name in computed)
+            yield layer.name or layer.output, reason
 
 
 def _is_float(node: onnx_ir.Node, layer: LayerCost) -> bool:
@@ -99,9 +112,7 @@ def _is_float(node: onnx_ir.Node, layer: LayerCost) -> bool:
     return not any(maker is not None and maker.op_type == "DequantizeLinear" for maker in makers)
 
 
-def _reason(layer: LayerCost, options: Quantize, excluded: bool, computed: bool) -> str:
-    if excluded:
-        return "option 'ignore' names it"
+def _reason(layer: LayerCost, options: Quantize, computed: bool) -> str:
     if options.ops and layer.op_type not in options.ops:
         return f"option 'ops' has no `{layer.op_type}`"
     if layer.op_type not in _known(options.mode):

@@ -1,4 +1,4 @@
-"""What tells one sweep from another: model, samples, metric, and what the metric says of the model as it is.
+"""What tells one sweep from another: version, model, samples, metric, and what that says of the model as it is.
 
 The name of a metric does not change with its code, and its code may change where a mistake in it ended a sweep. What
 it says of the model as it is does change, so that measurements of two metrics of one name are not mixed.
@@ -7,20 +7,22 @@ it says of the model as it is does change, so that measurements of two metrics o
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from prunec.ir.fingerprint import fingerprint
+from prunec.ir.version import VERSION
+
 if TYPE_CHECKING:
-    from prunec.ir.module import Module
     from prunec.passes.sensitivity.sweep import Sweep
 
 Array = NDArray[Any]
 
-_SAMPLED = 1 << 20
-"""Bytes at both ends of an array that tell it from another."""
+_PIECE = 16 << 20
+"""Bytes of an array that are read at a time."""
 
 
 def sweep_header(sweep: Sweep, dense: float) -> dict[str, Any]:
@@ -32,8 +34,9 @@ def sweep_header(sweep: Sweep, dense: float) -> dict[str, Any]:
     """
     settings = sweep.settings
     return {
-        "schema": "prunec.sensitivity.partial/1",
-        "model": sweep.module.source.sha256 or _fingerprint(sweep.module),
+        "schema": "prunec.sensitivity.partial/2",
+        "version": VERSION,
+        "model": fingerprint(sweep.module.model),
         "data": _digest(sweep.data.arrays),
         "metric": str(sweep.metric),
         "criterion": settings.criterion,
@@ -43,29 +46,12 @@ def sweep_header(sweep: Sweep, dense: float) -> dict[str, Any]:
     }
 
 
-def _fingerprint(module: Module) -> str:
-    """A hash of a model that was made in memory: its ops and its weights."""
-    digest = hashlib.sha256()
-    for node in module.graph:
-        digest.update(f"{node.op_type} {[v.name for v in node.outputs]}".encode())
-    for name, value in module.graph.initializers.items():
-        digest.update(name.encode())
-        if value.const_value is not None:
-            digest.update(value.const_value.tobytes())
-    return digest.hexdigest()
-
-
 def _digest(arrays: Mapping[str, Array]) -> str:
-    """A hash of samples: names, types, shapes, and the ends of every array."""
+    """A hash of samples: names, types, shapes, and every byte, some rows at a time."""
     digest = hashlib.sha256()
     for name, array in sorted(arrays.items()):
         digest.update(f"{name} {array.dtype} {array.shape}".encode())
-        for part in _ends(array):
-            digest.update(np.ascontiguousarray(part).tobytes())
+        step = max(1, _PIECE * len(array) // max(array.nbytes, 1))
+        for start in range(0, len(array), step):
+            digest.update(np.ascontiguousarray(array[start : start + step]).tobytes())
     return digest.hexdigest()
-
-
-def _ends(array: Array) -> Iterator[Array]:
-    rows = max(1, _SAMPLED * len(array) // max(array.nbytes, 1))
-    yield array[:rows]
-    yield array[-rows:]

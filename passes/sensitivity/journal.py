@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import IO, Any
 
 from prunec.ir.diagnostics import Place, UserError
+from prunec.ir.files import reason_of
 
 SUFFIX = ".partial"
 _ROUNDING = 1e-6
@@ -54,8 +55,7 @@ class Journal:
             self._stream.writelines(whole)  # without a last line that was cut short
             self._stream.truncate()
         except (OSError, UnicodeDecodeError) as error:
-            reason = (getattr(error, "strerror", None) or "it is not text").lower()
-            raise self._unusable(reason) from error
+            raise self._unusable(reason_of(error)) from error
         self._is_new = not whole
         if self._is_new:
             self._write(header)

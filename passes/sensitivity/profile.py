@@ -22,8 +22,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from prunec.ir.atomic import real_target, replace_file
 from prunec.ir.diagnostics import Place, UserError
+from prunec.ir.files import read_text, write_text
 
 SCHEMA = "prunec.sensitivity/1"
 _AGAIN = "make one: prunec sensitivity MODEL --data D -o profile.json"
@@ -162,21 +162,13 @@ class Profile:
         Raises:
             UserError: it cannot be read or is no profile.
         """
-        try:
-            return cls.from_json(Path(path).read_text(encoding="utf-8"), file=str(path))
-        except UnicodeDecodeError as error:
-            raise UserError(
-                "this is no sensitivity profile: it is not text", place=Place(file=str(path)), help=[_AGAIN]
-            ) from error
-        except OSError as error:
-            reason = (error.strerror or str(error)).lower()
-            raise UserError(f"cannot read the profile: {reason}", place=Place(file=str(path))) from error
+        return cls.from_json(read_text(path, "profile"), file=str(path))
 
     def plot(self, path: str | Path) -> None:
-        """Draw the profile as ``.svg`` or ``.png``; see :func:`prunec.passes.sensitivity.plot.save_plot`."""
-        from prunec.passes.sensitivity.plot import save_plot
+        """Draw the profile as ``.svg`` or ``.png``; see :func:`prunec.write_plot`."""
+        import prunec  # passes do not know who draws; the package's public face does
 
-        save_plot(self, path)
+        prunec.write_plot(self, path)
 
     def save(self, path: str | Path) -> None:
         """Write the profile beside ``path`` and rename it.
@@ -184,12 +176,7 @@ class Profile:
         Raises:
             UserError: the file cannot be written.
         """
-        try:
-            content = self.to_json().encode()
-            replace_file(real_target(Path(path)), lambda stream: stream.write(content))
-        except OSError as error:
-            reason = (error.strerror or str(error)).lower()
-            raise UserError(f"cannot write the profile: {reason}", place=Place(file=str(path))) from error
+        write_text(path, self.to_json(), "profile")
 
 
 def _profile(data: Mapping[str, Any]) -> Profile:

@@ -33,6 +33,7 @@ from prunec.passes.judging.evaluate import evaluate, metric_of
 from prunec.passes.judging.outputs import per_sample
 from prunec.passes.pruning.importance import Criterion
 from prunec.passes.sensitivity.candidates import Candidate, Candidates
+from prunec.passes.sensitivity.dense import DenseOutputs
 from prunec.passes.sensitivity.executor import Executor, parse_executor
 from prunec.passes.sensitivity.identity import sweep_header
 from prunec.passes.sensitivity.journal import Journal
@@ -48,6 +49,8 @@ Array = NDArray[Any]
 
 LADDER = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
 """Ratios that show the shape of a curve."""
+DENSE_SHARE = 8
+"""Of the memory for live values, this part more is for outputs of the model as it is, where the metric reads them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,6 +141,7 @@ class Sweep:
         self._live = LiveValues(self.module.graph, coupling.facts)
         self._outputs = [value.name or "" for value in self.module.graph.outputs]
         self._feeds = data.bind(self.module, batch=settings.batch, every=True)
+        self._dense_outputs = DenseOutputs(self.module, self._feeds, memory=settings.memory // DENSE_SHARE)
         positions = self.candidates.positions
         self._macs_at = np.zeros(len(self.module.graph) + 1)
         for node, rule in coupling.relations.rules.items():
@@ -211,7 +215,7 @@ class Sweep:
         masked = self.module.clone()
         mask(masked.model, transferred(self._coupling, masked.graph), candidate.gone)
         judged = self._rest(masked, prefix)
-        dense = self._rest(self.module, prefix) if self.metric.needs_reference else None
+        dense = self._dense(prefix) if self.metric.needs_reference else None
         rows = []
         for run in range(len(self._feeds)):
             if stop():
@@ -222,6 +226,16 @@ class Sweep:
             rows.append(self._observed(run, outputs, None if dense is None else dense(run)))
         value = self.metric.value(np.concatenate(rows))
         return value if np.isfinite(value) else None
+
+    def _dense(self, prefix: Prefix) -> Callable[[int], dict[str, Array]]:
+        """What the model as it is computes, per run: kept from the first candidate on, as far as memory allows."""
+        rest = self._rest(self.module, prefix)
+
+        def dense(run: int) -> dict[str, Array]:
+            kept = self._dense_outputs.of(run)
+            return rest(run) if kept is None else kept
+
+        return dense
 
     def _rest(self, module: Module, prefix: Prefix) -> Callable[[int], dict[str, Array]]:
         """What a model computes behind a prefix, per run the outputs by name."""

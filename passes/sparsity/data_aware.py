@@ -20,7 +20,7 @@ from prunec.passes.sparsity.criteria import Choice, Criterion
 from prunec.passes.sparsity.layer import SparseLayer
 from prunec.passes.sparsity.patterns import NM, Block, Pattern, Unstructured
 from prunec.passes.sparsity.sparsegpt import BLOCK, sparsegpt, update_kept
-from prunec.passes.sparsity.statistics import LayerStatistics
+from prunec.passes.sparsity.statistics import LayerStatistics, layer_inputs
 
 if TYPE_CHECKING:
     from prunec.ir.diagnostics import RemarkLog
@@ -49,7 +49,8 @@ class DataAware(Criterion):
     @classmethod
     def open(cls, module: Module, layers: Sequence[SparseLayer], context: Context) -> Self:
         """A criterion that will be asked about layers in graph order, each applied before the next."""
-        statistics = LayerStatistics(module, layers, context, origin=cls.origin, diagonal=cls.diagonal)
+        inputs = layer_inputs(layers, context, origin=cls.origin)
+        statistics = LayerStatistics(module, layers, inputs, context, diagonal=cls.diagonal)
         return cls(statistics, context.remarks)
 
     def choose(

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from prunec.exporters.export import export as export
     from prunec.exporters.report.card import write_card as write_card
     from prunec.exporters.report.page import write_report as write_report
+    from prunec.exporters.report.plot import write_plot as write_plot
     from prunec.exporters.target import Export as Export
     from prunec.ir.diagnostics import PassFailure as PassFailure
     from prunec.ir.diagnostics import PrunecError as PrunecError
@@ -47,12 +48,12 @@ if TYPE_CHECKING:
     from prunec.passes.coupling import analyse as analyse
     from prunec.passes.judging.evaluate import Evaluation as Evaluation
     from prunec.passes.judging.evaluate import evaluate as evaluate
+    from prunec.passes.judging.quantization_table import QuantizationTable as QuantizationTable
+    from prunec.passes.judging.quantization_table import quantization_table as quantization_table
     from prunec.passes.manager import Result as Result
     from prunec.passes.manager import run as run
     from prunec.passes.pipeline import parse_pipeline as parse_pipeline
     from prunec.passes.plan import Plan as Plan
-    from prunec.passes.quantization.table import QuantizationTable as QuantizationTable
-    from prunec.passes.quantization.table import quantization_table as quantization_table
     from prunec.passes.sensitivity.profile import Profile as Profile
     from prunec.passes.sensitivity.sweep import sensitivity as sensitivity
 
@@ -68,7 +69,7 @@ _HOMES = {
     "Plan": "prunec.passes.plan",
     "PrunecError": "prunec.ir.diagnostics",
     "Profile": "prunec.passes.sensitivity.profile",
-    "QuantizationTable": "prunec.passes.quantization.table",
+    "QuantizationTable": "prunec.passes.judging.quantization_table",
     "Remark": "prunec.ir.diagnostics",
     "Result": "prunec.passes.manager",
     "UserError": "prunec.ir.diagnostics",
@@ -80,12 +81,13 @@ _HOMES = {
     "export": "prunec.exporters.export",
     "load": "prunec.ir.load",
     "parse_pipeline": "prunec.passes.pipeline",
-    "quantization_table": "prunec.passes.quantization.table",
+    "quantization_table": "prunec.passes.judging.quantization_table",
     "run": "prunec.passes.manager",
     "save": "prunec.ir.save",
     "sensitivity": "prunec.passes.sensitivity.sweep",
     "trace": "prunec.ir.fx.entry",
     "write_card": "prunec.exporters.report.card",
+    "write_plot": "prunec.exporters.report.plot",
     "write_report": "prunec.exporters.report.page",
 }
 

@@ -253,7 +253,7 @@ def test_a_full_disk_leaves_the_old_file_and_no_rubbish(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(UserError, match="cannot write the file: No space left on device"):
+    with pytest.raises(UserError, match="cannot write the file: no space left on device"):
         save(module, path)
     assert path.read_bytes() == content and list(tmp_path.iterdir()) == [path]
 
@@ -275,7 +275,7 @@ def test_unwritable_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
     module = load(rich())
     monkeypatch.setattr(Path, "open", denied)
-    with pytest.raises(UserError, match="cannot write the file: Permission denied"):
+    with pytest.raises(UserError, match="cannot write the file: permission denied"):
         save(module, tmp_path / "net.onnx")
 
 

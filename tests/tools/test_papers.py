@@ -81,7 +81,7 @@ def test_a_page_that_cannot_be_written_leaves_the_error_of_the_gate(
     def fail(*_: object) -> None:
         raise UserError("the disk is full", place=Place(file="r.html"))
 
-    monkeypatch.setattr("prunec.ir.atomic.write_whole", fail)
+    monkeypatch.setattr("prunec.ir.files.write_text", fail)
     assert gated("--report", "r.html") == 3
     err = capsys.readouterr().err
     assert "top1 drops by" in err

@@ -9,7 +9,7 @@ import pytest
 from documents import ROOT
 from rich.console import Console
 
-from prunec.passes.quantization.table import QuantizationTable
+from prunec.passes.judging.quantization_table import QuantizationTable
 from prunec.tools import prunec as command
 from prunec.tools.quantization import render_table
 

@@ -6,8 +6,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from prunec.ir.atomic import replace_file
 from prunec.ir.diagnostics import Place, UserError
+from prunec.ir.files import file_error, write_text
 from prunec.passes.base import Outcome
 from prunec.passes.instruments import Instrument, Stage
 from prunec.tools.instruments.print_ir import dump
@@ -46,8 +46,7 @@ class DumpFolder(Instrument):
             for entry in entries:
                 entry.unlink()
         except OSError as error:
-            reason = (error.strerror or str(error)).lower()
-            raise UserError(f"cannot use the dump folder: {reason}", place=place) from error
+            raise file_error(path, "cannot use the dump folder", error) from error
         return cls(folder=path)
 
     def before_pass(self, stage: Stage) -> None:
@@ -62,8 +61,4 @@ class DumpFolder(Instrument):
 
     def _write(self, stem: str, stage: Stage) -> None:
         path = self.folder / f"{stem}.prunec"
-        try:
-            replace_file(path, lambda stream: stream.write(dump(stage).encode()))
-        except OSError as error:
-            reason = (error.strerror or str(error)).lower()
-            raise UserError(f"cannot write the dump: {reason}", place=Place(file=str(path))) from error
+        write_text(path, dump(stage), "dump")

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import ClassVar
 
 import prunec
-from prunec.ir.atomic import replace_file
 from prunec.ir.diagnostics import GateError, PrunecError, UserError
 from prunec.ir.dialect import dialect_of
+from prunec.ir.files import write_text
 from prunec.passes.instruments import Instrument, Stage
 from prunec.passes.pipeline import Pipeline
 from prunec.passes.plan import Plan
@@ -114,7 +114,7 @@ class Reproducer(Instrument):
                 model=_model_name(stage),
             ),
         }.items():
-            _write_text(folder / name, text)
+            write_text(folder / name, text)
         if self.plan is not None:
             self.plan.save(folder / "plan.json")
         if stage.before is not None:
@@ -155,10 +155,6 @@ def _new_folder(parent: Path) -> Path:
             continue
         return folder
     raise AssertionError("numbers do not end")
-
-
-def _write_text(path: Path, text: str) -> None:
-    replace_file(path, lambda stream: stream.write(text.encode()))
 
 
 def _model_name(stage: Stage) -> str:

@@ -16,7 +16,7 @@ from string import Template
 from typing import TYPE_CHECKING, Any
 
 from prunec.exporters.report.theme import theme
-from prunec.tools.outputs import write_output
+from prunec.ir.files import write_text
 
 if TYPE_CHECKING:
     from prunec.ir.module import Module
@@ -39,7 +39,7 @@ def write_page(module: Module, survey: Survey, path: Path) -> None:
     """
     from prunec.tools.page.content import page_data
 
-    write_output(path, render_page(page_data(module, survey)).encode())
+    write_text(path, render_page(page_data(module, survey)))
 
 
 def render_page(data: dict[str, Any]) -> str:

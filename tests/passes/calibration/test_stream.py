@@ -66,11 +66,17 @@ def test_stages_hold_what_does_not_depend_on_each_other() -> None:
 
 
 @pytest.mark.parametrize("memory", [1 << 30, 900, 0], ids=["all kept", "some kept", "none kept"])
-def test_layers_read_what_the_changed_layers_before_them_compute(memory: int) -> None:
+@pytest.mark.parametrize("room", [2, 1], ids=["whole stages", "layer by layer"])
+def test_layers_read_what_the_changed_layers_before_them_compute(memory: int, room: int) -> None:
     module, rng = graph(BLOCK), np.random.default_rng(0)
     arrays = {name: rng.standard_normal((19, 6)).astype(np.float32) for name in ("x", "late")}
     feeds = CalibrationData.of(arrays).bind(module, batch=4)
-    stream = Stream(module, parts(module), feeds, infer_facts(module.model), memory=memory)
+    layers = parts(module)
+    holding = {node: {node: 1} for node in layers}
+    stream = Stream(
+        module, layers, feeds, infer_facts(module.model), memory=memory, holding=holding, room=room
+    )
+    assert [len(stage.layers) for stage in stream.stages] == ([2, 1, 1, 1] if room == 2 else [1] * 5)
     for stage in stream.stages:
         whole = arrays | run_model(module, arrays, outputs=["h", "l", "last"])
         seen = [values for _, values in stream.runs(stage)]

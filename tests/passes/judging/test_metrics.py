@@ -6,10 +6,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from user_code import WriteModule, write_module  # noqa: F401  (a fixture)
 
 from prunec.ir.diagnostics import UserError
 from prunec.passes.calibration.data import CalibrationData
+from prunec.passes.judging.bootstrap import resampled
+from prunec.passes.judging.classification import F1
 from prunec.passes.judging.metrics import METRICS, default_metric, parse_metric
 
 RNG = np.random.default_rng(0)
@@ -35,6 +39,26 @@ def measure(text: str, output: Any, label: Any = None, reference: Any = None) ->
     )
     np.testing.assert_equal(half, metric.value(again))
     return metric.value(observations)
+
+
+@settings(deadline=None)
+@given(st.integers(1, 9), st.integers(0, 5))
+def test_f1_of_many_resamples_is_that_of_each(samples: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    table = np.stack([rng.integers(0, 4, samples) * 1000, rng.integers(-1, 4, samples) * 1000], axis=1)
+    rows = rng.integers(0, samples, (20, samples))
+    found = F1().of_rows(table.astype(np.float64), rows)
+    for value, (chosen, right) in zip(found, (table[row].T for row in rows), strict=True):
+        expected = macro_f1(chosen[right >= 0], right[right >= 0]) if (right >= 0).any() else np.nan
+        assert value == pytest.approx(expected, nan_ok=True)
+
+
+def test_f1_is_not_resampled_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(F1, "value", None)
+    table = np.stack([np.arange(12) % 3, np.arange(12) % 2], axis=1).astype(np.float64)
+    (found,) = resampled(F1(), [table], resamples=50)
+    assert found.shape == (50,)
+    assert np.isfinite(found).all()
 
 
 def macro_f1(chosen: np.ndarray, right: np.ndarray) -> float:

@@ -15,7 +15,7 @@ import pytest
 from core_graphs import graph, weights
 from documents import ROOT
 from numpy.typing import NDArray
-from sabotage import put
+from sabotage import armed, edited
 
 import prunec
 from prunec.ir.diagnostics import PassFailure, PrunecError, UserError, VerificationError
@@ -187,6 +187,40 @@ def test_a_weight_that_is_computed_is_left_alone_by_the_dynamic_quantizer() -> N
     assert stay(quantised(graph(text), "mode=dynamic")) == {"odd": "its weight is computed"}
 
 
+MIXED = (
+    "net (float[N,6] x) => (float[N,5] y) <float[6,8] w, float16[8,5] v> "
+    "{ [one] a = MatMul(x, w) h = Cast<to = 10>(a) r = Relu(h) [two] b = MatMul(r, v) y = Cast<to = 1>(b) }"
+)
+HALF = (
+    "net (float16[N,6] x) => (float16[N,5] y) <float16[6,8] w, float16[5] t, float16[8,5] v> "
+    "{ [one] a = MatMul(x, w) r = Relu(a) [two] y = Gemm(r, v, t) }"
+)
+DYNAMIC = "it computes in float16, and DynamicQuantizeLinear takes float32 alone"
+STATIC = "it computes in float16, which QuantizeLinear takes from opset 19 on"
+
+
+@pytest.mark.parametrize(
+    ("opset", "options", "reason"),
+    [(17, "mode=dynamic", DYNAMIC), (21, "mode=dynamic", DYNAMIC), (17, "", STATIC)],
+)
+def test_layers_of_float16_stay_where_that_is_not_taken(opset: int, options: str, reason: str) -> None:
+    assert stay(quantised(graph(MIXED, opset=opset), options)) == {"two": reason}
+    module = graph(HALF, opset=opset)
+    data = {"x": samples(module)["x"].astype(np.float16)}
+    nothing = prunec.run(module, f"quantize{{{options}}}", data=data)
+    assert not nothing.changed
+    (remark,) = [remark for remark in nothing.remarks if remark.origin == "quantize"]
+    assert (remark.message, remark.reason, remark.help) == (
+        "nothing is quantised",
+        reason,
+        "start from the model in float32",
+    )
+
+
+def test_static_takes_float16_where_the_opset_does() -> None:
+    assert stay(quantised(graph(MIXED, opset=19))) == {}
+
+
 def test_a_model_without_such_layers_stays_as_it_is() -> None:
     module = graph("net (float[N,4] x) => (float[N,4] y) { y = Erf(x) }")
     result = prunec.run(module, "quantize{mode=dynamic}")
@@ -325,10 +359,6 @@ class Broken(Pass):
         return outcome
 
 
-def edited(name: str, edit: Callable[[Array], Array]) -> Callable[[Module], None]:
-    return lambda module: put(module, name, edit(weights(module)[name].copy()))
-
-
 def rewired(module: Module) -> None:
     next(node for node in module.graph if node.op_type == "Relu").op_type = "Log"
 
@@ -351,7 +381,7 @@ def test_the_verifier_finds_what_is_wrong(fault: Callable[[Module], None], code:
 
 
 def assert_found(text: str, fault: Callable[[Module], None], code: str, words: str) -> None:
-    broken: Pass = type("Chosen", (Broken,), {"__slots__": (), "fault": staticmethod(fault)})()
+    broken = armed(Broken, fault=fault)
     with pytest.raises(VerificationError) as caught:
         prunec.run(graph(text), broken)
     assert caught.value.code == code

@@ -21,6 +21,7 @@ from prunec.passes.coupling.transfer import transferred
 from prunec.passes.sensitivity import cluster as cluster_module
 from prunec.passes.sensitivity.cluster import Dask
 from prunec.passes.sensitivity.executor import Threads
+from prunec.passes.sensitivity.identity import sweep_header
 from prunec.passes.sensitivity.journal import Journal
 from prunec.passes.sensitivity.prefix import Prefix
 from prunec.passes.sensitivity.sweep import Settings, Sweep
@@ -137,6 +138,48 @@ def test_memory_and_threads_change_nothing_but_the_time() -> None:
         assert [other[key] for key in found[0]] == pytest.approx(list(found[0].values()), rel=1e-5)
 
 
+@pytest.mark.parametrize("ratio", [0.25, 0.6])
+def test_a_point_of_a_comparison_is_that_of_the_cut_model_with_the_whole_one(ratio: float) -> None:
+    module = graph(NET)
+    profile = prunec.sensitivity(module, {"x": X}, "cosine", ratios=[ratio])
+    (point,) = profile.groups[0].curve
+    cut = prunec.run(module, f"prune-channels{{ratio={ratio} round-to=1 only=a}}").module
+    expected = prunec.evaluate(cut, {"x": X}, "cosine", reference=module).value
+    assert point.value == pytest.approx(expected, rel=1e-5)
+    assert point.value < 0.9999
+
+
+def test_the_model_as_it_is_runs_once_however_many_candidates_are_compared_with_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ran: list[str] = []
+    run = Runner.run
+
+    def counted(self: Runner, feeds: Arrays) -> dict[str, NDArray[Any]]:
+        ran.append("")
+        return run(self, feeds)
+
+    def runs(metric: str | Energy, ratios: tuple[float, ...], memory: int = 1 << 30) -> int:
+        settings = Settings(ratios=ratios, batch=8, memory=memory)
+        sweep = Sweep(graph(NET), CalibrationData.of({"x": X}), metric, settings)
+        ran.clear()
+        span = [
+            sweep.candidates.make(row, sweep.candidates.removed(row, ratio))
+            for row in sweep.candidates.rows
+            for ratio in ratios
+        ]
+        sweep.run_span(span, lambda row, removed, value: None)
+        return len(ran)
+
+    monkeypatch.setattr(Runner, "run", counted)
+    each = len(X) // 8
+    for ratios in [(0.3,), (0.2, 0.5, 0.7)]:
+        assert runs("cosine", ratios) - runs(Energy(), ratios) == each
+    assert runs("cosine", (0.2, 0.5, 0.7), memory=0) > runs("cosine", (0.2, 0.5, 0.7)), (
+        "what is not kept runs again"
+    )
+
+
 def test_a_dask_cluster_measures_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     """The threads of a worker share its memory, and when all is done it lets the model and the samples go."""
     from distributed import LocalCluster
@@ -201,8 +244,8 @@ def test_a_sweep_that_was_stopped_goes_on(tmp_path: Path, stop: type[BaseExcepti
 
 def test_partial_results_of_another_sweep_are_refused(tmp_path: Path) -> None:
     partial = tmp_path / "p.partial"
-    partial.write_text('{"schema": "prunec.sensitivity.partial/1", "metric": "top1"}\n')
-    with pytest.raises(UserError, match="partial results are of another sweep: model is None") as caught:
+    partial.write_text('{"schema": "prunec.sensitivity.partial/2", "metric": "top1"}\n')
+    with pytest.raises(UserError, match="partial results are of another sweep: version is None") as caught:
         prunec.sensitivity(graph(NET), {"x": X}, Energy(), partial=partial)
     assert "remove the file" in str(caught.value)
 
@@ -243,6 +286,21 @@ def test_a_metric_that_says_something_else_now_goes_on_from_nothing(tmp_path: Pa
     assert interrupted(partial, [1] * 4).dense
 
 
+def test_a_sweep_is_told_from_one_of_a_similar_model_or_of_similar_samples() -> None:
+    """Ops, names and weights are the same, and so are the first and the last samples."""
+
+    def header(net: str = NET, x: NDArray[np.float32] = X) -> Mapping[str, Any]:
+        return sweep_header(Sweep(graph(net), CalibrationData.of({"x": x}), Energy(), Settings()), 1.0)
+
+    assert header() == header()
+    changed = NET.replace("LayerNormalization(", "LayerNormalization<epsilon = 0.1>(")
+    assert [key for key, value in header().items() if value != header(changed)[key]] == ["model"]
+    samples = np.tile(X, (200, 1, 1, 1))
+    whole = header(x=samples)
+    samples[len(samples) // 2] += 1
+    assert [key for key, value in whole.items() if value != header(x=samples)[key]] == ["data"]
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [
@@ -259,7 +317,7 @@ def test_damaged_partial_results_are_located(tmp_path: Path, line: str, message:
         Journal(partial, {"metric": "top1"})
     assert caught.value.message == f"cannot use the partial results: {message}"
     partial.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(UserError, match="cannot use the partial results: it is not text"):
+    with pytest.raises(UserError, match="cannot use the partial results: not UTF-8 text: byte 0 is 0xff"):
         Journal(partial, {"metric": "top1"})
 
 

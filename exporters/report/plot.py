@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from prunec.ir.atomic import real_target, replace_file
+from prunec.exporters.amounts import percent, short_drop
 from prunec.ir.diagnostics import Place, UserError
-from prunec.passes.sensitivity.short_numbers import percent, short_drop
+from prunec.ir.files import write_bytes
 
 if TYPE_CHECKING:
     from prunec.passes.sensitivity.profile import GroupCurve, Profile
@@ -46,7 +46,7 @@ def check_plot(path: Path) -> None:
         raise UserError("a plot needs matplotlib, which is not installed", help=help) from error
 
 
-def save_plot(profile: Profile, path: str | Path) -> None:
+def write_plot(profile: Profile, path: str | Path) -> None:
     """Draw a profile into a file.
 
     Args:
@@ -58,12 +58,7 @@ def save_plot(profile: Profile, path: str | Path) -> None:
     """
     target = Path(path)
     check_plot(target)
-    content = render_plot(profile, target.suffix.lower().removeprefix("."))
-    try:
-        replace_file(real_target(target), lambda stream: stream.write(content))
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise UserError(f"cannot write the plot: {reason}", place=Place(file=str(path))) from error
+    write_bytes(target, render_plot(profile, target.suffix.lower().removeprefix(".")), "plot")
 
 
 def render_plot(profile: Profile, form: str) -> bytes:

@@ -10,8 +10,8 @@ from documents import ROOT
 
 import prunec
 from prunec.ir.diagnostics import UserError
+from prunec.passes.judging.quantization_table import QuantizationTable, quantization_table
 from prunec.passes.manager import run
-from prunec.passes.quantization.table import QuantizationTable, quantization_table
 
 
 def made(
