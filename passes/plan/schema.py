@@ -25,6 +25,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from prunec.ir.diagnostics import UserError
 from prunec.ir.files import read_text, write_text
 from prunec.passes.plan.masks import WeightMask, encode
 
