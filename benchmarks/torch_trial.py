@@ -16,7 +16,7 @@ from torch.utils import _pytree as pytree
 import torch_oracle
 from torch_models import Architecture, randomise
 
-PASSES = "prune-channels{ratio=50% round-to=1}"
+PASSES = "prune-channels{ratio=50% round-to=1 unit=head-dim}"
 ONNX_TOLERANCE = 1e-3
 
 Row = dict[str, Any]
@@ -120,16 +120,22 @@ class Trial:
 
     def _export_as_before(self, pruned: nn.Module) -> None:
         """Export the result; where that fails, only a module that exported before the cut speaks against it."""
-        try:
-            self._export(pruned)
-        except Exception:
-            try:
-                self._export(self.untouched)
-            except Exception as error:  # noqa: BLE001  (torch and the runtime raise what they like)
-                self.row |= {"onnx": None, "onnx_before": f"{type(error).__name__}: {error}"[:200]}
-                return
+        failure = self._export_failure(pruned)
+        if failure is None:
+            return
+        before = self._export_failure(self.untouched)
+        if before is None:
             self.row["onnx"] = False
-            raise
+            raise failure
+        self.row |= {"onnx": None, "onnx_before": f"{type(before).__name__}: {before}"[:200]}
+
+    def _export_failure(self, module: nn.Module) -> Exception | None:
+        """Why a module cannot be exported; None where it can, and the row has what came of it."""
+        try:
+            self._export(module)
+        except Exception as error:  # noqa: BLE001  (torch and the runtime raise what they like)
+            return error
+        return None
 
     def _export(self, pruned: nn.Module) -> None:
         import onnxruntime

@@ -14,9 +14,9 @@ alone on its first line, and says the numbers; ``notes`` are facts, ``help`` is 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,6 +108,18 @@ class GateError(PrunecError):
     exit_code: ClassVar[int] = 3
     result: Any = None
     evaluation: Any = None
+
+    @classmethod
+    def of(cls, failures: Sequence[str], place: Place | None = None) -> Self:
+        """The error of all that does not hold: the first in the message, the others as notes.
+
+        Args:
+            failures: at least one line.
+            place: where the first threshold stands.
+        """
+        first, *others = failures
+        more = f", and {len(others)} more" if others else ""
+        return cls(f"{first}{more}", place=place, notes=others)
 
 
 Numbers = tuple[tuple[str, int | float], ...]

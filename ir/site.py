@@ -120,7 +120,8 @@ class Site:
 
     def int_attribute(self, name: str, default: int) -> int:
         """An integer attribute or its default."""
-        return int(self.attributes[name].as_int()) if name in self.attributes else default
+        attribute = self.attributes.get(name)
+        return default if attribute is None else int(attribute.as_int())
 
     def integer_list(self, name: str, default: Iterable[int]) -> list[int]:
         """An attribute that is a list of integers, or its default."""
@@ -129,4 +130,5 @@ class Site:
 
     def text_attribute(self, name: str, default: str) -> str:
         """A string attribute or its default."""
-        return self.attributes[name].as_string() if name in self.attributes else default
+        attribute = self.attributes.get(name)
+        return default if attribute is None else attribute.as_string()

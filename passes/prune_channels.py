@@ -80,7 +80,9 @@ class PruneChannels(Pass):
         )
     )
     unit: Literal["head", "head-dim"] = option(
-        "head", help="what attention loses: whole heads, or the same positions of every head"
+        "head",
+        help="what attention loses: whole heads, or the same positions of every head (and of every group of a "
+        "convolution)",
     )
     allow_io: bool = option(
         False, help="let cached keys and values among the graph inputs and outputs shrink with their heads"

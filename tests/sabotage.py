@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
+from types import MappingProxyType
 from typing import ClassVar
 
 import numpy as np
@@ -28,9 +29,28 @@ def put(module: Module, name: str, array: Array) -> None:
     value.shape = onnx_ir.Shape(array.shape)
 
 
+def edited(name: str, edit: Callable[[Array], Array]) -> Callable[[Module], None]:
+    """A fault that edits one weight."""
+    return lambda module: put(module, name, edit(weights(module)[name].copy()))
+
+
+def swap_relu(module: Module) -> None:
+    """A fault that makes a Sigmoid of the node of `b`."""
+    node_of(module, "b").op_type = "Sigmoid"
+
+
+def armed(
+    kind: type[Pass], options: Mapping[str, object] = MappingProxyType({}), **faults: Callable[..., object]
+) -> Pass:
+    """A pass of a kind that commits these faults; each is a class variable of the kind."""
+    members = {"__slots__": (), **{name: staticmethod(fault) for name, fault in faults.items()}}
+    made: Pass = type("Chosen", (kind,), members)(**options)
+    return made
+
+
 def change(name: str, edit: Callable[[Array], Array]) -> Fault:
     """A fault that edits one weight of the pruned module."""
-    return lambda before, after: put(after, name, edit(weights(after)[name].copy()))
+    return lambda before, after: edited(name, edit)(after)
 
 
 def restore(name: str) -> Fault:
@@ -92,15 +112,12 @@ class Rewriter(Pass):
 
 def saboteur(fault: Fault, *, blind: bool = False, ratio: float = 0.5) -> Pass:
     """A pass that prunes and then commits this fault."""
-    chosen = type("Chosen", (Saboteur,), {"__slots__": (), "fault": staticmethod(fault)})
-    made: Pass = chosen(blind=blind, ratio=ratio)
-    return made
+    return armed(Saboteur, {"blind": blind, "ratio": ratio}, fault=fault)
 
 
 def rewriter(fault: Fault) -> Pass:
     """A pass that commits this fault and claims that nothing changed."""
-    made: Pass = type("Chosen", (Rewriter,), {"__slots__": (), "fault": staticmethod(fault)})()
-    return made
+    return armed(Rewriter, fault=fault)
 
 
 def mutant(op: Op, change_rule: Callable[[Rule], Rule]) -> Op:

@@ -12,6 +12,7 @@ import click
 import prunec
 from prunec.ir.files import write_text
 from prunec.tools.data_files import DATA_HELP, read_samples
+from prunec.tools.options import seed_option, verbose_option
 from prunec.tools.outputs import check_outputs
 from prunec.tools.progress import show_progress
 
@@ -101,9 +102,9 @@ class _Size(click.ParamType[tuple[str, int]]):
 )
 @click.option("--profile", is_flag=True, help="Also show where the time of every model goes, layer by layer.")
 @click.option("--memory/--no-memory", default=True, help="Measure peak memory.  [default: on]")
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Of random inputs.")
+@seed_option("Of random inputs.")
 @click.option("--json", "json_file", metavar="FILE", help="Also write everything as JSON.")
-@click.option("-v", "--verbose", is_flag=True, help="Show every step and its time.")
+@verbose_option()
 def bench_models(
     models: tuple[str, ...],
     data: str | None,

@@ -18,6 +18,7 @@ from prunec.tools.data_files import DATA_HELP, calibration_data
 from prunec.tools.emit import read_target
 from prunec.tools.instruments.options import Watch, watch_options
 from prunec.tools.optional_value import OptionalValue, OptionalValues
+from prunec.tools.options import seed_option, verbose_option
 from prunec.tools.outputs import check_outputs, default_output
 from prunec.tools.papers import Papers, paper_options
 from prunec.tools.progress import show_progress
@@ -77,14 +78,7 @@ class CompileCommand(OptionalValues):
     default=True,
     help="Check every pass by running the model.  [default: on]",
 )
-@click.option(
-    "--seed",
-    default=0,
-    show_default=True,
-    metavar="N",
-    type=click.IntRange(min=0),
-    help="For all that is random.",
-)
+@seed_option()
 @click.option(
     "-R",
     "shown",
@@ -94,7 +88,7 @@ class CompileCommand(OptionalValues):
     help="Show what passes, or these (glob), did and could not do, and why.",
 )
 @click.option("--remarks", metavar="FILE", help="Also write all remarks, as YAML.")
-@click.option("-v", "--verbose", is_flag=True, help="Show every step and its time.")
+@verbose_option()
 @paper_options
 @watch_options
 def compile_model(

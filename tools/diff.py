@@ -15,6 +15,7 @@ import click
 import prunec
 from prunec.ir.diagnostics import GateError, PrunecError, counted
 from prunec.tools.data_files import DATA_HELP, read_samples
+from prunec.tools.options import seed_option
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -34,7 +35,7 @@ TOLERANCE = 1e-4
 @click.argument("b")
 @click.option("--run/--no-run", default=True, help="Run both on the same inputs.  [default: on]")
 @click.option("--data", metavar="DATA", help=f"{DATA_HELP}  [default: random inputs]")
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Of random inputs.")
+@seed_option("Of random inputs.")
 @click.option(
     "--tolerance",
     default=TOLERANCE,

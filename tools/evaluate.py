@@ -16,6 +16,7 @@ from prunec.ir.diagnostics import GateError, Place, UserError
 from prunec.ir.files import write_text
 from prunec.tools.baseline import read_baseline, with_versions, write_baseline
 from prunec.tools.data_files import DATA_HELP, read_samples
+from prunec.tools.options import seed_option, verbose_option
 from prunec.tools.outputs import check_outputs
 from prunec.tools.progress import show_progress
 
@@ -62,10 +63,8 @@ PIPE_WIDTH = 120
     help="With --baseline: population stability index above which something has drifted.",
 )
 @click.option("--json", "json_file", metavar="FILE", help="Also write everything as JSON.")
-@click.option(
-    "--seed", default=0, show_default=True, type=click.IntRange(min=0), help="For all that is random."
-)
-@click.option("-v", "--verbose", is_flag=True, help="Show every step and its time.")
+@seed_option()
+@verbose_option()
 def evaluate_models(
     models: tuple[str, ...],
     data: str,
@@ -139,9 +138,10 @@ class _Job:
         """Read what the options name."""
         from prunec.passes.judging.metrics import parse_metric
 
-        chosen = None if metric is None else parse_metric(metric, file="--metric")
-        if chosen is None and slices is not None and slices.metric is not None:
-            chosen = parse_metric(slices.metric)
+        named = None if slices is None else slices.metric
+        chosen = None if named is None else parse_metric(named)
+        if metric is not None:
+            chosen = parse_metric(metric, file="--metric")
         return cls(
             samples=read_samples(data),
             metric=chosen,
@@ -215,6 +215,5 @@ def _require(
     ]
     failures += [] if compared is None else [(line, str(baseline)) for line in compared.failures()]
     if failures:
-        more = f", and {len(failures) - 1} more" if len(failures) > 1 else ""
-        (first, place), *others = failures
-        raise GateError(f"{first}{more}", place=Place(file=place), notes=[line for line, _ in others])
+        lines, places = zip(*failures, strict=True)
+        raise GateError.of(lines, Place(file=places[0]))

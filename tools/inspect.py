@@ -71,7 +71,7 @@ PIPE_WIDTH = 100
     type=click.Choice(["head", "head-dim"]),
     default="head",
     show_default=True,
-    help="What attention loses: whole heads, or the same positions of every head.",
+    help="What attention loses: whole heads, or the same positions of every head (and group of a convolution).",
 )
 def inspect_model(
     model: str,

@@ -10,6 +10,7 @@ import click
 import prunec
 from prunec.ir.diagnostics import UserError
 from prunec.tools.data_files import DATA_HELP, read_samples
+from prunec.tools.options import seed_option, verbose_option
 from prunec.tools.outputs import check_outputs
 from prunec.tools.progress import show_progress
 
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
     type=click.Choice(["head", "head-dim"]),
     default="head",
     show_default=True,
-    help="What attention loses: whole heads, or the same positions of every head.",
+    help="What attention loses: whole heads, or the same positions of every head (and group of a convolution).",
 )
 @click.option("-o", "--output", metavar="FILE", help="The profile, JSON.  [default: MODEL.sensitivity.json]")
 @click.option("--plot", metavar="FILE", help="Also draw the profile: .svg or .png.")
@@ -57,15 +58,8 @@ if TYPE_CHECKING:
     show_default=True,
     help="Where it runs: threads (all cores), threads:N, or dask://host:port.",
 )
-@click.option(
-    "--seed",
-    default=0,
-    show_default=True,
-    metavar="N",
-    type=click.IntRange(min=0),
-    help="For all that is random.",
-)
-@click.option("-v", "--verbose", is_flag=True, help="Show every measurement and its time.")
+@seed_option()
+@verbose_option("Show every measurement and its time.")
 def measure_sensitivity(
     model: str,
     data: str,

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from prunec.ir.op import Role
-from prunec.ir.ops.einsum import Einsum, Gemm, MatMul
+from prunec.ir.ops.einsum import Einsum, Gemm, MatMul, convolution
 from prunec.ir.ops.elementwise import AlongAxis, Elementwise
 from prunec.ir.registry import register
 from prunec.ir.rule import Rule, RuleError, fit, parse_template
@@ -152,18 +152,8 @@ def _register_products() -> None:
     register("Einsum", EinsumOp(text="", roles=_WEIGHTS, linear=True, zeroed=frozenset(range(8))))
     gemm = Gemm(roles={1: "weight", 2: "bias"}, linear=True, zeroed=frozenset({0, 1, 2}))
     register("FusedGemm", gemm, domain=_CONTRIB)
-    conv = Einsum(
-        text="n (g c) *s, (g o) c *k, (g o), n (g o) *t -> n (g o) *t",
-        reduced="c *k",
-        fixed="*s *k *t",
-        attributes={"group": "g"},
-        known={"g": "group"},
-        roles={1: "weight", 2: "bias"},
-        linear=True,
-        zeroed=frozenset({1, 2}),
-        uncounted="s",
-    )
-    register("FusedConv", conv, domain=_CONTRIB)
+    conv = convolution("n (g c) *s, (g o) c *k, (g o), n (g o) *t -> n (g o) *t", uncounted="s")
+    register("FusedConv", replace(conv, zeroed=frozenset({1, 2})), domain=_CONTRIB)
     causal = CausalConv(
         text="n c *s, c x *k, c, n c *p -> n c *s, n c *p",
         reduced="*k",
@@ -186,16 +176,10 @@ def _register_products() -> None:
         ),
         domain=_CONTRIB,
     )
-    transposed = Einsum(
-        text="n (g c) *s, (g c) o *k, -, (g o) -> n (g o) *t",
-        reduced="c *k",
-        fixed="*s *k *t",
-        attributes={"group": "g"},
-        known={"g": "group"},
+    transposed = replace(
+        convolution("n (g c) *s, (g c) o *k, -, (g o) -> n (g o) *t", uncounted="t"),
         roles={1: "weight", 3: "bias"},
-        linear=True,
         zeroed=frozenset({1, 3}),
-        uncounted="t",
     )
     register("ConvTransposeWithDynamicPads", transposed, domain=_CONTRIB)
     register("CDist", Einsum(text="m k, n k -> m n", reduced="k"), domain=_CONTRIB)

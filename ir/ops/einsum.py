@@ -6,12 +6,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from math import prod
 
 from prunec.ir.op import Op, Role
 from prunec.ir.registry import register
 from prunec.ir.rule import Operand, Pin, Rule, RuleError, Template, fit, parse_template
 from prunec.ir.site import Site
+
+Shapes = tuple[tuple[int, ...] | None, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,24 +50,35 @@ class Einsum(Op):
             text: a rule text, which may have alternatives.
             known: factor sizes that the shapes do not tell.
         """
-        inputs, outputs = self._shapes(site), site.output_shapes
-        template = _template(text, inputs)
-        why = f"{self.why} of {site.node.op_type}"
-        rule = fit(
-            template,
-            inputs,
-            outputs,
-            known=known,
-            reduced=self.reduced.split(),
-            fixed=dict.fromkeys(self.fixed.split(), why),
+        inputs, outputs = self._shapes(site)
+        fixed = dict.fromkeys(self.fixed.split(), f"{self.why} of {site.node.op_type}")
+        return _fitted(
+            site.node.op_type, text, inputs, outputs, tuple(known.items()), self.reduced, tuple(fixed.items())
         )
-        alone = dict.fromkeys(_alone(rule), f"an axis that no other operand of {site.node.op_type} shares")
-        return replace(rule, pins=tuple(_bystanders(site, rule, inputs)), fixed=alone | dict(rule.fixed))
 
-    def _shapes(self, site: Site) -> list[tuple[int, ...] | None]:
+    def _shapes(self, site: Site) -> tuple[Shapes, Shapes]:
         shapes = [None if v is None else site.shape(i) for i, v in enumerate(site.node.inputs)]
         site.output_shape()
-        return [None if i in self.numbers and prod(s or ()) == 1 else s for i, s in enumerate(shapes)]
+        inputs = (None if i in self.numbers and prod(s or ()) == 1 else s for i, s in enumerate(shapes))
+        return tuple(inputs), tuple(site.output_shapes)
+
+
+@lru_cache(maxsize=4096)
+def _fitted(
+    op_type: str,
+    text: str,
+    inputs: Shapes,
+    outputs: Shapes,
+    known: tuple[tuple[str, int], ...],
+    reduced: str,
+    fixed: tuple[tuple[str, str], ...],
+) -> Rule:
+    """The rule at some shapes; networks repeat their layers, and more than one analysis asks."""
+    template = _template(text, inputs)
+    rule = fit(template, inputs, outputs, known=dict(known), reduced=reduced.split(), fixed=dict(fixed))
+    alone = dict.fromkeys(_alone(rule), f"an axis that no other operand of {op_type} shares")
+    pins = tuple(_bystanders(op_type, rule, inputs, outputs))
+    return replace(rule, pins=pins, fixed=alone | dict(rule.fixed))
 
 
 def _template(texts: str, inputs: Sequence[tuple[int, ...] | None]) -> Template:
@@ -93,10 +107,10 @@ def _alone(rule: Rule) -> Iterator[str]:
             yield factor
 
 
-def _bystanders(site: Site, rule: Rule, shapes: Sequence[tuple[int, ...] | None]) -> Iterator[Pin]:
+def _bystanders(op_type: str, rule: Rule, inputs: Shapes, outputs: Shapes) -> Iterator[Pin]:
     """Operands that the rule leaves out must keep their shape."""
-    why = f"an operand that {site.node.op_type} reads as a whole"
-    for side, operands, sizes in (("in", rule.inputs, shapes), ("out", rule.outputs, site.output_shapes)):
+    why = f"an operand that {op_type} reads as a whole"
+    for side, operands, sizes in (("in", rule.inputs, inputs), ("out", rule.outputs, outputs)):
         for position, (operand, shape) in enumerate(zip(operands, sizes, strict=True)):
             if operand is None and shape is not None:
                 yield from (
@@ -142,7 +156,13 @@ _WEIGHT_BIAS: dict[int, Role] = {1: "weight", 2: "bias"}
 _ALL = frozenset({0, 1, 2})
 
 
-def _convolution(text: str, uncounted: str) -> Einsum:
+def convolution(text: str, *, uncounted: str) -> Einsum:
+    """A convolution in ``g`` groups, whose weights and bias stand behind its data.
+
+    Args:
+        text: the rule.
+        uncounted: see :class:`prunec.ir.op.Op`.
+    """
     return Einsum(
         text=text,
         reduced="c *k",
@@ -158,8 +178,8 @@ def _convolution(text: str, uncounted: str) -> Einsum:
 
 def register_ops() -> None:
     """Register the family's ops."""
-    register("Conv", _convolution("n (g c) *s, (g o) c *k, (g o) -> n (g o) *t", uncounted="s"))
-    register("ConvTranspose", _convolution("n (g c) *s, (g c) o *k, (g o) -> n (g o) *t", uncounted="t"))
+    register("Conv", convolution("n (g c) *s, (g o) c *k, (g o) -> n (g o) *t", uncounted="s"))
+    register("ConvTranspose", convolution("n (g c) *s, (g c) o *k, (g o) -> n (g o) *t", uncounted="t"))
     register("Gemm", Gemm(roles=_WEIGHT_BIAS, linear=True, zeroed=_ALL))
     register("MatMul", MatMul(roles={0: "weight", 1: "weight"}, linear=True, zeroed=frozenset({0, 1})))
     register(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from prunec.ir.op import Op, Role
@@ -112,9 +112,18 @@ class Reduce(Op):
 
     def rule(self, site: Site) -> Rule:
         """Reduced axes go or become 1, the others stay."""
+        return self.over(site, self._axes(site, len(site.shape(0))), fixed=self.fixed)
+
+    def over(self, site: Site, axes: Collection[int], *, fixed: bool) -> Rule:
+        """The rule of a reduction over these axes; all of its results have one shape.
+
+        Args:
+            site: the node.
+            axes: of the data, from 0.
+            fixed: results depend on positions along the axes.
+        """
         shape = site.shape(0)
         data = factors(shape)
-        axes = self._axes(site, len(shape))
         keep = site.int_attribute("keepdims", 1)
         output: Operand = tuple(
             () if axis in axes else term for axis, term in enumerate(data) if keep or axis not in axes
@@ -122,10 +131,10 @@ class Reduce(Op):
         over = [data[axis][0] for axis in sorted(axes) if data[axis]]
         return Rule(
             inputs=(data, *[None] * (len(site.node.inputs) - 1)),
-            outputs=(output,),
+            outputs=(output,) * len(site.node.outputs),
             sizes=sizes(shape, data),
-            reduced=frozenset() if self.fixed else frozenset(over),
-            fixed=dict.fromkeys(over, f"{site.node.op_type} ranks its slots") if self.fixed else {},
+            reduced=frozenset() if fixed else frozenset(over),
+            fixed=dict.fromkeys(over, f"{site.node.op_type} ranks its slots") if fixed else {},
         )
 
     def _axes(self, site: Site, rank: int) -> set[int]:

@@ -173,11 +173,12 @@ def build_groups(facts: Facts, relations: Relations, components: Components) -> 
 
 def _parameter_axes(coupling: Coupling) -> list[tuple[Operand, int, Index]]:
     """The axes of constants that have free or pinned slots: (operand, axis, component of every slot)."""
-    table = coupling.relations.table
     return [
         (operand, axis, labels)
-        for operand, axis, root in table.axes()
-        if is_parameter(operand.value, coupling.facts) and (labels := coupling.labels(root)) is not None
+        for operand, numbers in coupling.relations.table.operands.items()
+        if is_parameter(operand.value, coupling.facts)
+        for axis, number in enumerate(numbers)
+        if (labels := coupling.labels(number)) is not None
     ]
 
 
@@ -238,10 +239,12 @@ def _with_members(
         number[units] = np.arange(len(units))
     members: list[list[Member]] = [[] for _ in classes]
     for operand, axis, labels in parameters:
-        owners = owner[labels]
-        for n in np.unique(owners[owners >= 0]):
-            units = np.where(owners == n, number[labels], -1)
-            members[n].append(Member(operand=operand, axis=axis, units=units))
+        owners, units = owner[labels], number[labels]
+        alone = (owners == owners[0]).all()  # nearly always: then there is nothing to tell apart
+        for n in owners[:1].tolist() if alone else np.unique(owners).tolist():
+            if n >= 0:
+                mine = units if alone else np.where(owners == n, units, -1)
+                members[n].append(Member(operand=operand, axis=axis, units=mine))
     return zip(classes, map(tuple, members), strict=True)
 
 
@@ -280,8 +283,10 @@ def _pinned_classes(coupling: Coupling) -> dict[int, tuple[Member, ...]]:
     """Parameter axes of classes that are pinned as a whole."""
     table = coupling.relations.table
     classes: dict[int, list[Member]] = {}
-    for operand, axis, root in table.axes():
-        if root in table.pinned and table.sizes[root] > 1 and is_parameter(operand.value, coupling.facts):
-            member = Member(operand=operand, axis=axis, units=np.arange(table.sizes[root]))
-            classes.setdefault(root, []).append(member)
+    for operand, numbers in table.operands.items():
+        if is_parameter(operand.value, coupling.facts):
+            for axis, root in enumerate(map(table.find, numbers)):
+                if root in table.pinned and table.sizes[root] > 1:
+                    member = Member(operand=operand, axis=axis, units=np.arange(table.sizes[root]))
+                    classes.setdefault(root, []).append(member)
     return {root: tuple(members) for root, members in classes.items()}

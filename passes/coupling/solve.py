@@ -126,15 +126,17 @@ def _choices(product: Product, live: Mapping[str, int]) -> set[frozenset[str]]:
 
 
 def _preferred(product: Product, live: Mapping[str, int], heads: set[str], unit: Unit) -> frozenset[str]:
-    """The alternative that has heads (or has none, for ``unit=head-dim``), among those the one that pins the
-    fewest axes (where batch and heads are one axis, head size would pin it), and then the most units.
+    """The alternative that has heads, among those the one that pins the fewest axes (where batch and heads are
+    one axis, head size would pin it), and then the most units; for ``unit=head-dim`` one without heads, and
+    without the groups of a convolution.
     """
+    groups = set.intersection(*(set(term) for _, term in product.axes)) if unit == "head-dim" else set()
+    whole = heads or groups
 
     def score(alternative: frozenset[str]) -> tuple[bool, int, int]:
         carriers = {f for f in alternative if live[f]}
         carried = sum(not carriers.isdisjoint(term) for _, term in product.axes)
-        has_heads = not carriers.isdisjoint(heads)
-        return has_heads == (unit == "head"), carried, sum(live[f] for f in carriers)
+        return carriers.isdisjoint(whole) == (unit == "head-dim"), carried, sum(live[f] for f in carriers)
 
     return frozenset(f for f in max(product.alternatives, key=score) if live[f])
 

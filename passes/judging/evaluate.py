@@ -103,9 +103,7 @@ class Evaluation:
         """
         failures = list(self.failures(undecided=undecided))
         if failures:
-            more = f", and {len(failures) - 1} more" if len(failures) > 1 else ""
-            place = None if file is None else Place(file=file)
-            error = GateError(f"{failures[0]}{more}", place=place, notes=failures[1:])
+            error = GateError.of(failures, None if file is None else Place(file=file))
             error.evaluation = self
             raise error
 

@@ -80,10 +80,7 @@ def _group(node: _Node) -> GroupCut:
     node.only("id", "units", "removed", "equivalence", "reason", "tensors")
     units = node.field("units").integer(1)
     removed = node.field("removed").indices()
-    if removed and removed[-1] >= units:
-        raise node.field("removed").error(
-            f"expected indices below {units}, the group's units, got {removed[-1]}"
-        )
+    node.field("removed").check_units(removed, units)
     equivalence = node.field("equivalence").choice(get_args(Equivalence))
     reason = node.optional_text("reason")
     if equivalence == "none" and reason is None:
@@ -112,10 +109,7 @@ def _group_order(node: _Node) -> GroupOrder:
     node.only("id", "units", "order", "tensors")
     units = node.field("units").integer(1)
     order = node.field("order").order()
-    if order and max(order) >= units:
-        raise node.field("order").error(
-            f"expected indices below {units}, the group's units, got {max(order)}"
-        )
+    node.field("order").check_units(order, units)
     return GroupOrder(
         id=node.field("id").text(),
         units=units,
@@ -238,6 +232,11 @@ class _Node:
                 what = f"expected ascending indices without duplicates, got {after} after {before}"
                 raise UserError(f"{self.path}[{position}]: {what}", place=Place(file=self.file))
         return indices
+
+    def check_units(self, indices: Sequence[int], units: int) -> None:
+        """See that this list, whose indices are given, names units of a group of so many."""
+        if indices and max(indices) >= units:
+            raise self.error(f"expected indices below {units}, the group's units, got {max(indices)}")
 
 
 def _decode(text: str, file: str) -> Any:

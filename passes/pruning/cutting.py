@@ -83,12 +83,15 @@ class Cutter:
 
     def kept(self, axis: int) -> Index | None:
         """Slots of an axis (by number) that stay, None where all do."""
-        root = self.coupling.relations.table.find(axis)
-        if root not in self._kept:
-            labels = self.coupling.labels(root)
-            gone = None if labels is None else self.removed[labels]
-            self._kept[root] = None if gone is None or not gone.any() else np.flatnonzero(~gone)
-        return self._kept[root]
+        if axis not in self._kept:
+            root = self.coupling.relations.table.find(axis)
+            self._kept[axis] = self._kept_of_class(root) if root == axis else self.kept(root)
+        return self._kept[axis]
+
+    def _kept_of_class(self, root: int) -> Index | None:
+        labels = self.coupling.labels(root)
+        gone = None if labels is None else self.removed[labels]
+        return None if gone is None or not gone.any() else np.flatnonzero(~gone)
 
     def size(self, axis: int) -> int:
         """New size of an axis (by number)."""

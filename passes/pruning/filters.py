@@ -47,6 +47,8 @@ class GroupFilter:
     def _kept_outputs(self, coupling: Coupling) -> set[int]:
         """Components of the output axes of the nodes whose outputs must stay."""
         kept: set[int] = set()
+        if not self.exclude:
+            return kept
         for operand, axis, root in coupling.relations.table.axes():
             producer = operand.value.producer()
             if producer is None or not matches([producer.name or ""], self.exclude):

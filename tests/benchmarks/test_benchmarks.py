@@ -198,7 +198,10 @@ def test_fuzz(tmp_path: Path) -> None:
     assert sum(row["ok"] + row["nothing"] for row in found) == len(log.read_text().splitlines()) == 2
     assert rows("fuzz.py", "--graphs", 2, "--seed-from", 7, "--log", log, out=second) == found
     assert len(log.read_text().splitlines()) == 2
-    assert json.loads(first.read_text())["options"]["ops"]["Relu"] >= 0
+    graphs = [json.loads(line) for line in log.read_text().splitlines()]
+    counted = json.loads(first.read_text())["options"]["ops"]
+    assert counted == {op: sum(op in graph["ops"] for graph in graphs) for op in counted}
+    assert any(counted.values())
 
 
 def test_criteria(models: Path, tmp_path: Path) -> None:

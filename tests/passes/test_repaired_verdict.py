@@ -9,8 +9,8 @@ from typing import ClassVar
 import numpy as np
 import onnx_ir
 import pytest
-from core_graphs import graph, node_of, weights
-from sabotage import put
+from core_graphs import graph
+from sabotage import armed, edited, swap_relu
 
 import prunec
 from prunec.ir.diagnostics import VerificationError
@@ -45,17 +45,7 @@ def doubled(
     fault: Callable[[Module], None] = lambda module: None,
     claim: Callable[[Outcome], Outcome] = lambda outcome: outcome,
 ) -> Pass:
-    members = {"__slots__": (), "fault": staticmethod(fault), "claim": staticmethod(claim)}
-    made: Pass = type("Chosen", (Doubled,), members)()
-    return made
-
-
-def edit(name: str, change: Callable[[np.ndarray], np.ndarray]) -> Callable[[Module], None]:
-    return lambda module: put(module, name, change(weights(module)[name].copy()))
-
-
-def swap_relu(module: Module) -> None:
-    node_of(module, "b").op_type = "Sigmoid"
+    return armed(Doubled, fault=fault, claim=claim)
 
 
 def other_numbers(outcome: Outcome) -> Outcome:
@@ -74,7 +64,7 @@ def unknown(outcome: Outcome) -> Outcome:
 
 FAULTS: dict[str, tuple[Pass, str, str]] = {
     "another tensor changed": (
-        doubled(edit("other", lambda w: w + 1)),
+        doubled(edited("other", lambda w: w + 1)),
         "V016",
         "`doubled` changed tensor `other`, which it does not name",
     ),
@@ -86,7 +76,7 @@ FAULTS: dict[str, tuple[Pass, str, str]] = {
         "tensor `v` after `doubled`: it is no constant of the model",
     ),
     "not finite": (
-        doubled(edit("w", lambda w: w * np.inf)),
+        doubled(edited("w", lambda w: w * np.inf)),
         "V021",
         "tensor `w` after `doubled`: its new numbers are not finite",
     ),

@@ -9,8 +9,8 @@ from typing import ClassVar
 import numpy as np
 import onnx_ir
 import pytest
-from core_graphs import graph, node_of, weights
-from sabotage import put
+from core_graphs import graph, weights
+from sabotage import armed, edited, put, swap_relu
 from sparse_graphs import CASES
 
 import prunec
@@ -49,9 +49,7 @@ def broken(
     fault: Callable[[Module], None] = lambda module: None,
     claim: Callable[[WeightMask], WeightMask] = lambda mask: mask,
 ) -> Pass:
-    members = {"__slots__": (), "fault": staticmethod(fault), "claim": staticmethod(claim)}
-    made: Pass = type("Chosen", (BrokenSparsify,), members)()
-    return made
+    return armed(BrokenSparsify, fault=fault, claim=claim)
 
 
 def refusal(broken_pass: Pass, text: str = NET) -> VerificationError:
@@ -60,39 +58,31 @@ def refusal(broken_pass: Pass, text: str = NET) -> VerificationError:
     return caught.value
 
 
-def edit(name: str, change: Callable[[np.ndarray], np.ndarray]) -> Callable[[Module], None]:
-    return lambda module: put(module, name, change(weights(module)[name].copy()))
-
-
 def other_axis(mask: WeightMask) -> WeightMask:
     """A mask that is 2:4 along the other axis."""
     keep = np.tile([True, True, False, False], (8, 2))
     return WeightMask.of(mask.name, keep, pattern="2:4")
 
 
-def swap_relu(module: Module) -> None:
-    node_of(module, "b").op_type = "Sigmoid"
-
-
 FAULTS: dict[str, tuple[Pass, str, str]] = {
     "another weight changed": (
-        broken(edit("other", lambda a: a * 1.001)),
+        broken(edited("other", lambda a: a * 1.001)),
         "V016",
         "`broken` changed tensor `other`, which no mask names",
     ),
     "a node changed": (broken(swap_relu), "V016", "`broken` changed node `b`, which no mask names"),
     "a kept weight changed": (
-        broken(edit("w", lambda a: np.where(a == a.max(), a * np.float32(1.0001), a))),
+        broken(edited("w", lambda a: np.where(a == a.max(), a * np.float32(1.0001), a))),
         "V017",
         "weight `w` after `broken`: 1 weights that should stay differ from before",
     ),
     "a weight that goes is there": (
-        broken(edit("w", lambda a: np.where(a == 0, np.float32(1e-9), a))),
+        broken(edited("w", lambda a: np.where(a == 0, np.float32(1e-9), a))),
         "V017",
         "weight `w` after `broken`: 32 of 32 weights that should go are not zero",
     ),
     "new weights are not finite": (
-        broken(edit("w", lambda a: np.where(a == a.max(), np.nan, a)), lambda m: replace(m, updated=True)),
+        broken(edited("w", lambda a: np.where(a == a.max(), np.nan, a)), lambda m: replace(m, updated=True)),
         "V017",
         "weight `w` after `broken`: it is not finite",
     ),
@@ -120,13 +110,13 @@ def test_a_fault_is_found(what: str) -> None:
 
 
 def test_infinite_outputs_are_refused() -> None:
-    fault = edit("w", lambda a: np.where(a == 0, a, np.float32(3e38)))
+    fault = edited("w", lambda a: np.where(a == 0, a, np.float32(3e38)))
     error = refusal(broken(fault, lambda mask: replace(mask, updated=True)))
     assert error.code == "V018"
 
 
 def test_new_weights_may_take_any_finite_value() -> None:
-    double = edit("w", lambda a: 2 * a)
+    double = edited("w", lambda a: 2 * a)
     (verdict,) = prunec.run(graph(NET), broken(double, lambda m: replace(m, updated=True))).verdicts
     assert verdict.equivalence == "sparse"
     assert verdict.error > 0.1

@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from prunec.tools.options import seed_option, verbose_option
+
 
 def command_options(help: str, *, required: bool) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Give a command ``--test``, ``--match``, ``--timeout``, ``--seed`` and ``--verbose``.
@@ -18,15 +20,8 @@ def command_options(help: str, *, required: bool) -> Callable[[Callable[..., Any
 
     def give(command: Callable[..., Any]) -> Callable[..., Any]:
         for option in (
-            click.option("-v", "--verbose", is_flag=True, help="Show every try."),
-            click.option(
-                "--seed",
-                default=0,
-                show_default=True,
-                metavar="N",
-                type=click.IntRange(min=0),
-                help="For all that is random.",
-            ),
+            verbose_option("Show every try."),
+            seed_option(),
             click.option(
                 "--timeout",
                 default=300.0,

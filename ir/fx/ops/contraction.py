@@ -12,6 +12,7 @@ from prunec.ir.fx.ops.alias import aten, like
 from prunec.ir.op import Role
 from prunec.ir.ops.attention import Heads
 from prunec.ir.ops.einsum import Einsum
+from prunec.ir.registry import register
 from prunec.ir.rule import Rule, RuleError
 from prunec.ir.site import Site
 
@@ -50,20 +51,6 @@ class ScaledDotProduct(Heads):
         """Never for the size of a head of computed operands; positions are summed over as they are."""
         del rule, constants
         return factor == "l"
-
-
-def _convolution(text: str) -> Einsum:
-    return Einsum(
-        text=text,
-        reduced="c *k",
-        fixed="*s *k *t",
-        attributes={"groups": "g"},
-        known={"g": "groups"},
-        roles=_WEIGHT_BIAS,
-        linear=True,
-        zeroed=_ALL,
-        uncounted="s",
-    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,5 +97,17 @@ def register_ops() -> None:
         Einsum(text=text, reduced="i j", roles=bilinear, linear=True, zeroed=frozenset(range(4))),
     )
     like("Einsum", "einsum.default")
+    experts = Einsum(
+        text="t k, e k n, e -> t n",
+        reduced="k",
+        fixed="e",
+        why="the number of experts",
+        roles={1: "weight"},
+        linear=True,
+        zeroed=frozenset({0, 1}),
+        uncounted="e",  # every token goes to one
+    )
+    aten("_grouped_mm.default", experts)
+    register("grouped_mm_fallback.default", experts, domain="transformers")
     aten("scaled_dot_product_attention.default", ScaledDotProduct(text=""))
     like("Gather", "embedding.default", Form(constants={"axis": 0}))

@@ -12,6 +12,7 @@ import onnx_ir
 from prunec.ir.form import Form, symbols_of
 from prunec.ir.fx.ops.alias import aten, like
 from prunec.ir.op import Cut, Op
+from prunec.ir.ops.einsum import Einsum
 from prunec.ir.ops.elementwise import factors, sizes
 from prunec.ir.ops.movement import Movement, Slice
 from prunec.ir.rule import Index, IndexMap, Operand, Pin, Rule, RuleError
@@ -28,10 +29,12 @@ class Window(Slice):
         """As a slice.
 
         Raises:
-            RuleError: something writes into it. A cut may turn a slice into a gather, which is a copy.
+            RuleError: something writes into every other slot. A cut may turn such a slice into a gather, which is a
+                copy; what is left of a slice without gaps is one without gaps.
         """
-        if any(use.idx == 0 and _writes(use.node) for use in site.node.outputs[0].uses()):
-            raise RuleError("a part of a tensor is written in place")
+        gaps = any(step != 1 for step in site.integers(4) or ())
+        if gaps and any(use.idx == 0 and _writes(use.node) for use in site.node.outputs[0].uses()):
+            raise RuleError("a part of a tensor that has gaps is written in place")
         return Slice.rule(self, site)
 
 
@@ -221,6 +224,7 @@ def register_ops() -> None:
         "unsafe_chunk.default": "chunks",
         "unsafe_split.Tensor": "split_size",
         "tensor_split.sections": "sections",
+        "tensor_split.indices": "indices",
         "split.sizes": "split_size",
     }
     for name, argument in uneven.items():
@@ -237,6 +241,10 @@ def register_ops() -> None:
     )
     aten("repeat.default tile.default", Repeat(zeroed=_EVERYWHERE))
     aten("glu.default", Glu(zeroed=_EVERYWHERE))
+    to_columns = "n c h w -> n (c k) t | c h w -> (c k) t"
+    aten("im2col.default", Einsum(text=to_columns, fixed="h w k t", zeroed=_EVERYWHERE))
+    to_image = "n (c k) t -> n c h w | (c k) t -> c h w"
+    aten("col2im.default", Einsum(text=to_image, reduced="k", fixed="h w k t", zeroed=_EVERYWHERE))
     padded = "pad.default constant_pad_nd.default " + " ".join(
         f"{kind}_pad{axes}d.default" for kind in ("reflection", "replication") for axes in (1, 2, 3)
     )

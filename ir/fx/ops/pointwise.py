@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from prunec.ir.fx.ops.alias import aten, like, overloads
 from prunec.ir.op import Op
 from prunec.ir.ops.einsum import Einsum
-from prunec.ir.ops.elementwise import factors, sizes
+from prunec.ir.ops.elementwise import Elementwise, factors, sizes
 from prunec.ir.rule import Rule
 from prunec.ir.site import Site
 
@@ -59,6 +59,21 @@ class OfFirst(Op):
         return Rule(inputs=(data, *others), outputs=(data,), sizes=known)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WeightNorm(Elementwise):
+    """``w = g * v / |v|``, the norm taken over all axes but one (Salimans and Kingma 2016, eq. 2).
+
+    A slot of the other axes that is zero adds nothing to a norm. On the axis itself it would be divided by zero.
+    """
+
+    def rule(self, site: Site) -> Rule:
+        """Elementwise; the axis of the norms keeps its slots."""
+        rule = super(WeightNorm, self).rule(site)
+        terms = rule.outputs[0] or ()
+        own = terms[site.int_attribute("dim", 0) % len(terms)]
+        return replace(rule, fixed=dict.fromkeys(own, "every slot is divided by its own norm"))
+
+
 def register_ops() -> None:
     """Register the family's ops."""
     like("Relu", f"{overloads(_UNARY, 'default')} {_UNARY_ALONE} {_COPIES}")
@@ -72,5 +87,6 @@ def register_ops() -> None:
     )
     like("Add", overloads("add sub subtract", "Tensor", "Scalar"))
     like("Mul", overloads("mul multiply", "Tensor", "Scalar"))
+    aten("_weight_norm.default", WeightNorm(roles={0: "weight", 1: "scale"}, zeroed=frozenset({0, 1})))
     aten("prelu.default", Einsum(text="n c *s, c -> n c *s", numbers=frozenset({1}), roles={1: "scale"}))
     aten("type_as.default to.other", OfFirst(zeroed=frozenset({0})))

@@ -13,8 +13,8 @@ from prunec.ir.fx.ops.alias import aten, like
 from prunec.ir.fx.ops.contraction import Batched
 from prunec.ir.op import Role
 from prunec.ir.ops.einsum import Einsum
-from prunec.ir.ops.elementwise import AlongAxis, Reduce, factors, sizes
-from prunec.ir.rule import Operand, Rule
+from prunec.ir.ops.elementwise import AlongAxis, Reduce
+from prunec.ir.rule import Rule
 from prunec.ir.site import Site
 
 _NORM: dict[int, Role] = {1: "scale", 2: "bias"}
@@ -53,20 +53,7 @@ class Reductions(Reduce):
             ("max", "min", "median", "mode")
         )
         fixed = self.fixed or (positions and bool(site.node.outputs[1].uses()))
-        data = factors(site.shape(0))
-        axes = self._reduced_axes(site)
-        keep = site.int_attribute("keepdims", 1)
-        output: Operand = tuple(
-            () if axis in axes else term for axis, term in enumerate(data) if keep or axis not in axes
-        )
-        over = [data[axis][0] for axis in sorted(axes) if data[axis]]
-        return Rule(
-            inputs=(data, *[None] * (len(site.node.inputs) - 1)),
-            outputs=(output,) * len(site.node.outputs),
-            sizes=sizes(site.shape(0), data),
-            reduced=frozenset() if fixed else frozenset(over),
-            fixed=dict.fromkeys(over, f"{site.node.op_type} ranks its slots") if fixed else {},
-        )
+        return self.over(site, self._reduced_axes(site), fixed=fixed)
 
     def _reduced_axes(self, site: Site) -> set[int]:
         rank = max(1, len(site.shape(0)))

@@ -42,6 +42,9 @@ IMAGES: dict[str, tuple[Callable[[Tensor], Tensor], int]] = {
     "chunk": (lambda x: torch.mul(*x.chunk(2, 1)), 8),
     "split": (lambda x: torch.cat(x.split([4, 12], 1)[::-1], 1), 16),
     "split evenly": (lambda x: sum(x.split(4, 1)), 4),  # type: ignore[dict-item,return-value]
+    "split at": (lambda x: torch.cat(x.tensor_split([4, 12], 1)[::-1], 1), 16),
+    "windows": (lambda x: F.unfold(x, 3, padding=1).unflatten(2, (8, 8)), 144),
+    "windows back": (lambda x: F.fold(F.unfold(x, 2), (8, 8), 2), 16),
     "narrow": (lambda x: x.narrow(1, 4, 8), 8),
     "slice": (lambda x: torch.cat([x[:, ::2], x[:, 1::2]], 1), 16),
     "index": (lambda x: x[:, torch.arange(15, -1, -1)], 16),
@@ -88,22 +91,35 @@ SEQUENCES: dict[str, tuple[Callable[[Tensor], Tensor], int]] = {
 
 
 class Written(nn.Module):
-    """Writes into every other channel."""
+    """Writes into a part of the channels."""
 
-    def __init__(self) -> None:
+    def __init__(self, part: slice) -> None:
         super().__init__()
+        self.part = part
         self.first, self.last = nn.Linear(10, 16), nn.Linear(16, 4)
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.first(x)
-        y[:, ::2] *= 2
+        y[:, self.part] *= 2
+        y[:, self.part][:, 1:3].sigmoid_()
         return self.last(y)
 
 
-def test_a_part_that_is_written_in_place_is_pinned() -> None:
-    captured = prunec.trace(Written(), (torch.randn(3, 10),))
+@pytest.mark.parametrize("part", [slice(4, 12), slice(None, -3), slice(None)])
+def test_a_part_without_gaps_may_be_written_in_place(part: slice) -> None:
+    torch.manual_seed(0)
+    module, inputs = Written(part).eval(), (torch.randn(3, 10),)
+    result = prunec.run(prunec.trace(module, inputs), "prune-channels{ratio=50% round-to=1 criterion=random}")
+    removed = result.plan.removed()
+    assert len(removed["first.weight"][0]) >= 7
+    with torch.no_grad():
+        assert_same(result.to_torch().eval()(*inputs), masked(module, removed)(*inputs))
+
+
+def test_a_part_with_gaps_that_is_written_in_place_is_pinned() -> None:
+    captured = prunec.trace(Written(slice(None, None, 2)), (torch.randn(3, 10),))
     groups = prunec.analyse(captured.model).groups
-    assert "a part of a tensor is written in place" in str(groups[0])
+    assert "a part of a tensor that has gaps is written in place" in str(groups[0])
     assert not prunec.run(captured, "prune-channels{ratio=50% criterion=random}").changed
 
 
@@ -137,6 +153,57 @@ def test_op_between_two_layers(name: str, image: bool) -> None:
 
 def _takes_statistics(result: prunec.Result) -> bool:
     return any(verdict.equivalence == "masked-kept-statistics" for verdict in result.verdicts)
+
+
+class Experts(nn.Module):
+    """The first tokens go through one matrix, the others through another; in bfloat16, as the op asks for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(10, 16), nn.Linear(32, 4)
+        self.experts = nn.Parameter(torch.randn(2, 16, 32) / 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        ends = torch.tensor([5, 12], dtype=torch.int32)
+        mixed = F.grouped_mm(self.first(x).bfloat16(), self.experts.bfloat16(), offs=ends)
+        return self.last(mixed.float())
+
+
+def test_experts_lose_rows_and_columns_and_none_of_them_goes() -> None:
+    torch.manual_seed(0)
+    module, inputs = Experts().eval(), (torch.randn(12, 10),)
+    result = prunec.run(
+        prunec.trace(module, inputs), "prune-channels{ratio=50% criterion=random}", verify=False
+    )
+    removed = result.plan.removed()
+    assert {axis: len(gone) for axis, gone in removed["experts"].items()} == {1: 8, 2: 16}
+    with torch.no_grad():
+        made, wanted = result.to_torch().eval()(*inputs), masked(module, removed)(*inputs)
+    torch.testing.assert_close(made, wanted, rtol=0.02, atol=0.02)
+
+
+class Normed(nn.Module):
+    """A convolution whose weights are directions and lengths, one length for every ``dim``."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.first, self.last = nn.Conv1d(3, 16, 1), nn.Conv1d(16, 4, 1)
+        self.between = nn.utils.parametrizations.weight_norm(nn.Conv1d(16, 16, 3, padding=1), dim=dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.between(self.first(x)).relu())
+
+
+@pytest.mark.parametrize(("dim", "lost"), [(0, {1: 8}), (1, {0: 8}), (2, {0: 8, 1: 8})])
+def test_weight_norm_keeps_the_axis_of_its_lengths(dim: int, lost: dict[int, int]) -> None:
+    torch.manual_seed(0)
+    module, inputs = Normed(dim).eval(), (torch.randn(2, 3, 8),)
+    result = prunec.run(prunec.trace(module, inputs), "prune-channels{ratio=50% criterion=random}")
+    removed = result.plan.removed()
+    direction = next(name for name in removed if name.endswith("original1"))
+    assert {axis: len(gone) for axis, gone in removed[direction].items()} == lost
+    with torch.no_grad():
+        assert_same(result.to_torch().eval()(*inputs), masked(module, removed)(*inputs))
 
 
 def test_an_op_without_a_rule_is_pinned_and_named() -> None:

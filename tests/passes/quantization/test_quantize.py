@@ -15,7 +15,7 @@ import pytest
 from core_graphs import graph, weights
 from documents import ROOT
 from numpy.typing import NDArray
-from sabotage import put
+from sabotage import armed, edited
 
 import prunec
 from prunec.ir.diagnostics import PassFailure, PrunecError, UserError, VerificationError
@@ -359,10 +359,6 @@ class Broken(Pass):
         return outcome
 
 
-def edited(name: str, edit: Callable[[Array], Array]) -> Callable[[Module], None]:
-    return lambda module: put(module, name, edit(weights(module)[name].copy()))
-
-
 def rewired(module: Module) -> None:
     next(node for node in module.graph if node.op_type == "Relu").op_type = "Log"
 
@@ -385,7 +381,7 @@ def test_the_verifier_finds_what_is_wrong(fault: Callable[[Module], None], code:
 
 
 def assert_found(text: str, fault: Callable[[Module], None], code: str, words: str) -> None:
-    broken: Pass = type("Chosen", (Broken,), {"__slots__": (), "fault": staticmethod(fault)})()
+    broken = armed(Broken, fault=fault)
     with pytest.raises(VerificationError) as caught:
         prunec.run(graph(text), broken)
     assert caught.value.code == code
