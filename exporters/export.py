@@ -8,6 +8,9 @@ from typing import Any
 
 from prunec.exporters.registry import make_target
 from prunec.exporters.target import Export, ExportContext, Target
+from prunec.ir.diagnostics import RemarkLog
+from prunec.ir.dialect import ATEN
+from prunec.ir.fx.entry import onnx_only
 from prunec.ir.module import Module, require_module
 from prunec.passes.manager import Result
 
@@ -45,8 +48,9 @@ def export(
     """
     made = make_target(target, options)
     made.check()
-    if isinstance(source, Result):
-        context = ExportContext(remarks=source.remarks, verify=verify, seed=seed)
-        return made.write(source.module, Path(path), context)
-    require_module(source)
-    return made.write(source, Path(path), ExportContext(verify=verify, seed=seed))
+    remarks = source.remarks if isinstance(source, Result) else RemarkLog()
+    module = source.module if isinstance(source, Result) else source
+    require_module(module)
+    if made.onnx_only and ATEN in module.graph.opset_imports:
+        raise onnx_only(f"target `{made.name}`", module.source.name)
+    return made.write(module, Path(path), ExportContext(remarks=remarks, verify=verify, seed=seed))

@@ -56,6 +56,7 @@ class OnnxRuntime(Target):
 
     name: ClassVar[str] = "ort"
     suffix: ClassVar[str] = ".ort.onnx"
+    onnx_only: ClassVar[bool] = True
 
     level: Level = option(
         "basic", help="optimisations; extended suits CPU and CUDA alone, all this machine's processor alone"

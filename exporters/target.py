@@ -64,6 +64,7 @@ class Target(ABC):
         name: the name in text, such as ``trt``.
         suffix: how the file's name ends where the user gives none.
         noun: what messages call it.
+        onnx_only: whether the target takes ONNX models alone; programs of torch are refused before anything runs.
         takes_body: targets have no body in parentheses.
     """
 
@@ -71,6 +72,7 @@ class Target(ABC):
     suffix: ClassVar[str] = ".onnx"
     noun: ClassVar[str] = "target"
     takes_body: ClassVar[bool] = False
+    onnx_only: ClassVar[bool] = False
 
     def check(self) -> None:
         """See that what the export needs is there, before any other work is done.

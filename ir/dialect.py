@@ -79,6 +79,9 @@ class Dialect(Protocol):
     ) -> dict[str, Array]:
         """Inputs that the module can run on; the same arguments always give the same arrays."""
 
+    def runs_on_examples(self, module: Module) -> bool | None:
+        """Whether a module runs on the inputs that it came with; None where it came with none."""
+
     def graph_error(self, module: Module) -> str | None:
         """What the dialect's own checker has against a graph, None where it accepts it."""
 

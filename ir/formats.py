@@ -34,6 +34,10 @@ class Foreign:
 
 
 EXPORT = "export the model to ONNX first (torch.onnx.export for PyTorch, tf2onnx for TensorFlow)"
+TRACE = (
+    "in Python, build the module and load its weights, then prunec.trace(module, example_inputs) prunes it as it is, "
+    "and torch.onnx.export makes it an ONNX file"
+)
 AGAIN = "download the file again"
 FOREIGN = (
     Foreign(
@@ -44,9 +48,9 @@ FOREIGN = (
     Foreign(
         magic=b"PK\x03\x04",
         what="a zip archive, as torch.save writes them (its pickles are never run)",
-        help=f"{EXPORT}; a program of torch.export.save must be named .pt2",
+        help=f"{TRACE}; a file of torch.export.save must be named .pt2",
     ),
-    Foreign(magic=b"\x80\x02", what="a Python pickle, as older torch.save writes them", help=EXPORT),
+    Foreign(magic=b"\x80\x02", what="a Python pickle, as older torch.save writes them", help=TRACE),
     Foreign(magic=b"\x89HDF", what="an HDF5 file, as Keras writes them", help=EXPORT),
     Foreign(magic=b"TFL3", offset=4, what="a TensorFlow Lite model", help=EXPORT),
     Foreign(

@@ -21,7 +21,7 @@ from prunec.ir.dump.file import save_dump
 from prunec.ir.external import buffer_of, map_file
 from prunec.ir.files import file_error
 from prunec.ir.formats import DUMP_SUFFIX, TEXT_SUFFIXES, is_program
-from prunec.ir.fx.entry import save_program
+from prunec.ir.fx.entry import program_as_onnx, save_program
 from prunec.ir.load import HAD_EXTERNAL_DATA
 from prunec.ir.module import Module, require_module
 from prunec.ir.pairs import Layout, free_data_name, remove_replaced
@@ -76,8 +76,7 @@ def save(module: Module, path: str | os.PathLike[str], *, external_data: bool | 
         save_program(module, target)
         return
     if ATEN in module.graph.opset_imports:
-        help = "give a name that ends in .pt2, or export: torch.onnx.export(result.to_torch(), inputs)"
-        _refuse(target, "a program of torch cannot be written as ONNX", help)
+        raise program_as_onnx(target)
     try:
         if target.name.endswith(TEXT_SUFFIXES):
             _save_text(module, target, external_data)

@@ -117,6 +117,7 @@ class Pass(ABC):
         needs_uncut: whether the pass looks at the model as it was before channels were cut.
         takes_body: whether the pass runs other passes, written in parentheses behind it; the class then has a
             field ``body: Pipeline``, which is no option, and overrides ``expand``.
+        onnx_only: whether the pass takes ONNX models alone; on programs of torch it is refused before anything runs.
         rescales: whether the pass gives weights that stay other values, so that gradients taken before it are
             not those of the weights after it.
         noun: what messages call it.
@@ -128,6 +129,7 @@ class Pass(ABC):
     planned: ClassVar[bool] = False
     needs_uncut: ClassVar[bool] = False
     takes_body: ClassVar[bool] = False
+    onnx_only: ClassVar[bool] = False
     rescales: ClassVar[bool] = False
 
     @abstractmethod

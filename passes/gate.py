@@ -32,7 +32,8 @@ class Gate(Pass):
     )
     metric: str = option(
         "",
-        help="what is measured where the file names nothing; by default `top1`, or without labels `agreement`",
+        help="what is measured where the file names nothing; by default `top1` or `rmse` as labels and "
+        "outputs are, or without labels `agreement`",
     )
 
     @property
@@ -48,7 +49,8 @@ class Gate(Pass):
     def check(self, module: Module, data: CalibrationData | None) -> None:
         """See that the file can be read, its slices have samples and labels, and thresholds fit their metric."""
         from prunec.ir.diagnostics import Place, UserError
-        from prunec.passes.judging.evaluate import checked_slices, metric_of
+        from prunec.passes.judging.default import metric_of
+        from prunec.passes.judging.evaluate import checked_slices
         from prunec.passes.judging.metrics import parse_metric
         from prunec.passes.judging.slice_file import read_slices
 
@@ -59,7 +61,8 @@ class Gate(Pass):
             help = ["give slices a min, a max-drop or a min-size"]
             raise UserError("no threshold is in this file", place=Place(file=self.slices), help=help)
         if data is not None:
-            checked_slices(file, data, metric_of(self.metric or file.metric, data), module)
+            metric = metric_of(self.metric or file.metric, data, module).metric
+            checked_slices(file, data, metric, module)
 
     def run(self, module: Module, context: Context) -> Outcome:
         """Measure, and raise a GateError where a threshold does not hold."""
@@ -101,3 +104,5 @@ class Gate(Pass):
                         help="give more samples of this slice",
                         urgent=True,
                     )
+        if found.why:
+            context.remarks.analysis(self.name, f"{found.metric} is measured: {found.why}")

@@ -77,6 +77,7 @@ def run(
         >>> result.cost_after.parameters < result.cost_before.parameters
         True
     """
+    from prunec.ir.dialect import ATEN
     from prunec.ir.module import require_module
     from prunec.passes.calibration.required import checked_data
     from prunec.passes.pipeline import Pipeline
@@ -84,6 +85,8 @@ def run(
 
     parsed = Pipeline.of(pipeline)
     require_module(module)
+    if ATEN in module.graph.opset_imports:
+        parsed.check_takes_programs(module.source.name)
     return _Run(
         module=module if in_place else module.clone(),
         original=module.clone() if in_place else module,
@@ -277,7 +280,7 @@ class _Run:
         from prunec.passes.verifier import verify
         from prunec.passes.verifier.advice import advised
 
-        with advised(pass_):
+        with advised(pass_, before):
             verdict = verify(
                 pass_.name,
                 before,

@@ -78,6 +78,21 @@ class Pipeline:
         """The passes that run, one after the other: bodies of ``repeat`` written out."""
         return tuple(inner for item in self.passes for inner in item.expand())
 
+    def check_takes_programs(self, file: str) -> None:
+        """See that every pass takes programs of torch.
+
+        Args:
+            file: the program, for the message.
+
+        Raises:
+            UserError: one takes ONNX models alone.
+        """
+        from prunec.ir.fx.entry import onnx_only
+
+        for pass_ in self.expand():
+            if pass_.onnx_only:
+                raise onnx_only(f"`{pass_.name}`", file)
+
     def __iter__(self) -> Iterator[Pass]:
         return iter(self.passes)
 

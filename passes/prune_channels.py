@@ -46,7 +46,11 @@ class PruneChannels(Pass):
     contract: ClassVar[Contract] = "masked"
     planned: ClassVar[bool] = True
 
-    ratio: Ratio = option(_RATIO, help="share of the units to remove", check=within(0, 1, closed="left"))
+    ratio: Ratio | None = option(
+        None,
+        help=f"share of the units to remove (none: {_RATIO}, unless `target` says what goes)",
+        check=within(0, 1, closed="left"),
+    )
     target: TargetOption | None = option(
         None,
         help="what may stay of the model's cost, instead of `ratio`: within 2 % of the original cost, or 5 % of the "
@@ -63,8 +67,10 @@ class PruneChannels(Pass):
         help="sensitivity profile that says what each layer can spare; needs `target`",
         metavar="profile.json",
     )
-    scope: Literal["local", "global"] = option(
-        "local", help="take the share from every group, or rank the units of all groups together"
+    scope: Literal["local", "global"] | None = option(
+        None,
+        help="take the share from every group, or rank the units of all groups together (none: local, unless `budget` "
+        "says what each layer can spare)",
     )
     criterion: Literal["l1", "l2", "bn-scale", "fpgm", "taylor", "activation", "reconstruction", "random"] = (
         option(
@@ -104,17 +110,27 @@ class PruneChannels(Pass):
                 "a budget needs a target: what the profile says is spent until the model costs that",
                 help=["add target=macs:0.5 (half of the multiply-accumulates stay) or target=params:0.5"],
             )
+        if self.budget and self.scope is not None:
+            raise UserError(
+                f"scope={self.scope} and a budget are two answers to which layers lose how much",
+                help=["leave one of them out"],
+            )
         if self.target is not None:
-            if self.ratio != _RATIO:
+            if self.ratio is not None:
                 raise UserError(
                     f"ratio={self.ratio} and target={self.target} are two answers to how much goes",
                     help=["leave one of them out; `max-ratio` says how much of one group may go at most"],
                 )
-        elif self.max_ratio is not None and self.max_ratio < self.ratio:
+        elif self.max_ratio is not None and self.max_ratio < self._share:
             raise UserError(
-                f"max-ratio={self.max_ratio} is below ratio={self.ratio}, which could then never be reached",
+                f"max-ratio={self.max_ratio} is below ratio={self._share}, which could then never be reached",
                 help=["lower `ratio` or raise `max-ratio`"],
             )
+
+    @property
+    def _share(self) -> float:
+        """What goes of the units, where no target says so."""
+        return _RATIO if self.ratio is None else self.ratio
 
     @property
     def needs_gradients(self) -> bool:
@@ -256,15 +272,15 @@ class PruneChannels(Pass):
         from prunec.passes.pruning.selection import Policy
 
         return Policy(
-            ratio=self.ratio,
-            scope=self.scope,
+            ratio=self._share,
+            scope=self.scope or "local",
             round_to=self.round_to,
             min_channels=self.min_channels,
             max_ratio=self._most(),
         )
 
     def _most(self) -> float:
-        return max(self.ratio, USUAL_MAX_RATIO) if self.max_ratio is None else self.max_ratio
+        return max(self._share, USUAL_MAX_RATIO) if self.max_ratio is None else self.max_ratio
 
     def _groups(self, coupling: Coupling, context: Context) -> list[Group]:
         """The groups that the name filters let through; says why where there is none."""
@@ -293,8 +309,8 @@ class PruneChannels(Pass):
 
         criterion = self.criterion
         if criterion == "activation" or criterion == "reconstruction":
-            one_share = self.scope == "local" and self.target is None
-            share = min(1.0, 1.5 * self.ratio) if one_share else self._most()
+            one_share = self.scope != "global" and self.target is None
+            share = min(1.0, 1.5 * self._share) if one_share else self._most()
             return observed_scores(coupling, groups, criterion, context, origin=self.name, share=share)
         importance = Importance(coupling, criterion, context.seed, context.gradients)
         return [importance.score(group) for group in groups]
@@ -306,7 +322,7 @@ class PruneChannels(Pass):
             if len(units):
                 text = f"{what} loses {len(units)} of {group.units} units"
                 context.remarks.passed(self.name, text, node=node, group=group.id, numbers=counts)
-            elif self.ratio > 0 and self.target is None:
+            elif self._share > 0 and self.target is None:
                 context.remarks.missed(
                     self.name,
                     f"{what} keeps all {group.units} units",

@@ -32,6 +32,7 @@ class Quantize(Pass):
     name: ClassVar[str] = "quantize"
     contract: ClassVar[Contract] = "quantised"
     rescales: ClassVar[bool] = True
+    onnx_only: ClassVar[bool] = True
 
     mode: Literal["static", "dynamic"] = option(
         "static", help="ranges of activations from calibration data (`--data`), or from the input of each run"

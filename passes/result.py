@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from prunec.ir.diagnostics import RemarkLog, UserError
+from prunec.ir.diagnostics import RemarkLog
 from prunec.passes.plan import Plan
 
 if TYPE_CHECKING:
@@ -92,7 +92,8 @@ class Result:
     def apply_to(self, module: NnModule) -> None:
         """Cut the module that was captured, in place: parameters, buffers, and the sizes among its attributes.
 
-        That it then computes what :meth:`to_torch` computes is proven by running both.
+        That it then computes what :meth:`to_torch` computes is proven by running both. Every attribute that was
+        changed is in :attr:`remarks`, with the origin ``apply_to``.
 
         Args:
             module: the module, which gets the values of the result.
@@ -103,27 +104,24 @@ class Result:
         """
         from prunec.ir.fx.entry import write_back
 
-        write_back(self.module, module)
+        for resized in write_back(self.module, module):
+            self.remarks.passed("apply_to", str(resized), node=resized.path)
 
     def apply_to_optimizer(self, optimizer: Optimizer, module: NnModule) -> None:
         """Cut the state of an optimizer along with the module that :meth:`apply_to` has cut.
 
         Args:
-            optimizer: holds the parameters of the module; every state tensor of a parameter's old shape (or
-                of a single number) goes along.
+            optimizer: holds the parameters of the module; every state tensor goes along whose axes are those of
+                its parameter, or of size 1 (all of ``torch.optim`` but LBFGS).
             module: the module.
 
         Raises:
-            UserError: a state tensor has another shape, or channels were reordered; nothing is changed.
+            UserError: a state tensor has another shape, channels were reordered, or the optimizer trains
+                another module; nothing is changed.
         """
         from prunec.ir.fx.entry import cut_optimizer
 
-        if any(step.orders for step in self.plan.steps):
-            raise UserError(
-                "the state of an optimizer cannot follow channels that were reordered",
-                help=["run permute-channels before training, or start a new optimizer"],
-            )
-
+        self.plan.require_no_orders()
         cut_optimizer(self.module, self.plan.removed(), optimizer, module)
 
     def export(self, target: str, path: str | Path, **options: Any) -> Export:

@@ -19,7 +19,7 @@ from prunec.tools.emit import read_target
 from prunec.tools.instruments.options import Watch, watch_options
 from prunec.tools.optional_value import OptionalValue, OptionalValues
 from prunec.tools.options import seed_option, verbose_option
-from prunec.tools.outputs import check_outputs, default_output
+from prunec.tools.outputs import check_kinds, check_outputs, default_output
 from prunec.tools.papers import Papers, paper_options
 from prunec.tools.progress import show_progress
 from prunec.tools.quantization import compared, render_table
@@ -123,6 +123,7 @@ def compile_model(
     if Path(model).exists():  # if not, loading it says so, and names the closest file
         given = (model, passes, replay, replay_from, data)
         inputs = [*(Path(file) for file in given if file), *papers.inputs]
+        check_kinds(Path(model), path, pipeline, target)
         check_outputs(inputs=inputs, outputs=outputs)
     papers.check()
     calibration = calibration_data(pipeline, data)

@@ -42,7 +42,7 @@ PIPE_WIDTH = 120
     "--metric",
     metavar="M",
     help="top1, top5, f1, mae, rmse, perplexity, agreement, cosine, or module:function.  [default: that of the "
-    "slices; top1; without labels agreement]",
+    "slices; top1 or rmse, as labels and outputs are; without labels agreement]",
 )
 @click.option(
     "--against",
@@ -119,14 +119,14 @@ class _Job:
 
     Attributes:
         samples: of ``--data``.
-        metric: that is meant.
+        metric: that is meant; None is the default for the samples and each model.
         reference: the dense model, or None.
         slices: of ``--slices``, or None.
         seed: for all that is random.
     """
 
     samples: CalibrationData
-    metric: Metric
+    metric: Metric | None
     reference: Module | None
     slices: SliceFile | None
     seed: int
@@ -136,16 +136,15 @@ class _Job:
         cls, data: str, metric: str | None, against: str | None, slices: SliceFile | None, seed: int
     ) -> _Job:
         """Read what the options name."""
-        from prunec.passes.judging.evaluate import metric_of
         from prunec.passes.judging.metrics import parse_metric
 
-        chosen: Metric | str | None = None if slices is None else slices.metric
+        named = None if slices is None else slices.metric
+        chosen = None if named is None else parse_metric(named)
         if metric is not None:
             chosen = parse_metric(metric, file="--metric")
-        samples = read_samples(data)
         return cls(
-            samples=samples,
-            metric=metric_of(chosen, samples),
+            samples=read_samples(data),
+            metric=chosen,
             reference=None if against is None else prunec.load(against),
             slices=slices,
             seed=seed,
@@ -153,15 +152,18 @@ class _Job:
 
     def evaluations(self, module: Module, *, watched: bool) -> Iterator[Evaluation]:
         """A model measured; one that is watched by agreement with the dense model, too, as far as that goes."""
-        if watched and self.slices is None and self.metric.needs_reference and self.reference is None:
+        from prunec.passes.judging.default import metric_of
+
+        compares = metric_of(self.metric, self.samples, module).metric.needs_reference
+        if watched and self.slices is None and compares and self.reference is None:
             return  # no labels and no dense model: distributions are all there is
         yield self._evaluate(module, self.metric, self.slices)
-        if watched and self.reference is not None and not self.metric.needs_reference:
+        if watched and self.reference is not None and not compares:
             from prunec.passes.judging.metrics import parse_metric
 
             yield self._evaluate(module, parse_metric("agreement"), None)
 
-    def _evaluate(self, module: Module, metric: Metric, slices: SliceFile | None) -> Evaluation:
+    def _evaluate(self, module: Module, metric: Metric | None, slices: SliceFile | None) -> Evaluation:
         return prunec.evaluate(
             module, self.samples, metric, reference=self.reference, slices=slices or (), seed=self.seed
         )

@@ -44,7 +44,8 @@ def render_evaluation(result: Evaluation) -> RenderableType:
     head = f"{result.model}{against}: {measured}"
     lines = [head, ""] if len(result.rows) > 1 else [head]
     undecided = any(row.status == "undecided" for row in result.rows)
-    notes = (
+    notes = [f"{result.metric} is measured: {result.why}"] if result.why else []
+    notes += (
         ["undecided: the threshold is inside the 95 % interval, or there is none; more samples would decide"]
         if undecided
         else []

@@ -6,10 +6,15 @@ import stat
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from prunec.ir.atomic import real_target
 from prunec.ir.diagnostics import Place, UserError
 from prunec.ir.files import file_error
+
+if TYPE_CHECKING:
+    from prunec.exporters.target import Target
+    from prunec.passes.pipeline import Pipeline
 
 REPLACEABLE = frozenset(
     {
@@ -30,6 +35,9 @@ REPLACEABLE = frozenset(
 )
 """Endings of what prunec writes: only files of such names are replaced."""
 
+PROGRAM_SUFFIX = ".pt2"
+"""How the names of programs of torch end."""
+
 CARD = b"# Model card: "
 """How a model card begins."""
 
@@ -40,10 +48,29 @@ def default_output(model: Path, suffix: str = ".onnx") -> Path:
     """``net.pruned.onnx`` beside ``net.onnx``, or with the suffix of another target; ``net.pruned.pt2`` beside
     ``net.pt2``.
     """
-    if model.suffix == ".pt2" and suffix == ".onnx":
+    if model.suffix == PROGRAM_SUFFIX and suffix == ".onnx":
         return model.with_suffix(".pruned.pt2")
     old = next((s for s in MODEL_SUFFIXES if model.name.endswith(s) and model.name != s), model.suffix)
     return model.with_name(f"{model.name.removesuffix(old)}.pruned{suffix}")
+
+
+def check_kinds(model: Path, output: Path, pipeline: Pipeline, target: Target) -> None:
+    """See, by names alone, that what is made of a program of torch is one again, and of an ONNX model another.
+
+    Raises:
+        UserError: the output has the ending of the other kind, or a pass or the target takes ONNX models alone.
+    """
+    from prunec.ir.fx.entry import onnx_as_program, onnx_only, program_as_onnx
+
+    if model.suffix != PROGRAM_SUFFIX:
+        if output.suffix == PROGRAM_SUFFIX:
+            raise onnx_as_program(output)
+        return
+    if target.onnx_only:
+        raise onnx_only(f"--emit {target.name}", model)
+    if output.suffix != PROGRAM_SUFFIX:
+        raise program_as_onnx(output)
+    pipeline.check_takes_programs(str(model))
 
 
 def check_outputs(*, inputs: Sequence[Path], outputs: Sequence[Path]) -> None:

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 @click.argument("model")
 @click.option("--data", metavar="DATA", required=True, help=DATA_HELP)
 @click.option(
-    "--metric", metavar="METRIC", help="What is measured.  [default: top1 with labels, else agreement]"
+    "--metric",
+    metavar="METRIC",
+    help="What is measured.  [default: top1 or rmse, as labels and outputs are, else agreement]",
 )
 @click.option(
     "--ratios",
@@ -76,6 +78,7 @@ def measure_sensitivity(
     What is measured is kept in FILE.partial until all of it is there; the same command goes on from it.
     """
     from prunec.exporters.report.plot import check_plot
+    from prunec.passes.judging.default import metric_of
     from prunec.passes.sensitivity.executor import parse_executor
     from prunec.passes.sensitivity.journal import partial_path
     from prunec.passes.sensitivity.ratios import parse_ratios
@@ -92,10 +95,12 @@ def measure_sensitivity(
     try:
         with show_progress(verbose=verbose) as progress:
             progress(f"loading {model}")
+            module, samples = prunec.load(model), read_samples(data)
+            choice = metric_of(metric, samples, module)
             profile = prunec.sensitivity(
-                prunec.load(model),
-                read_samples(data),
-                metric,
+                module,
+                samples,
+                choice.metric if metric is None else metric,
                 ratios=wanted,
                 criterion=cast("Criterion", criterion),
                 unit=cast("Unit", unit),
@@ -110,6 +115,8 @@ def measure_sensitivity(
     profile.save(path)
     if drawn is not None:
         prunec.write_plot(profile, drawn)
+    if choice.why:
+        click.echo(f"{profile.metric} is measured: {choice.why}", err=True)
     _report(profile, [path, *outputs[1:]])
 
 

@@ -10,6 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from prunec.exporters.amounts import number, percent, short_drop
+from prunec.ir.diagnostics import counted
+from prunec.passes.judging.bootstrap import FEW
 
 if TYPE_CHECKING:
     from prunec.passes.sensitivity.profile import GroupCurve, Profile
@@ -27,10 +29,12 @@ def render_profile(profile: Profile) -> RenderableType:
     better = "higher" if profile.higher_is_better else "lower"
     title = (
         f"{profile.metric} of the model as it is: {profile.dense:.4g} ({better} is better; "
-        f"{profile.samples:,} samples)"
+        f"{counted(profile.samples, 'sample')})"
     )
     hidden = len(profile.groups) - SHOWN
     more = [Text(f"and {hidden} more groups, in the file")] if hidden > 0 else []
+    if profile.samples < FEW:
+        more.append(Text(f"less than {FEW} samples say nothing about others: give hundreds", style="dim"))
     what = Text("drop where a share of one layer's channels goes:")
     return Group(Text(title), what, _Drops(profile), *more)
 

@@ -118,9 +118,12 @@ class _Words:
             return f"{100 * low:.2f} - {100 * high:.2f} %"
         return f"{low:.4g} - {high:.4g}"
 
-    def lost(self, value: float | None) -> str:
+    def lost(self, value: float | None, *, relative: bool = False) -> str:
+        """A loss in points or in the metric's unit; a ``relative`` one is a share of the dense model's value."""
         if value is None:
             return ""
+        if relative:
+            return f"{100 * value:+.2f} % of the dense model's" if round(100 * value, 2) else "none"
         if abs(value) < 5e-5 or (self.share and not round(100 * value, 2)):
             return "none"
         return f"{100 * value:+.2f} points" if self.share else f"{value:+.3g}"
@@ -144,7 +147,7 @@ def _limits(row: Mapping[str, Any]) -> Iterator[float]:
 
 def _view(row: Mapping[str, Any], scale: Scale, words: _Words) -> SliceRow:
     low, high = row["interval"]
-    dense, checks = row.get("dense"), row.get("checks", ())
+    dense, checks, relative = row.get("dense"), row.get("checks", ()), bool(row.get("relative"))
 
     def place(value: float | None) -> float:
         return 0.0 if value is None else scale.percent(value)
@@ -157,8 +160,8 @@ def _view(row: Mapping[str, Any], scale: Scale, words: _Words) -> SliceRow:
         value=words.of(row["value"]) or "not a number",
         interval=words.between(low, high),
         dense=words.of(dense),
-        drop=words.lost(None if row.get("drop") is None else -row["drop"]),
-        thresholds=tuple((_demand(check, words), str(check["status"])) for check in checks),
+        drop=words.lost(None if row.get("drop") is None else -row["drop"], relative=relative),
+        thresholds=tuple((_demand(check, words, relative), str(check["status"])) for check in checks),
         status=next((s for s in ("fails", "undecided", "holds") if s in statuses), ""),
         at=place(row["value"]),
         ends=(place(low), place(high)),
@@ -168,7 +171,7 @@ def _view(row: Mapping[str, Any], scale: Scale, words: _Words) -> SliceRow:
     )
 
 
-def _demand(check: Mapping[str, Any], words: _Words) -> str:
+def _demand(check: Mapping[str, Any], words: _Words, relative: bool) -> str:
     limit = check["limit"]
     match check["name"]:
         case "min":
@@ -178,7 +181,7 @@ def _demand(check: Mapping[str, Any], words: _Words) -> str:
         case "min-size":
             return f"at least {limit:,} samples"
         case _:
-            return f"drop at most {words.lost(limit).lstrip('+')}"
+            return f"drop at most {words.lost(limit, relative=relative).lstrip('+')}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

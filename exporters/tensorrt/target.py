@@ -26,6 +26,7 @@ class TensorRT(Target):
 
     name: ClassVar[str] = "trt"
     suffix: ClassVar[str] = ".engine"
+    onnx_only: ClassVar[bool] = True
 
     runtime: Literal["auto", "tensorrt", "tensorrt_rtx"] = option(
         "auto", help="the package that builds the engine; auto takes tensorrt where both are installed"

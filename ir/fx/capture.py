@@ -15,6 +15,7 @@ import torch
 from prunec.ir.callables import type_of
 from prunec.ir.diagnostics import Place, UserError
 from prunec.ir.fx.evidence import record_evidence
+from prunec.ir.fx.facts import unlogged
 from prunec.ir.fx.importer import import_program
 from prunec.ir.module import Module, Source
 
@@ -25,9 +26,12 @@ _MISFIT = (
 _HINTS = (
     (
         "data-dependent",
-        "a size or a branch depends on the contents of a tensor; use torch.where or torch.cond",
+        "a size or a branch depends on the contents of a tensor; compute both sides, and choose with torch.where",
     ),
-    ("control flow", "branches on tensors cannot be captured; use torch.where or torch.cond"),
+    (
+        "control flow",
+        "branches on tensors cannot be captured; compute both sides, and choose with torch.where",
+    ),
     ("item()", "a number is read out of a tensor; keep it a tensor, or make it an argument"),
     ("dynamic_shapes", "the dynamic shapes do not fit the arguments, or the module fixes one of the sizes"),
     ("specialized", "the module fixes a size that is meant to be dynamic; leave it out of dynamic_shapes"),
@@ -38,6 +42,12 @@ _HINTS = (
     ("size of tensor", _MISFIT),
     ("reduction dim", _MISFIT),
     ("expected input", _MISFIT),
+    ("same dtype", _MISFIT),
+    ("should be the same", _MISFIT),
+    ("does not match weight dtype", _MISFIT),
+    ("scalar type", _MISFIT),
+    ("embedding dimension", _MISFIT),
+    ("input size", _MISFIT),
     ("positional argument", "example_inputs must be a tuple that `forward` accepts"),
     ("required argument", "example_inputs and kwargs must be what `forward` accepts"),
     ("keyword argument", "example_inputs and kwargs must be what `forward` accepts"),
@@ -69,7 +79,7 @@ def capture(
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)  # one fused op would hide the attention of torch.nn
     try:
-        with _without_partial_graph():
+        with _without_partial_graph(), unlogged():
             program = torch.export.export(
                 module,
                 example_inputs,

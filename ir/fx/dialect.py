@@ -52,6 +52,15 @@ class AtenDialect(Dialect):
         """Made after the example inputs of the capture."""
         return example_feeds(module, seed=seed, sizes=sizes)
 
+    def runs_on_examples(self, module: Module) -> bool:
+        """Whether it runs on the example inputs of the capture: capturing looks at no numbers, and not at all types."""
+        examples = {a.name: a.example for a in signature_of(module.model).arguments if a.name is not None}
+        try:
+            FxExecutor(module, outputs=None, blame="user").run({n: to_array(t) for n, t in examples.items()})
+        except UserError:
+            return False
+        return True
+
     def graph_error(self, module: Module) -> str | None:
         """What fx has against the graph."""
         try:

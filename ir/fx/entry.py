@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer as Optimizer
 
     from prunec.ir.fx.training.masks import Masks as Masks
+    from prunec.ir.fx.writeback import Resized
     from prunec.ir.module import Module
 
 
@@ -32,7 +33,11 @@ __all__ = [
     "hold_masks",
     "load_program",
     "on_cpu",
+    "onnx_as_program",
+    "onnx_only",
+    "program_as_onnx",
     "require_program",
+    "require_trainable",
     "save_program",
     "to_torch",
     "trace",
@@ -114,12 +119,12 @@ def to_torch(module: Module) -> GraphModule:
     return lower_switchable(module.model)
 
 
-def write_back(module: Module, target: NnModule) -> None:
+def write_back(module: Module, target: NnModule) -> list[Resized]:
     """Cut a user's module; see :func:`prunec.ir.fx.writeback.write_back`."""
     require_program(module)
     with torch_needed():
         from prunec.ir.fx import writeback
-    writeback.write_back(module, target)
+    return writeback.write_back(module, target)
 
 
 def cut_optimizer(module: Module, removed: Removed, optimizer: Optimizer, target: NnModule) -> None:
@@ -128,6 +133,24 @@ def cut_optimizer(module: Module, removed: Removed, optimizer: Optimizer, target
     with torch_needed():
         from prunec.ir.fx import optimizer as cutting
     cutting.cut_optimizer(removed, optimizer, target)
+
+
+def require_trainable(module: NnModule, optimizer: Optimizer | None) -> None:
+    """See that a module can be cut while it is trained, before anything is.
+
+    Args:
+        module: the module.
+        optimizer: whose state goes along, or None.
+
+    Raises:
+        UserError: it is no nn.Module, or the optimizer's state cannot go along.
+    """
+    with torch_needed():
+        from prunec.ir.fx.optimizer import require_cuttable
+        from prunec.ir.fx.training.devices import require_nn_module
+    require_nn_module(module, "give the module itself, not what was captured of it")
+    if optimizer is not None:
+        require_cuttable(optimizer, module)
 
 
 def hold_masks(module: NnModule, keep: Mapping[str, NDArray[np.bool_]]) -> Masks:
@@ -186,3 +209,44 @@ def require_program(module: Module) -> None:
             place=Place(file=module.source.name),
             help=["capture the torch module with prunec.trace, or save the model as .onnx"],
         )
+
+
+def onnx_only(what: str, file: str | Path) -> UserError:
+    """What is said where a program of torch is given to something that takes ONNX models alone.
+
+    Args:
+        what: the thing, as messages call it.
+        file: the program.
+    """
+    return UserError(
+        f"{what} takes ONNX models, and this is a program of torch",
+        place=Place(file=str(file)),
+        help=_TO_ONNX,
+    )
+
+
+def program_as_onnx(file: str | Path) -> UserError:
+    """What is said where a program of torch is to be written under a name that is not that of a program."""
+    return UserError(
+        "a program of torch cannot be written as ONNX",
+        place=Place(file=str(file)),
+        help=[f"give a name that ends in .pt2, such as {Path(file).with_suffix('.pt2').name}", *_TO_ONNX],
+    )
+
+
+def onnx_as_program(file: str | Path) -> UserError:
+    """What is said where an ONNX model is to be written under the name of a program of torch."""
+    return UserError(
+        "an ONNX model cannot be written as a program of torch",
+        place=Place(file=str(file)),
+        help=[
+            f"give a name that ends in .onnx, such as {Path(file).with_suffix('.onnx').name}",
+            "what trains is made from the torch module: prunec.trace(module, example_inputs), or a .pt2 file",
+        ],
+    )
+
+
+_TO_ONNX = (
+    "to ONNX, in Python: torch.onnx.export(result.to_torch().eval(), inputs, 'net.onnx', dynamo=True)",
+    "to ONNX, of a .pt2 file: torch.onnx.export(torch.export.load('net.pt2'), (), 'net.onnx', dynamo=True)",
+)

@@ -6,7 +6,9 @@ integer tensors that follow from literals alone (an ``arange`` that indexes some
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -22,6 +24,17 @@ from prunec.ir.fx.tensors import element_type, from_array, to_array
 
 FAILURES = (RuntimeError, ValueError, TypeError, IndexError, KeyError, AttributeError, NotImplementedError)
 """What torch raises where an operator refuses its arguments."""
+
+
+@contextmanager
+def unlogged() -> Iterator[None]:
+    """Keep from stderr the traceback that torch logs where an operator refuses stand-ins; the error says it all."""
+    log = logging.getLogger("torch._subclasses.fake_tensor")
+    quiet, log.disabled = log.disabled, True
+    try:
+        yield
+    finally:
+        log.disabled = quiet
 
 
 def infer_fx_facts(model: onnx_ir.Model) -> Facts:
@@ -48,7 +61,7 @@ class _Walk:
             self._constant(value)
         for value in self.model.graph.inputs:
             self._note(value, value.meta.get(FAKE))
-        with self.mode, torch.no_grad():
+        with self.mode, torch.no_grad(), unlogged():
             for node in self.model.graph:
                 self._visit(node)
         return self.facts

@@ -1,61 +1,103 @@
-"""Cuts the state of an optimizer along with its parameters."""
+"""Cuts the state of an optimizer along with its parameters.
+
+A state tensor goes along where each of its axes is one of the parameter's, or of size 1: momenta and second moments
+of the parameter's shape, single numbers, and the factored moments of Adafactor ([rows, 1] and [1, columns]).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 
 from prunec.ir.callables import type_of
 from prunec.ir.diagnostics import UserError
 
+Removed = Mapping[str, Mapping[int, Sequence[int]]]
+"""Per parameter and axis what is gone, in positions before the cut."""
 
-def cut_optimizer(
-    removed: Mapping[str, Mapping[int, Sequence[int]]],
-    optimizer: torch.optim.Optimizer,
-    module: torch.nn.Module,
-) -> None:
-    """Cut every state tensor that has the shape which its parameter had.
+_NEW = "start a new optimizer behind the cut (a schedule: build one in every step, and hand over none)"
+
+
+def require_cuttable(optimizer: torch.optim.Optimizer, module: torch.nn.Module) -> None:
+    """See that a cut of a module could take the state of an optimizer along.
 
     Args:
-        removed: what is gone, per parameter and axis, in positions before the cut.
+        optimizer: the optimizer.
+        module: the module that it trains, before the cut.
+
+    Raises:
+        UserError: it is none, trains another module, or its state has other shapes than the parameters.
+    """
+    for names, parameter, key, held in _states(optimizer, module):
+        if not _fits(held, tuple(parameter.shape)):
+            _refuse(names[0], key, held, tuple(parameter.shape), _NEW)
+
+
+def cut_optimizer(removed: Removed, optimizer: torch.optim.Optimizer, module: torch.nn.Module) -> None:
+    """Cut the state of every parameter that was cut.
+
+    Args:
+        removed: what is gone.
         optimizer: the optimizer; its parameters are those of the module.
         module: the module, cut already.
 
     Raises:
-        UserError: a state tensor has neither its parameter's shape nor one element; nothing is changed.
+        UserError: the optimizer trains another module, or a state tensor has another shape than its parameter
+            had; nothing is changed.
     """
-    if not isinstance(optimizer, torch.optim.Optimizer):
-        raise UserError(
-            f"only a torch.optim.Optimizer has a state to cut, got {type_of(optimizer)}",
-            help=["result.apply_to_optimizer(optimizer, net)"],
-        )
-    names: dict[torch.Tensor, list[str]] = {}
-    for name, parameter in module.named_parameters(remove_duplicate=False):
-        names.setdefault(parameter, []).append(name)  # a tied one has several
     cut: list[tuple[torch.Tensor, str, torch.Tensor]] = []
-    for parameter, state in optimizer.state.items():
-        name = next((n for n in names.get(parameter, ()) if n in removed), None)
-        if name is None:
-            continue
-        axes = removed[name]
-        before = _shape_before(parameter, axes)
-        for key, held in state.items():
-            if not isinstance(held, torch.Tensor) or held.numel() == 1:
-                continue
-            if tuple(held.shape) != before:
-                raise UserError(
-                    f"state `{key}` of `{name}` has shape {list(held.shape)}, "
-                    f"its parameter had {list(before)}",
-                    help=["cut the module first, with apply_to; or start a new optimizer"],
-                )
-            cut.append((parameter, key, _without(held, axes)))
+    for names, parameter, key, held in _states(optimizer, module):
+        name = next((name for name in names if name in removed), names[0])
+        axes = removed.get(name, {})
+        before = tuple(size + len(axes.get(axis, ())) for axis, size in enumerate(parameter.shape))
+        if axes and not _fits(held, before):
+            early = "cut the module first, with apply_to, and then its optimizer, once"
+            _refuse(name, key, held, before, early if _fits(held, tuple(parameter.shape)) else _NEW)
+        gone = {axis: at for axis, at in axes.items() if held.shape[axis] > 1}
+        cut.append((parameter, key, _without(held, gone)))
     for parameter, key, tensor in cut:
         optimizer.state[parameter][key] = tensor
 
 
-def _shape_before(parameter: torch.Tensor, axes: Mapping[int, Sequence[int]]) -> tuple[int, ...]:
-    return tuple(size + len(axes.get(axis, ())) for axis, size in enumerate(parameter.shape))
+def _states(
+    optimizer: torch.optim.Optimizer, module: torch.nn.Module
+) -> Iterator[tuple[list[str], torch.Tensor, str, torch.Tensor]]:
+    """Names (several where it is tied) and tensor of every parameter, with its state tensors of more than a number."""
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        raise UserError(
+            f"only a torch.optim.Optimizer has a state to cut, got {type_of(optimizer)}",
+            help=["give the optimizer that trains the module"],
+        )
+    if isinstance(optimizer, torch.optim.LBFGS):
+        raise UserError(
+            "the state of LBFGS cannot be cut: its history holds all parameters as one vector", help=[_NEW]
+        )
+    names: dict[torch.Tensor, list[str]] = {}
+    for name, parameter in module.named_parameters(remove_duplicate=False):
+        names.setdefault(parameter, []).append(name)
+    trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    if not any(parameter in names for parameter in trained):
+        raise UserError(
+            f"the optimizer trains no parameter of `{type(module).__name__}`",
+            help=["give the optimizer that was made with the parameters of this module"],
+        )
+    for parameter, state in optimizer.state.items():
+        for key, held in state.items():
+            if parameter in names and isinstance(held, torch.Tensor) and held.numel() > 1:
+                yield names[parameter], parameter, key, held
+
+
+def _fits(held: torch.Tensor, shape: tuple[int, ...]) -> bool:
+    """Whether every axis of a state tensor is the parameter's, or of size 1."""
+    return held.ndim == len(shape) and all(a in (1, b) for a, b in zip(held.shape, shape, strict=True))
+
+
+def _refuse(name: str, key: str, held: torch.Tensor, shape: tuple[int, ...], help: str) -> None:
+    raise UserError(
+        f"state `{key}` of `{name}` has shape {list(held.shape)}, its parameter has {list(shape)} before the cut",
+        help=[help],
+    )
 
 
 def _without(tensor: torch.Tensor, axes: Mapping[int, Sequence[int]]) -> torch.Tensor:

@@ -34,12 +34,15 @@ TOLERANCE = 1e-4
 """Largest accepted difference, relative to the largest magnitude of an output."""
 
 
-def write_back(result: Module, module: nn.Module) -> None:
+def write_back(result: Module, module: nn.Module) -> list[Resized]:
     """Cut a module in place, or leave it as it is.
 
     Args:
         result: the program after the passes; the module gets its values.
         module: the module that the program was captured from.
+
+    Returns:
+        The attributes that were changed.
 
     Raises:
         UserError: the module is another one, changed since the capture, has masks kept on it that the result
@@ -71,11 +74,31 @@ def write_back(result: Module, module: nn.Module) -> None:
     if first is None:
         undo.restore()
         _cut_with_fewest(wanted, failure_with, undo)
-        return
+        return list(undo.resized(module))
     for sizes in _fewer(wanted):
         if failure_with(sizes) is None:
-            return
+            return list(undo.resized(module))
     raise _refusal(module, literals, first)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resized:
+    """An attribute that holds a size and was changed.
+
+    Attributes:
+        path: of the module that has it.
+        name: its name.
+        old: before the cut.
+        new: after it.
+    """
+
+    path: str
+    name: str
+    old: Any
+    new: Any
+
+    def __str__(self) -> str:
+        return f"{f'{self.path}.{self.name}'.lstrip('.')} {self.old} -> {self.new}"
 
 
 _Sizes = dict[tuple[str, str], Any]
@@ -244,6 +267,14 @@ class _Undo:
             buffers=[(m, dict(m._buffers)) for m in module.modules()],
             sizes=[(m, {n: v for n, v in vars(m).items() if is_size(v)}) for m in module.modules()],
         )
+
+    def resized(self, module: nn.Module) -> Iterator[Resized]:
+        """The attributes that are not what they were, in the order of the module's parts."""
+        paths = {part: path for path, part in module.named_modules()}
+        for owner, sizes in self.sizes:
+            for name, old in sizes.items():
+                if (new := vars(owner)[name]) != old:
+                    yield Resized(path=paths[owner], name=name, old=old, new=new)
 
     def restore(self) -> None:
         """Make it what it was."""

@@ -16,8 +16,9 @@ from prunec.ir.dialect import Blame
 from prunec.ir.module import Module, require_module
 from prunec.ir.source import SourceText
 from prunec.passes.calibration.data import CalibrationData
+from prunec.passes.judging.default import metric_of
 from prunec.passes.judging.labels import check_labels
-from prunec.passes.judging.metrics import Floats, Metric, NamedMetric, default_metric, parse_metric
+from prunec.passes.judging.metrics import Floats, Metric, NamedMetric, parse_metric
 from prunec.passes.judging.observe import Observations, observe
 from prunec.passes.judging.predicates import matching
 from prunec.passes.judging.rows import Row, judge, known
@@ -44,6 +45,7 @@ class Evaluation:
         reference: name of the dense model, or None.
         data: name of the samples.
         metric: what was measured, where a slice names no other.
+        why: why that, where nobody named it.
         samples: their number.
         seed: of the bootstrap, and of what is random about slices.
         rows: the whole set, then every slice.
@@ -55,6 +57,7 @@ class Evaluation:
     reference: str | None
     data: str
     metric: Metric
+    why: str
     samples: int
     seed: int
     rows: tuple[Row, ...]
@@ -137,8 +140,8 @@ def evaluate(
     Args:
         module: the model.
         data: arrays by name, first axis = samples: the graph inputs, and columns such as ``label``.
-        metric: a metric or its text, such as ``"top1"``; by default that of the slices, else ``top1`` where there
-            are labels, else ``agreement`` with the reference.
+        metric: a metric or its text, such as ``"top1"``; by default that of the slices, else what the labels tell
+            (:mod:`prunec.passes.judging.default`).
         reference: the dense model: for drops, and for metrics that compare with it. It runs on the same samples.
         slices: a file of slices or its path, or slices; thresholds in it that do not hold raise nothing.
         seed: of the bootstrap, and of what is random about slices.
@@ -159,7 +162,8 @@ def evaluate(
     """
     require_module(module)
     known, file = CalibrationData.of(data), slices_of(slices)
-    chosen = metric_of(metric if metric is not None else file.metric, known)
+    choice = metric_of(metric if metric is not None else file.metric, known, module)
+    chosen = choice.metric
     metrics, members = checked_slices(file, known, chosen, reference)
     options: dict[str, Any] = {"reference": reference, "seed": seed, "blame": blame}
     clean = observe(module, known, [chosen, *_of_clean(file, metrics)], **options)
@@ -177,6 +181,7 @@ def evaluate(
         reference=None if reference is None else reference.source.name,
         data=known.name,
         metric=chosen,
+        why=choice.why,
         samples=known.count,
         seed=seed,
         rows=tuple(rows),
@@ -191,13 +196,6 @@ def slices_of(slices: Slices) -> SliceFile:
     if isinstance(slices, str | Path):
         return read_slices(slices)
     return SliceFile(source=SourceText.of("", "<slices>"), slices=tuple(slices))
-
-
-def metric_of(metric: Metric | str | None, data: CalibrationData) -> Metric:
-    """The metric that is meant; None is the default for these data."""
-    if isinstance(metric, str):
-        return parse_metric(metric)
-    return default_metric(data) if metric is None else metric
 
 
 def checked_slices(

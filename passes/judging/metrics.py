@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,9 +20,6 @@ from prunec.passes.base import option
 from prunec.passes.registry import Registry
 from prunec.passes.text.options import format_options
 from prunec.passes.text.single import parse_single
-
-if TYPE_CHECKING:
-    from prunec.passes.calibration.data import CalibrationData
 
 Array = NDArray[Any]
 Floats = NDArray[np.float64]
@@ -212,22 +209,3 @@ def parse_metric(text: str, *, file: str = "<metric>") -> Metric:
         return custom_metric(text)
     metric: NamedMetric = parse_single(text, METRICS, file=file)
     return metric
-
-
-def default_metric(data: CalibrationData) -> Metric:
-    """``top1`` with a ``label`` column of whole numbers, ``rmse`` with one of others, else ``agreement``.
-
-    One whole number a sample is a class whatever its type: tables with gaps, and many tools, make them floating-point.
-    """
-    label = data.arrays.get("label")
-    if label is None:
-        return parse_metric("agreement")
-    return parse_metric("top1" if label.dtype.kind in "iub" or _names_classes(label) else "rmse")
-
-
-def _names_classes(label: Array) -> bool:
-    """Whether floating-point labels [samples] are whole numbers, where they are known."""
-    if label.dtype.kind != "f" or label.ndim != 1:
-        return False
-    known = label[~np.isnan(label)]
-    return bool(len(known) and np.isfinite(known).all() and (known == np.round(known)).all())

@@ -138,7 +138,7 @@ def quantization_table(
         pipeline: with ``quantize`` and passes that prune.
         data: samples to judge on, with a ``label`` if there are labels.
         calibration: samples for the passes of the pipeline; by default those to judge on.
-        metric: a metric or its text; by default ``top1`` with labels, else ``agreement`` with the dense model.
+        metric: a metric or its text; by default what labels and outputs tell, else ``agreement``.
         result: what the pipeline made of the module, where it has run already.
         limit: see :class:`QuantizationTable`; by default option ``warn`` of the pass.
         seed: as in ``prunec.run``.
@@ -158,7 +158,8 @@ def quantization_table(
     """
     from prunec.ir.module import require_module
     from prunec.passes.calibration.data import CalibrationData
-    from prunec.passes.judging.evaluate import evaluate, metric_of
+    from prunec.passes.judging.default import metric_of
+    from prunec.passes.judging.evaluate import evaluate
 
     require_module(module)
     parsed = Pipeline.of(pipeline)
@@ -168,7 +169,7 @@ def quantization_table(
             help=["pipeline: " + str(parsed)],
         )
     known = CalibrationData.of(data)
-    chosen = metric_of(metric, known)
+    chosen = metric_of(metric, known, module).metric
     passes = parsed.expand()
     samples = known if calibration is None else CalibrationData.of(calibration)
     told = progress or (lambda _: None)

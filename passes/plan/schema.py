@@ -25,6 +25,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from prunec.ir.diagnostics import UserError
 from prunec.ir.files import read_text, write_text
 from prunec.passes.plan.masks import WeightMask, encode
 
@@ -190,6 +191,14 @@ class Plan:
             if not cut.uses:
                 gone.setdefault(cut.name, {}).setdefault(cut.axis, set()).update(cut.removed)
         return {name: {axis: tuple(sorted(at)) for axis, at in axes.items()} for name, axes in gone.items()}
+
+    def require_no_orders(self) -> None:
+        """Raise a UserError where channels were reordered: no state of an optimizer could follow."""
+        if any(step.orders for step in self.steps):
+            raise UserError(
+                "the state of an optimizer cannot follow channels that were reordered",
+                help=["run permute-channels before training, or start a new optimizer"],
+            )
 
     def transfer(self, source: Module, target: Module) -> Plan:
         """The plan for another graph of the same network: of a torch module's plan one for its ONNX export, or the

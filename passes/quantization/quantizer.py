@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from onnx_ir.passes.common import LiftConstantsToInitializersPass
 
 from prunec.ir.diagnostics import PassFailure, Place, UserError
-from prunec.ir.dialect import ATEN
 from prunec.ir.load import load
 from prunec.ir.module import Module
 from prunec.ir.proto import to_proto
@@ -54,15 +53,9 @@ def refuse(module: Module) -> None:
     """See that a model can be quantised at all.
 
     Raises:
-        UserError: it is a program of torch, or it is quantised already.
+        UserError: it is quantised already.
     """
     place = Place(file=module.source.name)
-    if ATEN in module.graph.opset_imports:
-        raise UserError(
-            "ONNX Runtime's quantizer takes ONNX models, and this is a program of torch",
-            place=place,
-            help=["export it first: torch.onnx.export(result.to_torch(), inputs, 'net.onnx')"],
-        )
     if count := sum(node.op_type in _QUANTISED for node in walk(module.graph)):
         raise UserError(
             f"the model is quantised already: {count} of its nodes quantise or dequantise",

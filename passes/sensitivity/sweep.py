@@ -29,7 +29,8 @@ from prunec.passes.cleanup import inline_functions
 from prunec.passes.coupling import analyse
 from prunec.passes.coupling.options import CouplingOptions, Unit
 from prunec.passes.coupling.transfer import transferred
-from prunec.passes.judging.evaluate import evaluate, metric_of
+from prunec.passes.judging.default import metric_of
+from prunec.passes.judging.evaluate import evaluate
 from prunec.passes.judging.outputs import per_sample
 from prunec.passes.pruning.importance import Criterion
 from prunec.passes.sensitivity.candidates import Candidate, Candidates
@@ -128,7 +129,7 @@ class Sweep:
         inline_functions(self.module.model, ruled=False)  # as a pipeline that prunes begins
         make_names_unique(self.module.graph, self.module.opset(""))
         self.data = data
-        self.metric = metric_of(metric, data)
+        self.metric = metric_of(metric, data, module).metric
         self.settings = settings
         self._given = metric if isinstance(metric, str) else self.metric
         coupling = analyse(self.module.model, options=CouplingOptions(unit=settings.unit))
@@ -285,8 +286,8 @@ def sensitivity(
     Args:
         module: the model.
         data: arrays by name, first axis = samples: the graph inputs, and columns such as ``label``.
-        metric: a metric or its text; by default ``top1`` where there are labels, else ``agreement`` with the model
-            as it is.
+        metric: a metric or its text; by default what labels and outputs tell
+            (:mod:`prunec.passes.judging.default`), without labels ``agreement`` with the model as it is.
         ratios: shares of a layer's channels, each in (0, 1).
         criterion: what makes a channel important; the least important ones are masked.
         unit: what attention loses: whole heads, or the same positions of every head.

@@ -8,9 +8,11 @@ at first, while there is much to spare, and little at the end (Zhu and Gupta 201
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from numbers import Real
 from typing import TYPE_CHECKING, Any, Literal
 
+from prunec.ir.callables import check_takes, type_of
 from prunec.ir.diagnostics import UserError
 from prunec.passes.base import Pass
 from prunec.passes.pipeline import Pipeline
@@ -80,7 +82,8 @@ def schedule(
         verify: check every step by execution.
 
     Raises:
-        UserError: no pass takes a ratio, an argument is out of range, or the module cannot be captured or cut.
+        UserError: no pass takes a ratio, an argument is out of range or of the wrong kind, or the module, or the
+            optimizer's state, cannot be captured or cut; the module is then as the step before left it.
 
     Example:
         >>> import prunec, torch
@@ -91,7 +94,11 @@ def schedule(
         2 48% Linear(in_features=4, out_features=32, bias=True)
         3 50% Linear(in_features=4, out_features=32, bias=True)
     """
+    from prunec.ir.fx.entry import require_trainable
+
     ratios = _ratios(Pipeline.of(pipeline), ratio, steps, curve)
+    _check_gradients(Pipeline.of(pipeline), gradients)
+    require_trainable(module, optimizer)
     return _Schedule(
         module=module,
         capture=(example_inputs, kwargs, dynamic_shapes),
@@ -105,10 +112,13 @@ def _ratios(
     pipeline: Pipeline, ratio: float | None, steps: int, curve: Curve
 ) -> list[tuple[float, Pipeline]]:
     """Per step the share that is gone behind it, and the pipeline that makes it so."""
-    if steps < 1:
-        raise UserError(f"a schedule has at least 1 step, got {steps}")
-    if ratio is not None and not 0 < ratio < 1:
-        raise UserError(f"the ratio of a schedule lies between 0 and 1 (both excluded), got {ratio}")
+    if not isinstance(steps, int) or steps < 1:
+        raise UserError(f"a schedule has at least 1 step, got {steps!r}", help=["steps is a whole number"])
+    if ratio is not None and not (isinstance(ratio, Real) and 0 < ratio < 1):
+        raise UserError(
+            f"the ratio of a schedule lies between 0 and 1 (both excluded), got {ratio!r}",
+            help=["half of all channels is ratio=0.5"],
+        )
     if curve not in _CURVES:
         raise UserError(f"unknown curve '{curve}'", help=[f"curves: {', '.join(_CURVES)}"])
     if not any(map(_varies, pipeline)):
@@ -119,6 +129,8 @@ def _ratios(
                 "an N:M pattern is made at once: run sparsify, then prunec.torch.keep_masks, and train",
             ],
         )
+    for pass_ in filter(_varies, pipeline):
+        _check_agreement(pass_, ratio)
     finals = {i: _final(p, ratio) for i, p in enumerate(pipeline) if _varies(p)}
     made = []
     for number in range(1, steps + 1):
@@ -153,6 +165,31 @@ def _final(pass_: Pass, ratio: float | None) -> float:
     return ratio if ratio is not None else _USUAL if own is None else float(own)
 
 
+def _check_agreement(pass_: Any, ratio: float | None) -> None:
+    """Refuse two answers to how much goes: that of a pass's text, and that of the schedule."""
+    usual = next(field.default for field in fields(pass_) if field.name == "ratio")
+    if ratio is not None and pass_.ratio not in (usual, ratio):
+        raise UserError(
+            f"`{pass_}` and ratio={ratio} are two answers to how much goes",
+            help=["leave one of them out: without `ratio=` each pass goes up to its own"],
+        )
+
+
+def _check_gradients(pipeline: Pipeline, gradients: object) -> None:
+    """See before the first step that there is a function where a pass asks for gradients."""
+    how = "gradients=lambda net: prunec.torch.gradients(net, loss, batches)"
+    if gradients is not None and not callable(gradients):
+        raise UserError(
+            f"a schedule takes a function that collects gradients before every step, got {type_of(gradients)}",
+            help=[how],
+        )
+    if gradients is not None:
+        check_takes("`gradients`", gradients, ["net"])
+    for pass_ in (inner for item in pipeline for inner in item.expand()):
+        if pass_.needs_gradients and gradients is None:
+            raise UserError(f"`{pass_}` needs gradients, and none are given", help=[how])
+
+
 @dataclass(slots=True, kw_only=True)
 class _Schedule:
     """What lasts from step to step."""
@@ -182,15 +219,18 @@ class _Schedule:
 
     def _cut(self, pipeline: Pipeline, plan: Plan | None) -> Result:
         """One step: judge, cut the module, and keep its zeros."""
-        from prunec.ir.fx.entry import on_cpu, trace
+        from prunec.ir.fx.entry import on_cpu, require_trainable, trace
         from prunec.passes.manager import run
         from prunec.passes.training.masks import keep_masks
 
+        require_trainable(self.module, self.optimizer)
         found = None if self.gradients is None else self.gradients(self.module)
         with on_cpu(self.module, self.capture[:2]) as (inputs, kwargs):
             dynamic = self.capture[2]
             captured = trace(self.module, inputs, kwargs, dynamic_shapes=dynamic)
             result = run(captured, pipeline, gradients=found, earlier=plan, verify=self.verify)
+            if self.optimizer is not None:
+                result.plan.require_no_orders()
             self._apply(result)
         if self.optimizer is not None:
             result.apply_to_optimizer(self.optimizer, self.module)

@@ -39,6 +39,7 @@ def test_a_cut_that_costs_a_slice_too_much_is_stopped(tmp_path: Path, data: Any)
     assert [r.message for r in result.remarks if r.origin == "gate"] == [
         "`all` (450 samples): top1 0.9956, the dense model 0.9978",
         "`rare` (91 samples): top1 1, the dense model 1",
+        "top1 is measured: `label` holds whole numbers",
         f"1 of 1 thresholds of {tmp_path / 'slices.toml'} hold",
     ]
     with pytest.raises(GateError) as caught:

@@ -68,7 +68,9 @@ def test_one_model_by_itself_and_by_agreement_without_labels(
     with np.load("digits.npz") as file:
         np.savez("bare.npz", image=file["image"])
     assert command.run(["eval", "p60.onnx", "--data", "bare.npz", "--against", "digits.onnx"]) == 0
-    assert "agreement of 450 samples" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "agreement of 450 samples" in shown
+    assert "agreement is measured: the data have no array `label`" in shown
 
 
 def test_an_undecided_threshold_is_shown(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

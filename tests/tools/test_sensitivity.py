@@ -6,6 +6,7 @@ import io
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from rich.console import Console
 
@@ -24,9 +25,23 @@ def test_a_profile_a_figure_and_a_table(tmp_path: Path, capsys: pytest.CaptureFi
     assert "top1 of the model as it is: 0.9978 (higher is better; 450 samples)" in shown.out
     assert "g2     /stem/conv/Conv            24     35,904     0   0.038" in shown.out
     assert f"wrote {profile}\nwrote {figure}" in shown.err
+    assert "top1 is measured: `label` holds whole numbers\n" in shown.err
+    assert "say nothing about others" not in shown.out
     assert Profile.load(profile).ratios == (0.2, 0.7)
     assert figure.read_text().startswith("<?xml")
     assert not profile.with_name("p.json.partial").exists()
+
+
+def test_few_samples_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    single = tmp_path / "single.npz"
+    with np.load("examples/digits.npz") as file:
+        np.savez(single, **{name: array[:1] for name, array in file.items()})
+    arguments = [*DIGITS[:2], "--data", str(single), "--metric", "top1", "-o", str(tmp_path / "p.json")]
+    assert command.run(arguments) == 0
+    shown = capsys.readouterr()
+    assert "(higher is better; 1 sample)" in shown.out
+    assert "less than 10 samples say nothing about others" in shown.out
+    assert "is measured" not in shown.err
 
 
 @pytest.mark.parametrize(

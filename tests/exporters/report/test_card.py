@@ -78,6 +78,12 @@ def test_what_was_measured_is_there_with_its_limits(result: Result) -> None:
     assert str(result.verdicts[0]).split(";")[0] in text
 
 
+def test_a_relative_drop_is_no_points(result: Result) -> None:
+    row = {**EVALUATION["rows"][1], "relative": True}
+    text = card(result, evaluation={**EVALUATION, "rows": [row]})
+    assert "| -12.00 % of the dense model's | drop at most 5.00 % of the dense model's: fails |" in text
+
+
 def test_numbers_beside_each_other_have_the_same_decimals(result: Result) -> None:
     row = {
         **EVALUATION["rows"][0],

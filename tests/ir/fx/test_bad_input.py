@@ -67,12 +67,13 @@ REFUSED: dict[str, tuple[Callable[[], Any], Any, str]] = {
     "meta inputs": (net, (X.to("meta"),), "= help: the inputs must lie on the CPU, as the module does: x.cpu()"),
     "numpy inputs": (net, (X.numpy(),), "= help: inputs are tensors, numbers, and lists, tuples and dicts of them"),
     "a list": (net, [X], "error: example_inputs is a list, must be a tuple of positional arguments"),
+    "another type": (lambda: nn.LSTM(8, 4), (X[None].double(),), "= help: do the example inputs have the shapes and"),
     "another size": (net, (torch.randn(2, 9),), "= help: do the example inputs have the shapes and types"),
     "numpy inside": (Numpy, (X,), "= help: numpy works outside of the graph; use the operator of torch"),
     "a loop": (
         While,
         (X,),
-        "= help: a size or a branch depends on the contents of a tensor; use torch.where or torch.cond",
+        "= help: a size or a branch depends on the contents of a tensor; compute both sides, and choose with torch.where",
     ),
 }  # fmt: skip
 
@@ -127,6 +128,54 @@ def test_a_report_of_a_module_is_refused(write: Callable[..., None]) -> None:
 def test_a_bench_of_one_model_asks_for_a_list() -> None:
     with pytest.raises(prunec.UserError, match="this takes a list of models, got a single one"):
         prunec.bench("net.onnx")
+
+
+class Chosen(nn.Module):
+    """Runs on whole numbers from 0 to 3 alone, which come as floats."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Embedding(4, 32), nn.Linear(32, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.first(x.long()))
+
+
+UNRUNNABLE: dict[str, tuple[Callable[[], nn.Module], Any, str]] = {
+    "type": (
+        net,
+        X.double(),
+        "= help: it does not run on the example inputs that it was captured with either",
+    ),
+    "integers": (net, X.long(), "so that module(*example_inputs) runs"),
+    "an index": (
+        lambda: nn.Sequential(nn.Embedding(4, 32), nn.Linear(32, 4)),
+        torch.tensor([[7]]),
+        "error: <Sequential>: the program fails when it runs: index out of range in self\n  = help: it does not run",
+    ),
+    "random floats": (
+        Chosen,
+        torch.full((8,), 3.0),
+        "= help: it runs on its example inputs, but not on random floats in place of theirs\n"
+        "  = help: a model that does not run cannot be verified; --no-verify, verify=False in Python, goes without",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", UNRUNNABLE)
+def test_a_module_that_does_not_run_is_told_what_to_do(what: str) -> None:
+    build, x, words = UNRUNNABLE[what]
+    torch.manual_seed(0)
+    with pytest.raises(prunec.UserError) as caught:
+        prunec.run(prunec.trace(build(), (x,)), "prune-channels", seed=3)
+    assert words in caught.value.render()
+    assert ("--no-verify" in caught.value.render()) == (what == "random floats")
+
+
+def test_nothing_is_said_beside_the_error(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(prunec.UserError):
+        prunec.trace(net(), (torch.randn(2, 9),))
+    assert capfd.readouterr().err == ""
 
 
 def test_the_line_of_the_user_is_told() -> None:

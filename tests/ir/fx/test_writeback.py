@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -100,12 +102,48 @@ def test_another_module_is_refused() -> None:
         result.apply_to(module)
 
 
-@pytest.mark.parametrize("name", ["residual", "decoder"])
-@pytest.mark.parametrize("kind", [torch.optim.AdamW, torch.optim.SGD], ids=["adamw", "sgd"])
-def test_the_optimizer_goes_along(name: str, kind: type[torch.optim.Optimizer]) -> None:
+def test_every_attribute_that_was_changed_is_told() -> None:
+    case = CASES["residual"]
+    module = case.made()
+    result = prunec.run(prunec.trace(module, case.inputs()), "prune-channels{only=stem.weight round-to=1}")
+    before = {path: dict(vars(part)) for path, part in module.named_modules()}
+    result.apply_to(module)
+    told = [str(r) for r in result.remarks if r.origin == "apply_to"]
+    assert "remark[passed]: apply_to: stem.out_channels 16 -> 8" in told
+    assert "remark[passed]: apply_to: depthwise.groups 16 -> 8" in told
+    changed = [
+        f"remark[passed]: apply_to: {path}.{name} {old} -> {vars(module.get_submodule(path))[name]}"
+        for path, held in before.items()
+        for name, old in held.items()
+        if isinstance(old, int | tuple) and old != vars(module.get_submodule(path))[name]
+    ]
+    assert told == changed
+
+
+OPTIMIZERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "AdamW": ("exp_avg", {}),
+    "SGD": ("momentum_buffer", {"momentum": 0.9}),
+    "RMSprop": ("square_avg", {}),
+    "Adagrad": ("sum", {}),
+    "Adadelta": ("square_avg", {}),
+    "Adam": ("max_exp_avg_sq", {"amsgrad": True}),
+    "Adamax": ("exp_inf", {}),
+    "NAdam": ("exp_avg", {}),
+    "RAdam": ("exp_avg", {}),
+    "Rprop": ("prev", {}),
+    "ASGD": ("ax", {}),
+    "Adafactor": ("row_var", {}),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("decoder", "AdamW"), *(("residual", kind) for kind in OPTIMIZERS)]
+)
+def test_the_optimizer_goes_along(name: str, kind: str) -> None:
     case = CASES[name]
     module = case.made().train()
-    optimizer = kind(module.parameters(), lr=1e-3, **({"momentum": 0.9} if kind is torch.optim.SGD else {}))
+    key, options = OPTIMIZERS[kind]
+    optimizer = getattr(torch.optim, kind)(module.parameters(), lr=1e-3, **options)
 
     def step() -> None:
         optimizer.zero_grad()
@@ -114,14 +152,16 @@ def test_the_optimizer_goes_along(name: str, kind: type[torch.optim.Optimizer]) 
 
     step()
     result = pruned(case, module)
-    key = "exp_avg" if kind is torch.optim.AdamW else "momentum_buffer"
-    before = {n: optimizer.state[p][key].clone() for n, p in module.named_parameters()}
+    before = {n: optimizer.state[p].get(key, torch.empty(0)).clone() for n, p in module.named_parameters()}
     result.apply_to(module)
     result.apply_to_optimizer(optimizer, module)
     for p in module.parameters():
-        assert optimizer.state[p][key].shape == p.shape
+        for held in (h for h in optimizer.state[p].values() if isinstance(h, Tensor) and h.numel() > 1):
+            assert all(a in (1, b) for a, b in zip(held.shape, p.shape, strict=True))
     removed = result.plan.removed()
-    cut = next(n for n, p in module.named_parameters() if set(removed.get(n, ())) == {0})
+    cut = next(
+        n for n, p in module.named_parameters() if before[n].numel() > 1 and set(removed.get(n, ())) == {0}
+    )
     kept = [i for i in range(len(before[cut])) if i not in set(removed[cut][0])]
     parameter = dict(module.named_parameters())[cut]
     assert torch.equal(optimizer.state[parameter][key], before[cut][kept])
@@ -137,15 +177,64 @@ def test_reordered_channels_leave_optimizers_behind() -> None:
         result.apply_to_optimizer(torch.optim.AdamW(module.parameters()), module)
 
 
-def test_an_optimizer_state_of_another_shape_is_refused() -> None:
-    case = CASES["residual"]
-    module = case.made()
+def strange_state(module: nn.Module) -> torch.optim.Optimizer:
     optimizer = torch.optim.SGD(module.parameters(), lr=0.1)
     optimizer.state[module.stem.weight]["row"] = torch.zeros(7)
+    return optimizer
+
+
+def with_history(module: nn.Module) -> torch.optim.Optimizer:
+    return torch.optim.LBFGS(module.parameters())
+
+
+def of_another_module(module: nn.Module) -> torch.optim.Optimizer:
+    return torch.optim.SGD(nn.Linear(2, 2).parameters(), lr=0.1)
+
+
+UNCUTTABLE = [
+    (
+        strange_state,
+        r"state `row` of `stem.weight` has shape \[7\], its parameter has \[16, 3, 3, 3\] before the cut",
+    ),
+    (with_history, "the state of LBFGS cannot be cut: its history holds all parameters as one vector"),
+    (of_another_module, "the optimizer trains no parameter of `Residual`"),
+]
+
+
+@pytest.mark.parametrize(("make", "words"), UNCUTTABLE)
+def test_an_optimizer_that_cannot_be_cut_is_refused(
+    make: Callable[[nn.Module], torch.optim.Optimizer], words: str
+) -> None:
+    case = CASES["residual"]
+    module = case.made()
+    optimizer = make(module)
+    with pytest.raises(prunec.UserError, match=words):
+        prunec.torch.schedule(module, case.inputs(), "prune-channels", optimizer=optimizer)
     result = pruned(case, module)
     result.apply_to(module)
-    with pytest.raises(prunec.UserError, match=r"state `row` of `stem.weight` has shape \[7\]"):
+    with pytest.raises(prunec.UserError, match=words) as caught:
         result.apply_to_optimizer(optimizer, module)
+    assert "= help: " in caught.value.render()
+
+
+def test_a_state_is_cut_behind_the_module_and_once() -> None:
+    case = CASES["residual"]
+    module = case.made()
+    optimizer = torch.optim.AdamW(module.parameters())
+    leaves(module(*case.inputs()))[0].mean().backward()
+    optimizer.step()
+    result = pruned(case, module)
+    with pytest.raises(prunec.UserError) as early:
+        result.apply_to_optimizer(optimizer, module)
+    result.apply_to(module)
+    result.apply_to_optimizer(optimizer, module)
+    with pytest.raises(prunec.UserError) as twice:
+        result.apply_to_optimizer(optimizer, module)
+    for caught in (early, twice):
+        assert (
+            "= help: cut the module first, with apply_to, and then its optimizer, once"
+            in caught.value.render()
+        )
 
 
 class Coincidence(nn.Module):

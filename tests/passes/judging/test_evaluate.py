@@ -118,7 +118,7 @@ NAN = "net (float[N,5] x) => (float[N,5] y) { z = Sub(x, x)\n y = Div(z, z) }"
          "<memory>: metric `top1` has no value: 0 of 23 samples have a label\n  = note: all of array `label` there are"),
         (identity("N"), {"x": X, "label": LABELS + 0.5}, None,
          "`label` is float64; where it names classes, number them from 0 and use top1"),
-        (graph("net (float[N,1] x) => (float[N,1] y) { y = Identity(x) }"), {"x": X[:, :1], "label": LABELS * 1.0}, None,
+        (graph("net (float[N,1] x) => (float[N,1] y) { y = Identity(x) }"), {"x": X[:, :1], "label": LABELS * 1.0}, "top1",
          "  = help: where labels are amounts and not classes, use rmse or mae"),
     ],
 )  # fmt: skip

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from core_graphs import graph
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from user_code import WriteModule, write_module  # noqa: F401  (a fixture)
@@ -14,7 +15,8 @@ from prunec.ir.diagnostics import UserError
 from prunec.passes.calibration.data import CalibrationData
 from prunec.passes.judging.bootstrap import resampled
 from prunec.passes.judging.classification import F1
-from prunec.passes.judging.metrics import METRICS, default_metric, parse_metric
+from prunec.passes.judging.default import default_metric, metric_of
+from prunec.passes.judging.metrics import METRICS, parse_metric
 
 RNG = np.random.default_rng(0)
 SCORES = RNG.standard_normal((60, 7)).astype(np.float32)
@@ -133,12 +135,51 @@ def test_nothing_counted_is_no_value() -> None:
     [
         (LABELS, "top1"), (LABELS == 1, "top1"), (LABELS * 0.5, "rmse"), (None, "agreement"),
         (LABELS * 1.0, "top1"), (np.where(LABELS == 1, np.nan, LABELS), "top1"), (SCORES.round(), "rmse"),
-        (np.full(60, np.inf), "rmse"), (np.full(60, np.nan), "rmse"),
+        (np.full(60, np.inf), "rmse"), (np.full(60, np.nan), "rmse"), (LABELS + 1.0, "rmse"), (LABELS + 1, "top1"),
     ],
 )  # fmt: skip
 def test_the_default_follows_the_labels(label: Any, expected: str) -> None:
     arrays = {"x": SCORES} if label is None else {"x": SCORES, "label": label}
-    assert default_metric(CalibrationData.of(arrays)).name == expected
+    choice = default_metric(
+        CalibrationData.of(arrays), graph("net (float[N,7] x) => (float[N,7] y) { y = Exp(x) }")
+    )
+    assert choice.metric.name == expected
+    assert choice.why
+
+
+AGES = RNG.integers(0, 70, 60)
+
+
+@pytest.mark.parametrize(
+    ("label", "shape", "expected", "why"),
+    [
+        (AGES * 1.0, "N,1", "rmse", "output `y` is one number a sample"),
+        (AGES, "N,1", "rmse", "output `y` is one number a sample"),
+        (AGES, "N", "top1", "`label` holds whole numbers"),
+        (
+            AGES * 1.0,
+            "N,7",
+            "rmse",
+            "different whole numbers up to 69, and output `y` has only 7 numbers a sample",
+        ),
+        (AGES * 1.0, "N,100", "top1", "and output `y` has 100 numbers a sample"),
+        (AGES * 1.0, "N,M", "top1", "different whole numbers up to 69"),
+        (
+            LABELS * 1.0,
+            "N,7,1,1",
+            "top1",
+            "`label` holds 7 different whole numbers up to 6, and output `y` has 7",
+        ),
+    ],
+)
+def test_whole_numbers_are_classes_where_the_output_has_so_many(
+    label: Any, shape: str, expected: str, why: str
+) -> None:
+    module = graph(f"net (float[{shape}] z) => (float[{shape}] y) {{ y = Exp(z) }}")
+    choice = metric_of(None, CalibrationData.of({"x": SCORES, "label": label}), module)
+    assert choice.metric.name == expected
+    assert why in choice.why
+    assert metric_of("mae", CalibrationData.of({"x": SCORES}), module).why == ""
 
 
 @pytest.mark.parametrize(

@@ -112,6 +112,34 @@ def test_a_cut_that_is_refused_leaves_the_zeros_of_the_step_before(monkeypatch: 
     assert masks.broken()
 
 
+def test_a_share_of_the_pass_is_where_its_steps_end() -> None:
+    module = CASES["perceptron"].made()
+    *_, last = schedule(module, "perceptron", "prune-channels{ratio=75%}", steps=2, verify=False)
+    assert (last.ratio, module[0].out_features) == (0.75, 8)
+
+
+def test_a_module_is_not_cut_where_its_optimizer_could_not_follow() -> None:
+    case = CASES["perceptron"]
+    module = case.made()
+    optimizer = torch.optim.SGD(module.parameters(), lr=0.1)
+    steps = schedule(module, "perceptron", "permute-channels{for=1:2}, prune-channels", optimizer=optimizer)
+    with pytest.raises(prunec.UserError, match="cannot follow channels that were reordered"):
+        next(steps)
+    assert module[0].out_features == 32
+    steps = schedule(module, "perceptron", "prune-channels", optimizer=optimizer)
+    assert next(steps).module[0].out_features == 24
+    optimizer.state[module[0].weight]["rows"] = torch.zeros(24)
+    with pytest.raises(prunec.UserError, match=r"state `rows` of `0\.weight` has shape \[24\]"):
+        next(steps)
+    assert module[0].out_features == 24
+
+
+def test_a_captured_module_is_no_module_to_train() -> None:
+    case = CASES["perceptron"]
+    with pytest.raises(prunec.UserError, match=r"this takes an nn\.Module, got a Module"):
+        prunec.torch.schedule(prunec.trace(case.made(), case.inputs()), case.inputs(), "prune-channels")
+
+
 @pytest.mark.parametrize("curve", list(_CURVES))
 def test_curves_begin_at_nothing_and_end_at_the_ratio(curve: str) -> None:
     values = [_CURVES[curve](0.8, n / 10) for n in range(11)]
@@ -128,7 +156,30 @@ def test_curves_begin_at_nothing_and_end_at_the_ratio(curve: str) -> None:
         ("canonicalize", {}, "an N:M pattern is made at once"),
         ("prune-channels", {"steps": 0}, "a schedule has at least 1 step, got 0"),
         ("prune-channels", {"ratio": 1.0}, "lies between 0 and 1 (both excluded), got 1.0"),
+        ("prune-channels", {"steps": 2.5}, "a schedule has at least 1 step, got 2.5"),
+        ("prune-channels", {"ratio": "50%"}, "(both excluded), got '50%'"),
+        (
+            "prune-channels{ratio=30%}",
+            {"ratio": 0.6},
+            "error: `prune-channels{ratio=0.3}` and ratio=0.6 are two answers to how much goes",
+        ),
         ("prune-channels", {"curve": "square"}, "unknown curve 'square'"),
+        (
+            "prune-channels{criterion=taylor}",
+            {},
+            "`prune-channels{criterion=taylor}` needs gradients, and none",
+        ),
+        (
+            "prune-channels",
+            {"gradients": {}},
+            "takes a function that collects gradients before every step, got a dict",
+        ),
+        ("prune-channels", {"gradients": lambda: 1}, "`gradients` cannot be called with (net)"),
+        (
+            "prune-channels",
+            {"optimizer": 0.1},
+            "only a torch.optim.Optimizer has a state to cut, got a float",
+        ),
         ("prune-chanels", {}, "unknown pass 'prune-chanels'"),
     ],
 )
