@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import tempfile
 from pathlib import Path
 from time import process_time
@@ -44,6 +45,8 @@ class Trial:
             self.module
         )  # some modules keep tensors of a run, which cannot be copied
         self.row["parameters"] = _count(self.module)
+        gc.collect()
+        gc.freeze()  # what was loaded before is neither tool's to collect
 
     def judge(self, pruned: nn.Module) -> None:
         """Run, compare with the oracle, and train one step.

@@ -167,7 +167,8 @@ class _Run:
         if masks and self.module.model.functions and self._inlined():
             self._changed()
         make_names_unique(self.module.graph, self.module.opset(""))
-        analyses = Analyses(self.module)
+        usual = next((p.coupling_options for p in passes if p.coupling_options is not None), None)
+        analyses = Analyses(self.module, usual)
         self.progress("analysis")
         self.remarks.remarks.extend(self.module.repairs)
         analyses.check_operands()
