@@ -176,7 +176,7 @@ def register_ops() -> None:
     register(_BINARY, Elementwise())
     register("Add Sub Sum", Elementwise(zeroed=frozenset({0, 1}), roles={0: "bias", 1: "bias"}))
     register("Mul SwiGLU", Elementwise(zeroed=frozenset({0, 1}), roles={0: "scale", 1: "scale"}))
-    register("Softmax LogSoftmax Hardmax", Softmax())
+    register("Softmax LogSoftmax Hardmax", Softmax(contested=True))
     register("LRN", AlongAxis(default_axis=1, fixed=True))
     register(
         "LayerNormalization RMSNormalization SimplifiedLayerNormalization",

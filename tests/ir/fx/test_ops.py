@@ -204,6 +204,31 @@ def test_experts_lose_rows_and_columns_and_none_of_them_goes(
     torch.testing.assert_close(made, wanted, rtol=tolerance, atol=tolerance)
 
 
+class CrossCovariance(nn.Module):
+    """Attention of the channels of a head to each other (El-Nouby et al. 2021, eq. 3)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.qkv, self.last = nn.Linear(10, 16), nn.Linear(16, 48), nn.Linear(16, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.qkv(self.first(x)).unflatten(-1, (3, 4, 4)).permute(2, 0, 3, 4, 1).unbind(0)
+        mixed = torch.softmax(q @ k.mT, -1) @ v
+        return self.last(mixed.flatten(1, 2).mT)
+
+
+def test_positions_of_heads_that_share_a_softmax_stay_where_heads_can_go() -> None:
+    torch.manual_seed(0)
+    module, inputs = CrossCovariance().eval(), (torch.randn(2, 6, 10),)
+    text = "prune-channels{ratio=50% round-to=1 unit=head-dim criterion=random}"
+    result = prunec.run(prunec.trace(module, inputs), text)
+    removed = result.plan.removed()
+    heads = {slot // 4 for slot in removed["last.weight"][1]}
+    assert len(heads) == 2 and len(removed["last.weight"][1]) == 8
+    with torch.no_grad():
+        assert_same(result.to_torch().eval()(*inputs), masked(module, removed)(*inputs))
+
+
 class Normed(nn.Module):
     """A convolution whose weights are directions and lengths, one length for every ``dim``."""
 
