@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from contextlib import suppress
 from pathlib import Path
 from time import perf_counter, process_time
 from typing import TYPE_CHECKING, Any
@@ -76,27 +75,12 @@ def _proofs(before: Module, result: Result) -> dict[str, Any]:
 def _change(before: Module, after: Module) -> float:
     """Largest relative difference of an output that the cut makes."""
     from prunec.ir.execute import Runner
+    from prunec.passes.verifier.probing import first_run
     from prunec.passes.verifier.tolerance import relative_error
 
-    feeds, expected = _first_run(before)
+    expected, feeds, _ = first_run(before, seed=0)
     actual = Runner(after).run(feeds)
     return max(relative_error(actual[name], array) for name, array in expected.items())
-
-
-def _first_run(module: Module) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Inputs and outputs at the first of the verifier's sizes that a model accepts."""
-    from prunec.ir.diagnostics import PrunecError
-    from prunec.ir.execute import Runner, probe_feeds
-    from prunec.ir.sizes import symbol_sizes
-    from prunec.passes.verifier.compare import PROBE_SIZES
-
-    runner = Runner(module)
-    for batch, spatial, other in PROBE_SIZES:
-        sizes = symbol_sizes(module.graph, batch=batch, spatial=spatial, other=other)
-        feeds = probe_feeds(module, sizes=sizes)
-        with suppress(PrunecError):
-            return feeds, runner.run(feeds)
-    raise SystemExit("the verifier ran a model that accepts none of its sizes")
 
 
 def _kept(module: Module, result: Result, pipeline: str) -> dict[str, Any]:

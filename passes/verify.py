@@ -29,7 +29,7 @@ class Verify(Pass):
 
         from prunec.ir.diagnostics import VerificationError
         from prunec.ir.dialect import dialect_of
-        from prunec.passes.verifier.compare import first_run
+        from prunec.passes.verifier.probing import first_run
 
         error = dialect_of(module.model).graph_error(module)
         if error is not None:

@@ -81,6 +81,7 @@ class _Report:
 
     Attributes:
         alignment: of their main graphs.
+        inside: aligned nodes of bodies, whose numbers are compared where they leave the node that holds them.
         differences: that can be read off the graphs.
         values: compared values, in the order of A; None where the models did not run.
         why_not: why they did not.
@@ -88,6 +89,7 @@ class _Report:
     """
 
     alignment: Alignment
+    inside: int
     differences: Sequence[Difference]
     values: Sequence[Divergence] | None
     why_not: str = ""
@@ -113,7 +115,12 @@ class _Report:
             except PrunecError as error:
                 why_not = error.message
         return cls(
-            alignment=alignment, differences=found, values=values, why_not=why_not, tolerance=tolerance
+            alignment=alignment,
+            inside=sum(node.graph is not first.graph for node in alignment.nodes),
+            differences=found,
+            values=values,
+            why_not=why_not,
+            tolerance=tolerance,
         )
 
     @property
@@ -142,6 +149,7 @@ class _Report:
         aligned = self.alignment
         return {
             "aligned": len(aligned.nodes),
+            "inside_bodies": self.inside,
             "only_a": len(aligned.only_a),
             "only_b": len(aligned.only_b),
             "differences": [
@@ -187,6 +195,11 @@ def _numbers(report: _Report, rows: int | None) -> Iterator[RenderableType]:
         yield f"numbers are not compared: {report.why_not}"
         return
     yield _value_table("output", report.outputs)
+    if report.inside:
+        yield (
+            f"numbers of {counted(report.inside, 'node')} inside bodies are compared where they leave the node that "
+            "holds them"
+        )
     begins = report.begins
     if not begins:
         all = (

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from prunec.ir.execute import Blame, Runner
 from prunec.ir.facts import Facts
 from prunec.ir.module import Module
+from prunec.ir.scopes import walk
 from prunec.ir.sizes import open_inputs
 from prunec.passes.calibration.data import Feeds
 from prunec.passes.calibration.packing import Holding
@@ -101,16 +102,27 @@ class Stream:
             self._used += size
 
 
-def types_by_name(facts: Facts) -> dict[str, onnx_ir.DataType]:
-    """The element type of every value whose type is known."""
-    return {v.name: onnx_ir.DataType(t) for v, t in facts.types.items() if v.name is not None}
+def types_by_name(facts: Facts) -> dict[str, onnx_ir.TypeAndShape]:
+    """The element type of every value whose type is known, and of how many axes it is, of whatever sizes."""
+    return {
+        value.name: onnx_ir.TypeAndShape(
+            onnx_ir.TensorType(onnx_ir.DataType(kind)), _open_shape(facts, value)
+        )
+        for value, kind in facts.types.items()
+        if value.name is not None
+    }
+
+
+def _open_shape(facts: Facts, value: onnx_ir.Value) -> onnx_ir.Shape | None:
+    shape = facts.shape(value)
+    return None if shape is None else onnx_ir.Shape([None] * len(shape))
 
 
 def runner_between(
     module: Module,
     cut: Sequence[str],
     outputs: Sequence[str],
-    types: Mapping[str, onnx_ir.DataType],
+    types: Mapping[str, onnx_ir.TypeAndShape],
     *,
     threads: int = 0,
 ) -> Runner:
@@ -120,17 +132,28 @@ def runner_between(
         module: the model.
         cut: names of values that are known; graph inputs always are.
         outputs: names of values that are wanted, none of them known.
-        types: element types of at least the values of ``cut``.
+        types: of at least the values of ``cut`` (see :func:`types_by_name`).
         threads: of one op; 0 lets ONNX Runtime choose.
     """
     model = module.model
-    given = [value.name or "" for value in open_inputs(model.graph)]
-    part = onnx_ir.convenience.extract(model.graph, inputs=[*given, *cut], outputs=list(outputs))
-    for value in part.inputs[len(given) :]:  # what the graph declares may be of other sizes
-        value.type, value.shape = onnx_ir.TensorType(types[value.name or ""]), None
+    part = _part(model.graph, cut, outputs)
+    needs_ranks = any(node.op_type == "Scan" for node in walk(part))  # its kernel asks for shapes in the body
+    for value in part.inputs[len(open_inputs(model.graph)) :]:
+        known = types[value.name or ""]  # what the graph declares may be of other sizes
+        value.type, value.shape = known.type, known.shape if needs_ranks else None
     segment = onnx_ir.Model(part, ir_version=model.ir_version, functions=list(model.functions.values()))
     blame: Blame = "user" if module.source.made_from is None else "pass"
     return Runner(Module(segment, module.source), optimize=True, threads=threads, blame=blame)
+
+
+def _part(graph: onnx_ir.Graph, cut: Sequence[str], outputs: Sequence[str]) -> onnx_ir.Graph:
+    """The nodes between values; of an op with several outputs, one known and one wanted, all are computed again."""
+    given = [value.name or "" for value in open_inputs(graph)]
+    part = onnx_ir.convenience.extract(graph, inputs=[*given, *cut], outputs=list(outputs))
+    made = {value.name for node in part for value in node.outputs}
+    if made.isdisjoint(cut):
+        return part
+    return _part(graph, [name for name in cut if name not in made], outputs)
 
 
 def bytes_of(values: Values) -> int:

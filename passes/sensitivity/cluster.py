@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from prunec.ir.diagnostics import UserError
@@ -21,6 +22,9 @@ PATIENCE = 5.0
 """Seconds for the scheduler to answer, and then for a worker to appear."""
 
 Key = tuple[str, int]
+
+_PREPARING = Lock()
+"""The threads of a worker share one sweep; without this each would prepare its own before the first is there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +93,8 @@ def run_remotely(job: Job, keys: Sequence[Key], memory: int) -> list[tuple[Key, 
         keys: row and removed units of each candidate.
         memory: bytes of live values to keep, one share of what the worker's threads may keep together.
     """
-    sweep = _prepared(job)
+    with _PREPARING:
+        sweep = _prepared(job)
     found: list[tuple[Key, float | None]] = []
     span = [sweep.candidates.make(row, removed) for row, removed in keys]
     sweep.run_span(span, lambda row, removed, value: found.append(((row, removed), value)), memory=memory)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from prunec.ir.diagnostics import PassFailure, PrunecError, UserError, VerificationError
-from prunec.ir.dialect import Blame, Executor, dialect_of
+from prunec.ir.diagnostics import UserError, VerificationError
+from prunec.ir.dialect import Executor, dialect_of
 from prunec.ir.facts import Facts
 from prunec.ir.module import Module
 from prunec.ir.open_bodies import size_choices
@@ -18,6 +18,7 @@ from prunec.ir.rule import Index
 from prunec.ir.sizes import symbol_sizes
 from prunec.passes.verifier.advice import BUG
 from prunec.passes.verifier.branches import open_bodies, ways
+from prunec.passes.verifier.probing import PROBE_SIZES, first_run, run_after
 from prunec.passes.verifier.rounding import rounds, without_rounding
 from prunec.passes.verifier.tolerance import (
     FLOOR,
@@ -34,9 +35,6 @@ from prunec.passes.verifier.tolerance import (
 from prunec.passes.verifier.witnesses import Kept, witnesses
 
 Array = NDArray[Any]
-
-#: Batch, height and width, and length of sequences of the probe inputs, in the order in which they are tried.
-PROBE_SIZES = ((2, 67, 7), (2, 64, 7), (2, 64, 1), (1, 64, 7), (1, 64, 1), (1, 64, 16), (1, 64, 512))
 
 Share = tuple[int, int]
 """How many, of how many."""
@@ -102,201 +100,147 @@ def compare_outputs(
         UserError: the reference does not run.
         VerificationError: the module does not run, or outputs differ.
     """
+    pair = _Pair(
+        pass_name=pass_name, reference=reference, module=module, kept=kept or {}, moved=moved, facts=facts
+    )
     try:
-        return _compare(pass_name, reference, module, kept or {}, moved, seed, facts)
+        return pair.compare(seed)
     except VerificationError as error:
         if error.code != "V013":
             raise
-        return _look_again(error, pass_name, reference, module, kept or {}, moved, seed, facts)
+        return pair.look_again(error, seed)
 
 
-def _look_again(
-    error: VerificationError,
-    pass_name: str,
-    reference: Module,
-    module: Module,
-    kept: Kept,
-    moved: Moved | None,
-    seed: int,
-    facts: Facts | None,
-) -> Comparison:
-    """Compare models that differ, but may do so because a value lies on the border of two integers: with the rounding
-    left out, or on two other inputs. A border is met by few inputs, a mistake by all.
+class _Inputs(NamedTuple):
+    """The same inputs for both models.
+
+    Attributes:
+        reference: by name.
+        module: without the slots that a cut took from inputs.
     """
-    plain, plain_module = without_rounding(reference), without_rounding(module)
-    if plain is not None and plain_module is not None:
-        try:
-            return replace(_compare(pass_name, plain, plain_module, kept, moved, seed, None), rounded=False)
-        except VerificationError:
-            if not rounds(plain):
-                raise
-    if not rounds(reference):
-        raise error
-    others = [_compare(pass_name, reference, module, kept, moved, seed + more, facts) for more in (1, 2)]
-    return replace(max(others, key=lambda comparison: comparison.error), borderline=True)
+
+    reference: Mapping[str, Array]
+    module: Mapping[str, Array]
 
 
-def _compare(
-    pass_name: str,
-    reference: Module,
-    module: Module,
-    kept: Kept,
-    moved: Moved | None,
-    seed: int,
-    facts: Facts | None = None,
-) -> Comparison:
-    expected, feeds, batch = first_run(reference, seed)
-    smaller = {name: _take(array, kept.get(name, {})) for name, array in feeds.items()}
-    actual = run_after(pass_name, module, smaller)
-    tolerance = TOLERANCE[coarsest_type(module)]
-    restricted = _restrict(expected, actual, kept)
-    if moved is not None and not worst_error(restricted, actual) <= tolerance:
-        tolerance = max(tolerance, min(MOST_NOISE, NEAR * noise(reference, expected, feeds)))
-    error = _check(pass_name, restricted, actual, "output", tolerance)
-    terms = _Terms(kept, moved, tolerance)
-    run = _Run(feeds, smaller, expected, error)
-    plain = _compare_witnesses(pass_name, reference, module, terms, run, facts)
-    errors = list(_compare_ways(pass_name, reference, module, terms, feeds, smaller))
-    ran = [e for e in errors if e is not None]
-    inside = list(_compare_bodies(pass_name, reference, module, tolerance, seed))
-    worst = max([error, plain[0], *ran, *(e for e in inside if e is not None)])
-    return Comparison(
-        error=worst,
-        batch=batch,
-        witnesses=plain[1],
-        ways=(len(ran), len(errors)),
-        bodies=(sum(e is not None for e in inside), len(inside)),
-    )
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Pair:
+    """Two models that have to compute the same; for the attributes see :func:`compare_outputs`."""
 
-
-class _Terms(NamedTuple):
-    """Which slots of the reference's values are compared, and how large an error may be."""
-
+    pass_name: str
+    reference: Module
+    module: Module
     kept: Kept
     moved: Moved | None
-    tolerance: float
+    facts: Facts | None
 
+    def compare(self, seed: int) -> Comparison:
+        """Compare outputs, and whatever else there is where they say too little."""
+        expected, feeds, batch = first_run(self.reference, seed)
+        smaller = {name: _take(array, self.kept.get(name, {})) for name, array in feeds.items()}
+        inputs = _Inputs(feeds, smaller)
+        actual = run_after(self.pass_name, self.module, inputs.module)
+        restricted = _restrict(expected, actual, self.kept)
+        tolerance = TOLERANCE[coarsest_type(self.module)]
+        if self.moved is not None and not worst_error(restricted, actual) <= tolerance:
+            tolerance = max(tolerance, min(MOST_NOISE, NEAR * noise(self.reference, expected, feeds)))
+        error = check_values(self.pass_name, restricted, actual, "output", tolerance)
+        names = self._witnesses() if self._says_little(expected, error) else []
+        inner, seen = self._witness_error(names, inputs, tolerance) if names else (0.0, 0)
+        forced = list(self._way_errors(inputs, tolerance))
+        alone = list(self._body_errors(seed, tolerance))
+        return Comparison(
+            error=max([error, inner, *(e for e in (*forced, *alone) if e is not None)]),
+            batch=batch,
+            witnesses=seen,
+            ways=_share(forced),
+            bodies=_share(alone),
+        )
 
-class _Run(NamedTuple):
-    """Inputs of the reference and of the module, outputs of the reference, and their largest error."""
-
-    feeds: Mapping[str, Array]
-    smaller: Mapping[str, Array]
-    expected: Mapping[str, Array]
-    error: float
-
-
-def _compare_ways(
-    pass_name: str,
-    reference: Module,
-    module: Module,
-    terms: _Terms,
-    feeds: Mapping[str, Array],
-    smaller: Mapping[str, Array],
-) -> Iterator[float | None]:
-    """The error on every way through the branches; None where the reference does not run."""
-    for forced, forced_module in ways(reference, module, terms.kept):
-        try:
-            expected = dialect_of(forced.model).executor(forced, blame="user").run(feeds)
-        except UserError:  # a branch for other inputs, say
-            yield None
-            continue
-        actual = run_after(pass_name, forced_module, smaller)
-        restricted = _restrict(expected, actual, terms.kept)
-        yield _check(pass_name, restricted, actual, "output", terms.tolerance)
-
-
-def _compare_bodies(
-    pass_name: str, reference: Module, module: Module, tolerance: float, seed: int
-) -> Iterator[float | None]:
-    """The error of every body that its op feeds as it sees fit (a decoder), run by itself; None where it does not
-    run.
-    """
-    dialect = dialect_of(reference.model)
-    for alone, alone_module in open_bodies(reference, module):
-        sizes = symbol_sizes(alone.graph, batch=2, other=PROBE_SIZES[0][2])
-        for chosen in size_choices(sizes, 2):
-            feeds = dialect.feeds(alone, seed=seed, sizes=chosen)
+    def look_again(self, error: VerificationError, seed: int) -> Comparison:
+        """Compare models that differ, but may do so because a value lies on the border of two integers: with the
+        rounding left out, or on two other inputs. A border is met by few inputs, a mistake by all.
+        """
+        plain, plain_module = without_rounding(self.reference), without_rounding(self.module)
+        if plain is not None and plain_module is not None:
             try:
-                expected = dialect.executor(alone, blame="user").run(feeds)
-            except UserError:  # other sizes may fit
+                unrounded = replace(self, reference=plain, module=plain_module, facts=None)
+                return replace(unrounded.compare(seed), rounded=False)
+            except VerificationError:
+                if not rounds(plain):
+                    raise
+        if not rounds(self.reference):
+            raise error
+        others = [self.compare(seed + more) for more in (1, 2)]
+        return replace(max(others, key=lambda comparison: comparison.error), borderline=True)
+
+    def _says_little(self, expected: Mapping[str, Array], error: float) -> bool:
+        """Whether equal outputs prove little; such are also those that agree bit for bit after a cut: did anything of
+        it reach them?
+        """
+        return (bool(self.kept) and error == 0) or any(_is_weak(array) for array in expected.values())
+
+    def _witnesses(self) -> list[str]:
+        """Intermediate values whose slots are known in both models."""
+        found = witnesses(self.reference, self.module, self.kept, self.facts)
+        return [name for name in found if self.moved is None or name in self.moved]
+
+    def _witness_error(self, names: Sequence[str], inputs: _Inputs, tolerance: float) -> tuple[float, int]:
+        """The error of those of some intermediate values that rounding alone does not decide, and how many they are."""
+        dialect = dialect_of(self.module.model)
+        runner = dialect.executor(self.reference, outputs=names)
+        expected = _well_conditioned(runner, inputs.reference, tolerance)
+        placed = {name: _take(array, (self.moved or {}).get(name, {})) for name, array in expected.items()}
+        actual = dialect.executor(self.module, outputs=names).run(inputs.module)
+        restricted = _restrict(placed, actual, self.kept)
+        error = check_values(self.pass_name, restricted, actual, "intermediate value", tolerance)
+        return error, len(restricted)
+
+    def _way_errors(self, inputs: _Inputs, tolerance: float) -> Iterator[float | None]:
+        """The error on every way through the branches; None where the reference does not run."""
+        for forced, forced_module in ways(self.reference, self.module, self.kept):
+            try:
+                expected = dialect_of(forced.model).executor(forced, blame="user").run(inputs.reference)
+            except UserError:  # a branch for other inputs, say
+                yield None
                 continue
-            actual = run_after(pass_name, alone_module, feeds)
-            yield _check(pass_name, expected, actual, "output", tolerance)
-            break
-        else:
-            yield None
+            actual = run_after(self.pass_name, forced_module, inputs.module)
+            restricted = _restrict(expected, actual, self.kept)
+            yield check_values(self.pass_name, restricted, actual, "output", tolerance)
+
+    def _body_errors(self, seed: int, tolerance: float) -> Iterator[float | None]:
+        """The error of every body that its op feeds as it sees fit (a decoder), run by itself; None where it does
+        not run.
+        """
+        dialect = dialect_of(self.reference.model)
+        for alone, alone_module in open_bodies(self.reference, self.module):
+            sizes = symbol_sizes(alone.graph, batch=2, other=PROBE_SIZES[0][2])
+            for chosen in size_choices(sizes, 2):
+                feeds = dialect.feeds(alone, seed=seed, sizes=chosen)
+                try:
+                    expected = dialect.executor(alone, blame="user").run(feeds)
+                except UserError:  # other sizes may fit
+                    continue
+                actual = run_after(self.pass_name, alone_module, feeds)
+                yield check_values(self.pass_name, expected, actual, "output", tolerance)
+                break
+            else:
+                yield None
 
 
-def _compare_witnesses(
-    pass_name: str, reference: Module, module: Module, terms: _Terms, run: _Run, facts: Facts | None
-) -> tuple[float, int]:
-    """The error of intermediate values, and how many were compared, where the outputs say too little."""
-    feeds, smaller, expected, error = run
-    kept, moved, tolerance = terms
-    suspicious = bool(kept) and error == 0  # bit for bit equal after a cut: did anything reach the output?
-    if not suspicious and not any(_is_weak(array) for array in expected.values()):
-        return error, 0
-    names = [name for name in witnesses(reference, module, kept, facts) if moved is None or name in moved]
-    if not names:
-        return error, 0
-    dialect = dialect_of(module.model)
-    inner = _well_conditioned(dialect.executor(reference, outputs=names), feeds, tolerance)
-    inner = {name: _take(array, (moved or {}).get(name, {})) for name, array in inner.items()}
-    actual = dialect.executor(module, outputs=names).run(smaller)
-    worst = _check(pass_name, _restrict(inner, actual, kept), actual, "intermediate value", tolerance)
-    return max(error, worst), len(inner)
+def _share(errors: Sequence[float | None]) -> Share:
+    """How many ran, of how many."""
+    return sum(error is not None for error in errors), len(errors)
 
 
-def run_after(pass_name: str, module: Module, feeds: Mapping[str, Array]) -> dict[str, Array]:
-    """Outputs of the module under test.
-
-    Raises:
-        VerificationError: it does not run.
-    """
-    try:
-        return dialect_of(module.model).executor(module).run(feeds)
-    except PassFailure as error:
-        raise VerificationError(
-            f"the model does not run after `{pass_name}`",
-            code="V015",
-            place=error.place,
-            notes=[error.message],
-            help=[BUG],
-        ) from error
-
-
-def first_run(
-    reference: Module, seed: int, *, blame: Blame = "user"
-) -> tuple[dict[str, Array], dict[str, Array], int]:
-    """Outputs, inputs and batch size at the first choice of sizes that the model accepts.
-
-    Odd sizes come first: what was folded because it is the same at round ones (padding to a multiple of 32, say)
-    differs there. A batch of 2 says more than 1, and a sequence of 7 more than 1; but some graphs have a batch
-    of 1 built in whatever their inputs say, some fit only sizes that their strides divide, and some need long inputs.
-    """
-    dialect = dialect_of(reference.model)
-    runner = dialect.executor(reference, blame=blame)
-    refusal: PrunecError | None = None
-    tried: list[dict[str, int]] = []
-    for batch, spatial, other in PROBE_SIZES:
-        sizes = symbol_sizes(reference.graph, batch=batch, spatial=spatial, other=other)
-        if sizes in tried:
-            continue
-        tried.append(sizes)
-        feeds = dialect.feeds(reference, seed=seed, sizes=sizes)
-        try:
-            return runner.run(feeds), feeds, batch if batch in sizes.values() else 1
-        except PrunecError as error:
-            refusal = error
-    assert refusal is not None
-    raise refusal
-
-
-def _check(
+def check_values(
     pass_name: str, expected: Mapping[str, Array], actual: Mapping[str, Array], what: str, tolerance: float
 ) -> float:
-    """The largest relative error; a VerificationError where it is too large."""
+    """The largest relative error of values by name.
+
+    Raises:
+        VerificationError: one is larger than the tolerance (V013); ``what`` is what the message calls the value.
+    """
     worst = 0.0
     for name, array in expected.items():
         error = relative_error(actual[name], array)

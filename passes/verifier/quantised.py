@@ -19,7 +19,8 @@ from prunec.ir.diagnostics import VerificationError
 from prunec.ir.dialect import dialect_of
 from prunec.ir.module import Module
 from prunec.passes.calibration.data import CalibrationData
-from prunec.passes.verifier.compare import Comparison, first_run, run_after
+from prunec.passes.verifier.compare import Comparison
+from prunec.passes.verifier.probing import first_run, run_after
 from prunec.passes.verifier.sparse import constants_of
 from prunec.passes.verifier.tolerance import relative_error
 

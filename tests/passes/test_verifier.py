@@ -20,7 +20,7 @@ from prunec.ir.onnx_dialect import strict_inference_error
 from prunec.ir.registry import OPS, find_op
 from prunec.ir.rule import Rule
 from prunec.passes.verifier.broadcast import broadcast_axes
-from prunec.passes.verifier.compare import Comparison, _check, compare_outputs
+from prunec.passes.verifier.compare import Comparison, _Pair, check_values, compare_outputs
 from prunec.passes.verifier.tolerance import TOLERANCE, coarsest_type, relative_error
 
 
@@ -365,13 +365,12 @@ def test_a_value_between_two_integers_is_looked_at_again(
     module = graph(text)
     reference = module.clone()
 
-    def compare(name: str, *rest: object) -> Comparison:
-        *_, seed, _facts = rest
+    def compare(pair: _Pair, seed: int) -> Comparison:
         if seed in differing:
-            raise VerificationError(f"off after {name}", code="V013")
+            raise VerificationError(f"off after {pair.pass_name}", code="V013")
         return Comparison(error=1e-7, batch=2, witnesses=0)
 
-    monkeypatch.setattr("prunec.passes.verifier.compare._compare", compare)
+    monkeypatch.setattr("prunec.passes.verifier.compare._Pair.compare", compare)
     if passes:
         assert compare_outputs("p", reference, module).borderline
     else:
@@ -429,7 +428,7 @@ def test_a_weight_that_a_constant_node_holds_is_no_result() -> None:
 def test_an_error_just_above_the_tolerance_may_be_rounding(error: float, help: str) -> None:
     values = {"y": np.float32([1, 0.5])}
     with pytest.raises(VerificationError) as caught:
-        _check("p", values, {"y": values["y"] * np.float32(1 + error)}, "output", TOLERANCE["float32"])
+        check_values("p", values, {"y": values["y"] * np.float32(1 + error)}, "output", TOLERANCE["float32"])
     assert help in caught.value.render()
 
 

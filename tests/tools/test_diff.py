@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from core_graphs import weights
+from core_graphs import graph, weights
 from coupling_graphs import coupled
 from sabotage import put
 
@@ -84,3 +84,16 @@ def test_models_that_take_other_inputs_are_compared_as_graphs(
     )
     _, error = shown(capsys, "a.onnx", "heads.onnx", "--fail-above", "1", code=3)
     assert error.startswith("error: no output could be compared: ")
+
+
+def test_numbers_inside_bodies_are_said_to_be_compared_outside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, op in (("a.onnx", "Exp"), ("b.onnx", "Sin")):
+        text = f"net (float[N,4] x, bool c) => (float[N,4] y) {{ h = Tanh(x) y = If (c) <then_branch = t () => (float[N,4] p) {{ n = Neg(h) p = {op}(n) }}, else_branch = e () => (float[N,4] q) {{ q = {op}(h) }}> }}"
+        prunec.save(graph(text), tmp_path / name)
+    out, _ = shown(capsys, "a.onnx", "b.onnx")
+    assert "numbers of 1 node inside bodies are compared where they leave the node that holds them\n" in out
+    assert out.splitlines()[-1].split()[:2] == ["y", "If"]
+    assert json.loads(shown(capsys, "a.onnx", "b.onnx", "--json")[0])["inside_bodies"] == 1

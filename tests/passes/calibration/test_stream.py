@@ -13,7 +13,7 @@ from prunec.ir.facts import infer_facts
 from prunec.ir.module import Module
 from prunec.passes.calibration.data import CalibrationData
 from prunec.passes.calibration.stages import find_stages
-from prunec.passes.calibration.stream import Stream, runner_between
+from prunec.passes.calibration.stream import Stream, runner_between, types_by_name
 
 BLOCK = """
 net (float[N,6] x, float[N,6] late) => (float[N,4] y) <float[6,6] w1, float[6,6] w2, float[6,6] w3, float[6,6] w4,
@@ -131,3 +131,39 @@ def test_a_layer_inside_reach_of_a_nested_graph_keeps_what_that_reads() -> None:
     seen = [[values for _, values in stream.runs(stage)] for stage in stream.stages]
     signs = [np.sign(run["b"][0, 0]) for run in seen[1]]
     assert signs[0] == -signs[1] == signs[2] == -signs[3]
+
+
+LOOP = """
+net (float[N,4] x) => (float[N,4] y) <float[4,4] w1, float[4,4] w2, int64 steps = {2}, bool go = {1}> {
+    a, b = Loop (steps, go, x, x) <body = one (int64 i, bool c, float[N,4] p, float[N,4] q)
+        => (bool d, float[N,4] r, float[N,4] s) { d = Identity(c) r = Tanh(p) s = Neg(q) }>
+    g = MatMul(a, w1)
+    h = Add(g, b)
+    y = MatMul(h, w2)
+}
+"""
+SCAN = """
+net (float[N,4] x) => (float[N,4] y) <float[4,4] w1, float[4,4] w2> {
+    g = MatMul(x, w1)
+    z = Relu(g)
+    t = Scan <num_scan_inputs = 1, body = one (p) => (r) { r = Tanh(p) }> (z)
+    y = MatMul(t, w2)
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "cut", "wanted"),
+    [(LOOP, ["a"], ["h"]), (LOOP, ["b"], ["g", "h"]), (SCAN, ["z"], ["t"]), (SCAN, ["g"], ["y"])],
+)
+def test_a_part_that_begins_at_a_loop_computes_what_the_whole_does(
+    text: str, cut: list[str], wanted: list[str]
+) -> None:
+    """One of several results of a loop may be known, and a scan asks for the ranks of what it reads."""
+    module = graph(text)
+    feeds = {"x": np.random.default_rng(0).standard_normal((3, 4)).astype(np.float32)}
+    whole = run_model(module, feeds, outputs=[*cut, *wanted])
+    types = types_by_name(infer_facts(module.model))
+    found = runner_between(module, cut, wanted, types).run({name: whole[name] for name in cut} | feeds)
+    for name in wanted:
+        np.testing.assert_allclose(found[name], whole[name], rtol=1e-5)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from time import sleep
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ from prunec.passes.sensitivity.executor import Threads
 from prunec.passes.sensitivity.identity import sweep_header
 from prunec.passes.sensitivity.journal import Journal
 from prunec.passes.sensitivity.prefix import Prefix
-from prunec.passes.sensitivity.sweep import Settings, Sweep
+from prunec.passes.sensitivity.sweep import Job, Settings, Sweep
 from prunec.passes.verifier.masked import mask
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -181,10 +182,15 @@ def test_the_model_as_it_is_runs_once_however_many_candidates_are_compared_with_
 
 
 def test_a_dask_cluster_measures_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The threads of a worker share its memory, and when all is done it lets the model and the samples go."""
+    """The threads of a worker share its memory and one sweep, and when all is done it lets that go."""
     from distributed import LocalCluster
 
-    run_span, allowed = Sweep.run_span, set()
+    run_span, allowed, prepare, prepared = Sweep.run_span, set(), Job.prepare, []
+
+    def counted(job: Job) -> Sweep:
+        prepared.append(job)
+        sleep(0.2)  # the other thread is there by then
+        return prepare(job)
 
     def observed(*args: Any, memory: int | None = None, **options: Any) -> None:
         allowed.add(memory)
@@ -195,6 +201,7 @@ def test_a_dask_cluster_measures_the_same(monkeypatch: pytest.MonkeyPatch) -> No
         data = dict(file)
     here = prunec.sensitivity(module, data, "top1", ratios=[0.6])
     monkeypatch.setattr(Sweep, "run_span", observed)
+    monkeypatch.setattr(Job, "prepare", counted)
     with LocalCluster(
         n_workers=1, threads_per_worker=2, processes=False, protocol="tcp://", dashboard_address=None
     ) as cluster:
@@ -202,6 +209,7 @@ def test_a_dask_cluster_measures_the_same(monkeypatch: pytest.MonkeyPatch) -> No
         there = prunec.sensitivity(module, data, "top1", ratios=[0.6], executor=address)
         assert cluster_module._prepared.cache_info().currsize == 0
     assert there == here
+    assert len(prepared) == 1
     assert allowed == {Settings().memory // 2}
 
 
