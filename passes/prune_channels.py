@@ -142,6 +142,13 @@ class PruneChannels(Pass):
         """Whether the criterion looks at activations."""
         return self.criterion in ("activation", "reconstruction")
 
+    @property
+    def coupling_options(self) -> CouplingOptions:
+        """The unit of attention, and whether caches may shrink."""
+        from prunec.passes.coupling.options import CouplingOptions
+
+        return CouplingOptions(unit=self.unit, allow_io=self.allow_io)
+
     def run(self, module: Module, context: Context) -> Outcome:
         """Choose units (or take them from the plan being replayed) and cut them out."""
         from prunec.passes.plan.steps import make_step, replayed
@@ -149,7 +156,7 @@ class PruneChannels(Pass):
         from prunec.passes.pruning.pinned import report_pinned
         from prunec.passes.pruning.selection import removed_components, select
 
-        coupling = context.analyses.coupling(self._options())
+        coupling = context.analyses.coupling(self.coupling_options)
         groups = self._groups(coupling, context)
         if context.replay is not None:
             step, removed = replayed(context.replay, coupling)
@@ -175,7 +182,7 @@ class PruneChannels(Pass):
             step=step,
             predicted=predicted,
             copies=cutter.constants.copies,
-            options=self._options(),
+            options=self.coupling_options,
             kept=cutter.slots,
             statistics={"groups": len(step.groups), "units": sum(len(g.removed) for g in step.groups)},
         )
@@ -195,7 +202,7 @@ class PruneChannels(Pass):
         question = Question(
             module=module,
             coupling=coupling,
-            options=self._options(),
+            options=self.coupling_options,
             groups=groups,
             scores=scores,
             policy=self._policy(),
@@ -260,11 +267,6 @@ class PruneChannels(Pass):
                 f"{len(layers)} of the layers that would gain from 2:4 sparsity cannot run on sparse tensor "
                 f"cores any more: {layers[0]}{more} (`round-to={INPUT_ALIGNMENT}` keeps them)",
             )
-
-    def _options(self) -> CouplingOptions:
-        from prunec.passes.coupling.options import CouplingOptions
-
-        return CouplingOptions(unit=self.unit, allow_io=self.allow_io)
 
     def _policy(self) -> Policy:
         from prunec.passes.pruning.selection import Policy

@@ -75,7 +75,7 @@ def register_ops() -> None:
 def _register_reductions() -> None:
     softmax = Form(attributes={"axis": "dim"})
     names = "softmax.int log_softmax.int _softmax.default _log_softmax.default"
-    aten(names, AlongAxis(), softmax)
+    aten(names, AlongAxis(contested=True), softmax)
     over = Form(attributes={"keepdims": "keepdim"}, operands={1: "dim"})
     names = (
         "mean.dim sum.dim_IntList amax.default amin.default prod.dim_int logsumexp.default max.dim min.dim "
