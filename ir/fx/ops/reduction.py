@@ -104,7 +104,8 @@ def _register_norms() -> None:
         roles={**_NORM, 3: "statistic", 4: "statistic"},
         zeroed=frozenset({1, 2}),
     )
-    aten("batch_norm.default", batch)
+    modes = Form(attributes={"training_mode": "training", "epsilon": "eps"})
+    aten("batch_norm.default", batch, modes, standard="BatchNormalization")
     instance = Einsum(
         text="n c *s, c, c, c, c -> n c *s",
         fixed="*s",
