@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import tempfile
 from pathlib import Path
 from time import process_time
@@ -44,6 +45,8 @@ class Trial:
             self.module
         )  # some modules keep tensors of a run, which cannot be copied
         self.row["parameters"] = _count(self.module)
+        gc.collect()
+        gc.freeze()  # what was loaded before is neither tool's to collect
 
     def judge(self, pruned: nn.Module) -> None:
         """Run, compare with the oracle, and train one step.
@@ -120,33 +123,36 @@ class Trial:
 
     def _export_as_before(self, pruned: nn.Module) -> None:
         """Export the result; where that fails, only a module that exported before the cut speaks against it."""
-        failure = self._export_failure(pruned)
-        if failure is None:
+        if (failed := self._failed_export(pruned)) is None:
             return
-        before = self._export_failure(self.untouched)
-        if before is None:
-            self.row["onnx"] = False
-            raise failure
-        self.row |= {"onnx": None, "onnx_before": f"{type(before).__name__}: {before}"[:200]}
+        if (before := self._failed_export(self.untouched)) is not None:
+            self.row |= {"onnx": None, "onnx_before": f"{type(before).__name__}: {before}"[:200]}
+            return
+        self.row["onnx"] = False
+        raise failed
 
-    def _export_failure(self, module: nn.Module) -> Exception | None:
-        """Why a module cannot be exported; None where it can, and the row has what came of it."""
-        try:
-            self._export(module)
-        except Exception as error:  # noqa: BLE001  (torch and the runtime raise what they like)
-            return error
-        return None
+    def _failed_export(self, module: nn.Module) -> Exception | None:
+        """What went wrong, as the exporter writes it and then with the exporter's own clean-up, which mends some."""
+        failed = None
+        for optimize in (False, True):
+            try:
+                self._export(module, optimize=optimize)
+            except Exception as error:  # noqa: BLE001  (torch and the runtime raise what they like)
+                failed = error
+            else:
+                return None
+        return failed
 
-    def _export(self, pruned: nn.Module) -> None:
+    def _export(self, module: nn.Module, *, optimize: bool) -> None:
         import onnxruntime
 
         started = process_time()
         with torch.no_grad():
-            wanted = [t for t in pytree.tree_leaves(self._run(pruned)) if isinstance(t, torch.Tensor)]
+            wanted = [t for t in pytree.tree_leaves(self._run(module)) if isinstance(t, torch.Tensor)]
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "net.onnx"
             torch.onnx.export(
-                pruned, self.args, path, kwargs=self.kwargs, dynamo=True, verbose=False, optimize=False
+                module, self.args, path, kwargs=self.kwargs, dynamo=True, verbose=False, optimize=optimize
             )
             self.row["onnx_seconds"] = process_time() - started
             options = onnxruntime.SessionOptions()

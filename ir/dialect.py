@@ -42,12 +42,10 @@ class Dialect(Protocol):
 
     Attributes:
         suffix: how the names of its files end.
-        trained: modules are trained on, so that what only training needs stays in them.
         literal_sizes: nodes hold static sizes as literals, so that no arithmetic on shapes can go stale.
     """
 
     suffix: str
-    trained: bool
     literal_sizes: bool
 
     def facts(self, model: onnx_ir.Model) -> Facts:
@@ -96,6 +94,9 @@ class Dialect(Protocol):
         Raises:
             UserError: modules of this dialect have no gradients.
         """
+
+    def adopt(self, value: onnx_ir.Value, like: onnx_ir.Value) -> None:
+        """Let a constant that a pass made be what another is: one that is trained, or not."""
 
     def remove_unused_nodes(self, model: onnx_ir.Model) -> None:
         """Remove the nodes that nothing reads and that change nothing."""

@@ -28,7 +28,6 @@ class OnnxDialect(Dialect):
     """See :class:`prunec.ir.dialect.Dialect`."""
 
     suffix = ".onnx"
-    trained = False
     literal_sizes = False
 
     def facts(self, model: onnx_ir.Model) -> Facts:
@@ -77,6 +76,10 @@ class OnnxDialect(Dialect):
             place=Place(file=module.source.name),
             help=["capture the module with prunec.trace, or export it with torch.export as a .pt2 file"],
         )
+
+    def adopt(self, value: onnx_ir.Value, like: onnx_ir.Value) -> None:
+        """Constants of ONNX are all alike."""
+        del value, like
 
     def remove_unused_nodes(self, model: onnx_ir.Model) -> None:
         """Those whose outputs nothing reads: no op of ONNX changes its inputs.

@@ -64,6 +64,8 @@ class Op(ABC):
             contribution exactly.
         statistic: it also takes a statistic over them, such as the range of a dynamic quantisation, so that
             they do not.
+        contested: the slots of its reduced factors share one sum, so that the others gain what one that goes had
+            (softmax).
         zeroed: input positions whose removed slices the masked reference sets to zero; other constants keep
             their values there (a zero divisor or a zero variance would make the reference infinite).
         uncounted: factors that do not multiply the work, such as the input positions of a convolution
@@ -79,6 +81,7 @@ class Op(ABC):
     roles: Mapping[int, Role] = field(default_factory=dict)
     linear: bool = False
     statistic: bool = False
+    contested: bool = False
     zeroed: frozenset[int] = frozenset()
     uncounted: str = ""
     parallel: str = ""

@@ -20,9 +20,11 @@ from prunec.ir.site import Site
 
 OPS: dict[tuple[str, str], Op] = {}
 FORMS: dict[tuple[str, str], Form] = {}
+STANDARD: dict[tuple[str, str], str] = {}
+"""Ops of other domains that are an op of ONNX, read in their form."""
 
 
-def register(names: str, op: Op, *, domain: str = "", form: Form = PLAIN) -> None:
+def register(names: str, op: Op, *, domain: str = "", form: Form = PLAIN, standard: str = "") -> None:
     """Give one or more ops (names separated by spaces) of a domain their semantics.
 
     Args:
@@ -30,6 +32,7 @@ def register(names: str, op: Op, *, domain: str = "", form: Form = PLAIN) -> Non
         op: what they mean.
         domain: of the ops.
         form: how their nodes read as ops of the family, where they are written in another way.
+        standard: the op of ONNX that they are, with the same inputs and, in their form, the same attributes.
 
     Example:
         >>> from prunec.ir.ops.elementwise import Elementwise
@@ -39,6 +42,8 @@ def register(names: str, op: Op, *, domain: str = "", form: Form = PLAIN) -> Non
         OPS[domain, name] = op
         if form is not PLAIN:
             FORMS[domain, name] = form
+        if standard:
+            STANDARD[domain, name] = standard
 
 
 def find_op(node: onnx_ir.Node) -> Op | None:
@@ -50,6 +55,13 @@ def find_op(node: onnx_ir.Node) -> Op | None:
 def form_of(node: onnx_ir.Node) -> Form:
     """How a node reads as an op of its family."""
     return FORMS.get(_key(node), PLAIN)
+
+
+def standard_op(node: onnx_ir.Node) -> str:
+    """The op of ONNX that a node is, in whichever dialect it is written (``Conv`` for ``conv2d.default``), or ""."""
+    _load()
+    domain, name = _key(node)
+    return STANDARD.get((domain, name), "" if domain else name)
 
 
 def site_of(node: onnx_ir.Node, facts: Facts, graph: onnx_ir.Graph) -> Site:

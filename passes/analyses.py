@@ -27,10 +27,12 @@ class Analyses:
 
     Attributes:
         module: the module that the results are about.
+        usual: how the passes at work look at the coupling, so that nothing else asks for it in another way.
         seconds: spent so far on each analysis by itself, by name.
     """
 
     module: Module
+    usual: CouplingOptions | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     _results: dict[tuple[str, object], Any] = field(default_factory=dict)
 
@@ -54,7 +56,7 @@ class Analyses:
         """Parameters, bytes and multiply-accumulates."""
         from prunec.passes.cost import measure
 
-        return self._cached(("cost", None), lambda: measure(self.module.model, self.coupling()))
+        return self._cached(("cost", None), lambda: measure(self.module.model, self.coupling(self.usual)))
 
     def layers(self) -> SparseLayers:
         """Sparse layers: weights that may hold zeros in a pattern."""

@@ -159,6 +159,11 @@ class Pass(ABC):
         del module, data
 
     @property
+    def coupling_options(self) -> CouplingOptions | None:
+        """How the pass, with its options as they are, looks at the coupling; None where it does not, or in any way."""
+        return None
+
+    @property
     def needs_gradients(self) -> bool:
         """Whether the pass, with its options as they are, judges weights by their gradients."""
         return False

@@ -22,6 +22,10 @@ class FoldNorm(Pass):
     gamma 1 and no beta. A weight keeps its initializer's name unless another node uses it too: then that node
     keeps the original.
 
+    In a program of torch it is batch norms that go, into the convolution or linear layer before them, where it was
+    captured in evaluation mode. The weights stay parameters, and a layer without a bias gets one; what is trained
+    from then on has no batch norms.
+
     A remark says of every norm what became of it.
     """
 
@@ -36,18 +40,8 @@ class FoldNorm(Pass):
 
     def run(self, module: Module, context: Context) -> Outcome:
         """Fold every norm that the options allow and that can be folded."""
-        from prunec.ir.dialect import dialect_of
         from prunec.passes.folding.folder import NormFolder
 
-        if dialect_of(module.model).trained:
-            context.remarks.missed(
-                self.name,
-                "the norms of a torch program stay",
-                reason="a batch norm that is folded keeps no statistics, and the module could not be trained on",
-                help="fold them in the exported model, which is where it pays",
-                urgent=True,
-            )
-            return Outcome(changed=False)
         folder = NormFolder(module.model, self, context.remarks)
         changed = folder.run()
         return Outcome(changed=changed, statistics=dict(folder.statistics))

@@ -126,24 +126,11 @@ class _Run:
     changed: bool = False
 
     def run(self) -> Result:
-        from prunec.ir.control import make_names_unique
-        from prunec.passes.analyses import Analyses
-
         passes = self.pipeline.expand()
         record = UncutRecord(passes)
-        masks = any(pass_.contract == "masked" for pass_ in passes)
-        if masks and self.module.model.functions and self._inlined():
-            self._changed()
-        make_names_unique(self.module.graph, self.module.opset(""))
-        analyses = Analyses(self.module)
-        self.progress("analysis")
-        self.remarks.remarks.extend(self.module.repairs)
-        analyses.check_operands()
-        self.remarks.remarks.extend(analyses.misdeclared())
-        self._note_unused_data(passes)
+        analyses = self._begin(passes)
         cost_before = analyses.cost()
         replayed = deque(self.replay.steps if self.replay else ())
-        self._note_other_source()
         for number, pass_ in enumerate(passes, start=1):
             stage = Stage(number=number, passes=passes, analyses=analyses, seed=self.seed)
             step = self._next_step(passes[number - 1 :], replayed)
@@ -170,6 +157,25 @@ class _Run:
             rest = replayed[0].pass_name
             raise UserError(f"the plan has a step of `{rest}` that no pass of the pipeline replays")
         return self._result(analyses, cost_before)
+
+    def _begin(self, passes: Sequence[Pass]) -> Analyses:
+        """Make the module ready for these passes, and say what is odd about what was given."""
+        from prunec.ir.control import make_names_unique
+        from prunec.passes.analyses import Analyses
+
+        masks = any(pass_.contract == "masked" for pass_ in passes)
+        if masks and self.module.model.functions and self._inlined():
+            self._changed()
+        make_names_unique(self.module.graph, self.module.opset(""))
+        usual = next((p.coupling_options for p in passes if p.coupling_options is not None), None)
+        analyses = Analyses(self.module, usual)
+        self.progress("analysis")
+        self.remarks.remarks.extend(self.module.repairs)
+        analyses.check_operands()
+        self.remarks.remarks.extend(analyses.misdeclared())
+        self._note_unused_data(passes)
+        self._note_other_source()
+        return analyses
 
     def _result(self, analyses: Analyses, cost_before: Cost) -> Result:
         """What was made so far."""

@@ -49,13 +49,20 @@ class PermuteChannels(Pass):
         check=Check("above 0", lambda seconds: bool(seconds > 0)),
     )
 
+    @property
+    def coupling_options(self) -> CouplingOptions:
+        """The unit of attention."""
+        from prunec.passes.coupling.options import CouplingOptions
+
+        return CouplingOptions(unit=self.unit)
+
     def run(self, module: Module, context: Context) -> Outcome:
         """Search an order for every group (or take it from the plan being replayed) and apply it."""
         from prunec.passes.coupling.exchange import Exchange, Ranks
         from prunec.passes.plan.orders import make_order_step, orders_of
         from prunec.passes.slicing import Constants
 
-        coupling = context.analyses.coupling(self._options())
+        coupling = context.analyses.coupling(self.coupling_options)
         ranks = Ranks.of(coupling)
         statistics: dict[str, float] = {}
         if context.replay is not None:
@@ -76,18 +83,13 @@ class PermuteChannels(Pass):
             changed=True,
             step=step,
             copies=constants.copies,
-            options=self._options(),
+            options=self.coupling_options,
             statistics={
                 "groups": len(step.orders),
                 "units": sum(len(g.order) for g in step.orders),
                 **statistics,
             },
         )
-
-    def _options(self) -> CouplingOptions:
-        from prunec.passes.coupling.options import CouplingOptions
-
-        return CouplingOptions(unit=self.unit)
 
     def _groups(self, coupling: Coupling, context: Context) -> list[Group]:
         from prunec.passes.pruning.filters import GroupFilter

@@ -23,6 +23,9 @@ from prunec.passes.literals import new_constant
 
 Array = NDArray[Any]
 
+Slots = Mapping[int, Index]
+"""By axis the slots to take, in order."""
+
 
 @dataclass(slots=True)
 class Constants:
@@ -37,7 +40,7 @@ class Constants:
 
     model: onnx_ir.Model
     coupling: Coupling
-    slots: Callable[[Operand], Mapping[int, Index]]
+    slots: Callable[[Operand], Slots]
     copies: dict[str, str] = field(default_factory=dict)
     _taken: set[str] = field(default_factory=set)
 
@@ -54,10 +57,10 @@ class Constants:
 
     def take(self) -> None:
         """Take the slots of every parameter that has some."""
-        by_value: dict[onnx_ir.Value, list[Operand]] = defaultdict(list)
+        by_value: dict[onnx_ir.Value, dict[Operand, Slots]] = defaultdict(dict)
         for operand in self.coupling.relations.table.operands:
-            if is_parameter(operand.value, self.coupling.facts) and self.slots(operand):
-                by_value[operand.value].append(operand)
+            if (slots := self.slots(operand)) and is_parameter(operand.value, self.coupling.facts):
+                by_value[operand.value][operand] = slots
         for value, operands in by_value.items():
             self._take_constant(self._as_initializer(value), operands)
 
@@ -76,16 +79,16 @@ class Constants:
         value.replace_all_uses_with(lifted)
         return lifted
 
-    def _take_constant(self, value: onnx_ir.Value, operands: list[Operand]) -> None:
+    def _take_constant(self, value: onnx_ir.Value, operands: Mapping[Operand, Slots]) -> None:
         """Change a constant in place where all its uses agree, else give differing uses copies of their own."""
         wanted: dict[tuple[tuple[int, bytes], ...], list[Operand]] = defaultdict(list)
-        for operand in operands:
-            wanted[tuple((a, slots.tobytes()) for a, slots in self.slots(operand).items())].append(operand)
+        for operand, slots in operands.items():
+            wanted[tuple((axis, index.tobytes()) for axis, index in slots.items())].append(operand)
         uses = sum(len(value.uses()) if operand.use is None else 1 for operand in operands)
         in_place = len(wanted) == 1 and uses == len(value.uses()) and not value.is_graph_output()
         made: dict[bytes, onnx_ir.Value] = {}  # zero biases stay one tensor wherever they have one size
         for alike in wanted.values():
-            tensor = _taken(value, self.slots(alike[0]))
+            tensor = _taken(value, operands[alike[0]])
             if in_place:
                 value.const_value = tensor
                 value.shape = onnx_ir.Shape(tensor.shape.numpy())
@@ -99,7 +102,7 @@ class Constants:
                 operand.use[0].replace_input_with(operand.use[1], made[content])
 
 
-def _taken(value: onnx_ir.Value, axes: Mapping[int, Index]) -> onnx_ir.TensorProtocol:
+def _taken(value: onnx_ir.Value, axes: Slots) -> onnx_ir.TensorProtocol:
     """The tensor of a constant with the given slots of some axes."""
     tensor = onnx_ir.convenience.get_const_tensor(value)
     assert tensor is not None

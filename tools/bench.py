@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +10,7 @@ import click
 
 import prunec
 from prunec.ir.files import write_text
+from prunec.tools.console import show
 from prunec.tools.data_files import DATA_HELP, read_samples
 from prunec.tools.options import seed_option, verbose_option
 from prunec.tools.outputs import check_outputs
@@ -18,9 +18,6 @@ from prunec.tools.progress import show_progress
 
 if TYPE_CHECKING:
     from prunec.exporters.bench.results import BenchReport
-
-PIPE_WIDTH = 100
-"""Columns where the output is no terminal."""
 
 
 class _Sizes(click.ParamType[tuple[int, ...]]):
@@ -152,9 +149,6 @@ def bench_models(
 
 def show_report(report: BenchReport, *, profiles: bool) -> None:
     """Print a report, with its profiles or without."""
-    from rich.console import Console
-
     from prunec.tools.bench_tables import render_report
 
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
-    console.print(render_report(report, profiles=profiles))
+    show(render_report(report, profiles=profiles))

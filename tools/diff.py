@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import click
 
 import prunec
 from prunec.ir.diagnostics import GateError, PrunecError, counted
+from prunec.tools.console import WIDE, show
 from prunec.tools.data_files import DATA_HELP, read_samples
 from prunec.tools.options import seed_option
 
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from prunec.ir.diff import Alignment, Difference, Divergence
     from prunec.passes.calibration.data import CalibrationData
 
-PLAIN_WIDTH = 120
-"""Columns where the output is no terminal."""
 SHOWN = 30
 """Rows of a table without ``--all``."""
 TOLERANCE = 1e-4
@@ -71,7 +69,7 @@ def diff_models(
     if as_json:
         click.echo(json.dumps(report.json(), indent=1, ensure_ascii=False))
     else:
-        _show(report, None if everything else SHOWN)
+        show(*_parts(report, None if everything else SHOWN), width=WIDE)
     report.gate(fail_above)
 
 
@@ -165,14 +163,6 @@ def _value_json(value: Divergence) -> dict[str, Any]:
     error = value.error if value.error is None or math.isfinite(value.error) else "inf"
     facts = {"output": value.is_output, "begins": value.begins}
     return {"name": value.name, "error": error, "shapes": list(map(list, value.shapes)), **facts}
-
-
-def _show(report: _Report, rows: int | None) -> None:
-    from rich.console import Console
-
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else PLAIN_WIDTH)
-    for part in _parts(report, rows):
-        console.print(part)
 
 
 def _parts(report: _Report, rows: int | None) -> Iterator[RenderableType]:

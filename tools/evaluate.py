@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ import prunec
 from prunec.ir.diagnostics import GateError, Place, UserError
 from prunec.ir.files import write_text
 from prunec.tools.baseline import read_baseline, with_versions, write_baseline
+from prunec.tools.console import WIDE, show
 from prunec.tools.data_files import DATA_HELP, read_samples
 from prunec.tools.options import seed_option, verbose_option
 from prunec.tools.outputs import check_outputs
@@ -29,9 +29,6 @@ if TYPE_CHECKING:
     from prunec.passes.judging.evaluate import Evaluation
     from prunec.passes.judging.metrics import Metric
     from prunec.passes.judging.slices import SliceFile
-
-PIPE_WIDTH = 120
-"""Columns where the output is no terminal."""
 
 
 @click.command("eval", context_settings={"help_option_names": ["-h", "--help"]})
@@ -176,17 +173,12 @@ def _read_slices(path: str) -> SliceFile:
 
 
 def _show(found: Sequence[Evaluation], compared: Comparison | None) -> None:
-    from rich.console import Console
-
     from prunec.tools.evaluate_tables import render_comparison, render_evaluation
 
     parts: list[RenderableType] = [render_evaluation(result) for result in found]
     parts += [] if compared is None else [render_comparison(compared)]
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
-    for number, part in enumerate(parts):
-        if number:
-            console.print()
-        console.print(part)
+    lines = [line for part in parts for line in ("", part)]
+    show(*lines[1:], width=WIDE)
 
 
 def _write_json(path: Path, found: Sequence[Evaluation], compared: Comparison | None) -> None:

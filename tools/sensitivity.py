@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -9,8 +11,9 @@ import click
 
 import prunec
 from prunec.ir.diagnostics import UserError
+from prunec.tools.console import show
 from prunec.tools.data_files import DATA_HELP, read_samples
-from prunec.tools.options import seed_option, verbose_option
+from prunec.tools.options import seed_option, unit_option, verbose_option
 from prunec.tools.outputs import check_outputs
 from prunec.tools.progress import show_progress
 
@@ -42,13 +45,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="What makes a channel important; the least important ones are masked.",
 )
-@click.option(
-    "--unit",
-    type=click.Choice(["head", "head-dim"]),
-    default="head",
-    show_default=True,
-    help="What attention loses: whole heads, or the same positions of every head (and group of a convolution).",
-)
+@unit_option()
 @click.option("-o", "--output", metavar="FILE", help="The profile, JSON.  [default: MODEL.sensitivity.json]")
 @click.option("--plot", metavar="FILE", help="Also draw the profile: .svg or .png.")
 @click.option(
@@ -92,37 +89,43 @@ def measure_sensitivity(
     if Path(model).exists():
         check_outputs(inputs=[Path(model), Path(data)], outputs=outputs)
     partial = partial_path(path)
-    try:
-        with show_progress(verbose=verbose) as progress:
-            progress(f"loading {model}")
-            module, samples = prunec.load(model), read_samples(data)
-            choice = metric_of(metric, samples, module)
-            profile = prunec.sensitivity(
-                module,
-                samples,
-                choice.metric if metric is None else metric,
-                ratios=wanted,
-                criterion=cast("Criterion", criterion),
-                unit=cast("Unit", unit),
-                seed=seed,
-                executor=where,
-                partial=partial,
-                progress=progress,
-            )
-    except BaseException as error:
-        _say_how_to_go_on(error, partial)
-        raise
+    with _kept_in(partial), show_progress(verbose=verbose) as progress:
+        progress(f"loading {model}")
+        module, samples = prunec.load(model), read_samples(data)
+        choice = metric_of(metric, samples, module)
+        profile = prunec.sensitivity(
+            module,
+            samples,
+            choice.metric if metric is None else metric,
+            ratios=wanted,
+            criterion=cast("Criterion", criterion),
+            unit=cast("Unit", unit),
+            seed=seed,
+            executor=where,
+            partial=partial,
+            progress=progress,
+        )
     profile.save(path)
     if drawn is not None:
         prunec.write_plot(profile, drawn)
     if choice.why:
         click.echo(f"{profile.metric} is measured: {choice.why}", err=True)
-    _report(profile, [path, *outputs[1:]])
+    _report(profile, outputs)
 
 
 def _default_output(model: Path) -> Path:
     """``net.sensitivity.json`` beside ``net.onnx``."""
     return model.with_name(f"{model.name.partition('.')[0]}.sensitivity.json")
+
+
+@contextlib.contextmanager
+def _kept_in(partial: Path) -> Iterator[None]:
+    """Let whatever ends a sweep say where its measurements are."""
+    try:
+        yield
+    except BaseException as error:
+        _say_how_to_go_on(error, partial)
+        raise
 
 
 def _say_how_to_go_on(error: BaseException, partial: Path) -> None:
@@ -142,7 +145,6 @@ def _say_how_to_go_on(error: BaseException, partial: Path) -> None:
 
 def _report(profile: Profile, written: list[Path]) -> None:
     """The profile as a table on stdout, and what was written on stderr."""
-    from prunec.tools.inspect import show
     from prunec.tools.sensitivity_table import render_profile
 
     show(render_profile(profile))

@@ -72,22 +72,57 @@ class Curves:
 
 def curves(document: Document, plan: Plan) -> Curves:
     """The view of a sensitivity profile, with what a plan removed marked in it."""
-    metric, data = document["metric"], document["data"]
-    dense = float(metric["dense"])
-    groups = document["groups"]
-    values = [point["value"] for group in groups for point in group["curve"] if point["value"] is not None]
-    most = max((point["ratio"] for group in groups for point in group["curve"]), default=1.0)
-    share = all(0 <= value <= 1 for value in (dense, *values))
-    x, y = Scale(low=0.0, high=float(most)), Scale.around((dense, *values))
-    cuts = _cuts(plan, groups)
+    metric, data, groups = document["metric"], document["data"], document["groups"]
+    axes, cuts = _Axes.of(float(metric["dense"]), groups), _cuts(plan, groups)
+    return Curves(
+        metric=str(metric["name"]),
+        data=f"{int(data['samples']):,} samples of {data['name']}",
+        dense=axes.words(axes.dense),
+        dense_at=axes.points([(0.0, axes.dense)])[0][1],
+        low=axes.words(axes.low),
+        high=axes.words(axes.high),
+        most=percent(axes.most),
+        curves=tuple(axes.curve(group, cuts.get(number)) for number, group in enumerate(groups)),
+    )
 
-    def words(value: float) -> str:
-        return f"{100 * value:.4g} %" if share else f"{value:.4g}"
 
-    def curve(number: int, group: Mapping[str, Any]) -> Curve:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Axes:
+    """What all charts share: how much is removed, across, and the metric, upwards.
+
+    Attributes:
+        dense: the metric of the model as it is.
+        low: its lowest value.
+        high: its highest.
+        most: the largest share removed.
+    """
+
+    dense: float
+    low: float
+    high: float
+    most: float
+
+    @classmethod
+    def of(cls, dense: float, groups: Sequence[Mapping[str, Any]]) -> _Axes:
+        """Axes on which all groups have room."""
+        points = [point for group in groups for point in group["curve"]]
+        values = [dense, *(point["value"] for point in points if point["value"] is not None)]
+        most = max((float(point["ratio"]) for point in points), default=1.0)
+        return cls(dense=dense, low=min(values), high=max(values), most=most)
+
+    def points(self, measured: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+        """Shares and values in units of the view box."""
+        x, y = Scale(low=0.0, high=self.most), Scale.around((self.low, self.high))
+        return BOX.points(x, y, measured)
+
+    def words(self, value: float) -> str:
+        """A value of the metric: in per cent where all are shares."""
+        return f"{100 * value:.4g} %" if self.low >= 0 and self.high <= 1 else f"{value:.4g}"
+
+    def curve(self, group: Mapping[str, Any], cut: float | None) -> Curve:
+        """One group, of which this share is cut."""
         measured = [(p["ratio"], p["value"]) for p in group["curve"] if p["value"] is not None]
-        points = BOX.points(x, y, [(0.0, dense), *measured])
-        cut = cuts.get(number)
+        points = self.points([(0.0, self.dense), *measured])
         tensors = group.get("tensors") or []
         layers = group.get("layers") or tensors or [group["id"]]
         more = f" and {len(layers) - 1} more" if len(layers) > 1 else ""
@@ -97,21 +132,10 @@ def curves(document: Document, plan: Plan) -> Curves:
             units=int(group["units"]),
             line=polyline(points),
             dots=tuple(points),
-            end=words(measured[-1][1]) if measured else "not a number",
+            end=self.words(measured[-1][1]) if measured else "not a number",
             cut=None if cut is None else percent(cut),
-            cut_at=None if cut is None else BOX.points(x, y, [(cut, dense)])[0][0],
+            cut_at=None if cut is None else self.points([(cut, self.dense)])[0][0],
         )
-
-    return Curves(
-        metric=str(metric["name"]),
-        data=f"{int(data['samples']):,} samples of {data['name']}",
-        dense=words(dense),
-        dense_at=BOX.points(x, y, [(0.0, dense)])[0][1],
-        low=words(min((dense, *values))),
-        high=words(max((dense, *values))),
-        most=percent(float(most)),
-        curves=tuple(curve(number, group) for number, group in enumerate(groups)),
-    )
 
 
 def _cuts(plan: Plan, groups: Sequence[Mapping[str, Any]]) -> dict[int, float]:

@@ -35,34 +35,17 @@ def reproduce(
     trtexec = _trtexec(
         api, model=model, engine=rebuilt, profiles=profiles, sparse=sparse, timing_cache=timing_cache
     )
-    polygraphy = _polygraphy(model=model, profiles=profiles, sparse=sparse)
-    sections = (
-        (f"build the engine again ({api}; it lists the layers with sparse kernels)", trtexec),
-        ("the same with Polygraphy", ["polygraphy", "convert", *polygraphy, "-o", str(rebuilt)]),
-        (
-            "compare the engine's outputs with ONNX Runtime's",
-            ["polygraphy", "run", *polygraphy, "--trt", "--onnxrt"],
+    model_words = _model_words(model=model, profiles=profiles, sparse=sparse)
+    listing = ("inspect", "model", str(engine), "--model-type", "engine", "--show", "layers", "attrs")
+    sections = {
+        f"build the engine again ({api}; it lists the layers with sparse kernels)": shlex.join(trtexec),
+        "the same with Polygraphy": _polygraphy(api, "convert", *model_words, "-o", str(rebuilt)),
+        "compare the engine's outputs with ONNX Runtime's": _polygraphy(
+            api, "run", *model_words, "--trt", "--onnxrt"
         ),
-        (
-            "list the engine's layers and their kernels",
-            [
-                "polygraphy",
-                "inspect",
-                "model",
-                str(engine),
-                "--model-type",
-                "engine",
-                "--show",
-                "layers",
-                "attrs",
-            ],
-        ),
-    )
-    environment = "POLYGRAPHY_USE_TENSORRT_RTX=1 " if api.is_rtx else ""
-    return "\n".join(
-        f"# {title}\n{environment if words[0] == 'polygraphy' else ''}{shlex.join(words)}\n"
-        for title, words in sections
-    )
+        "list the engine's layers and their kernels": _polygraphy(api, *listing),
+    }
+    return "\n".join(f"# {title}\n{command}\n" for title, command in sections.items())
 
 
 def _trtexec(
@@ -84,7 +67,12 @@ def _trtexec(
     return [*words, "--profilingVerbosity=detailed", "--dumpLayerInfo", "--verbose"]
 
 
-def _polygraphy(*, model: Path, profiles: Sequence[Profile], sparse: bool) -> list[str]:
+def _polygraphy(api: Api, *words: str) -> str:
+    """A command of Polygraphy that uses the package that built the engine."""
+    return f"{'POLYGRAPHY_USE_TENSORRT_RTX=1 ' if api.is_rtx else ''}polygraphy {shlex.join(words)}"
+
+
+def _model_words(*, model: Path, profiles: Sequence[Profile], sparse: bool) -> list[str]:
     words = [str(model), "--strongly-typed", *(["--sparse-weights"] if sparse else [])]
     for index, kind in enumerate(KINDS):
         if profiles:

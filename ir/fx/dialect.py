@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from prunec.ir.fx.feeds import example_feeds
 from prunec.ir.fx.gradients import LossGradient
 from prunec.ir.fx.lower import lower
 from prunec.ir.fx.modes import set_mode
-from prunec.ir.fx.signature import signature_of
+from prunec.ir.fx.signature import STATE, State, signature_of
 from prunec.ir.fx.tensors import from_array, to_array
 from prunec.ir.module import Module
 
@@ -27,7 +28,6 @@ class AtenDialect(Dialect):
     """See :class:`prunec.ir.dialect.Dialect`."""
 
     suffix = ".pt2"
-    trained = True
     literal_sizes = True
 
     def facts(self, model: onnx_ir.Model) -> Facts:
@@ -90,6 +90,12 @@ class AtenDialect(Dialect):
     def loss_gradients(self, module: Module) -> LossGradients:
         """By a backward pass of the program in evaluation mode."""
         return LossGradient(module)
+
+    def adopt(self, value: onnx_ir.Value, like: onnx_ir.Value) -> None:
+        """A parameter beside a parameter, with or without a gradient as that one."""
+        state: State | None = like.meta.get(STATE)
+        if state is not None and value.shape is not None:
+            value.meta[STATE] = replace(state, shape=tuple(value.shape.numpy()))
 
     def remove_unused_nodes(self, model: onnx_ir.Model) -> None:
         """Those whose outputs nothing reads and that write into none of their inputs."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from typing import Any
 
 import onnx_ir
@@ -62,6 +62,11 @@ class _Importer:
             opset_imports={"": OPSET, ATEN: OPSET},
             name=type(self.root).__name__,
         )
+        read = [
+            n
+            for n, v in self.states.items()
+            if v.meta[STATE].kind != "literal" and (v.uses() or v in outputs)
+        ]
         info = self.root.graph._codegen.pytree_info
         graph.meta[SIGNATURE] = Signature(
             names=tuple(info.orig_args),
@@ -71,6 +76,8 @@ class _Importer:
             results=tuple(results),
             dynamic=self._dynamic(),
             training=self.training,
+            tensors=tuple(read),
+            aliases=_aliases(self.root, read),
         )
         return onnx_ir.Model(graph, ir_version=10)
 
@@ -213,6 +220,21 @@ def _state_value(owner: torch.nn.Module, name: str, target: str, tensor: torch.T
     if state.kind != "literal":
         value.meta[TIED] = True
     return value
+
+
+def _aliases(root: torch.nn.Module, read: Container[str]) -> dict[str, tuple[str, ...]]:
+    """The names of tied tensors that the graph does not read, by the one that it does."""
+    names: dict[tuple[Any, ...], list[str]] = {}
+    for name, tensor in root.state_dict(keep_vars=True).items():
+        if tensor.numel():
+            memory = (tensor.data_ptr(), tuple(tensor.shape), tensor.stride(), tensor.dtype)
+            names.setdefault(memory, []).append(name)
+    known = ([n for n in tied if n in read] for tied in names.values())
+    return {
+        first[0]: tuple(n for n in tied if n not in read)
+        for first, tied in zip(known, names.values(), strict=True)
+        if len(first) == 1 < len(tied)
+    }
 
 
 def _is_check(node: fx.Node) -> bool:

@@ -116,16 +116,24 @@ class _Lowering:
         tensor = unwrap(value.const_value)
         if self.copy:
             tensor = tensor.clone()
-        path, _, name = value.name.rpartition(".")
+        if state.kind == "parameter":
+            tensor = torch.nn.Parameter(tensor, requires_grad=state.trained)
+        for other in (value.name, *signature_of(self.model).aliases.get(value.name, ())):
+            self._register(other, tensor, lasting=state.kind == "buffer")
+            if other != value.name:
+                self.graph.get_attr(other)  # nothing reads it, but a graph module keeps no other attributes
+
+    def _register(self, path: str, tensor: torch.Tensor, *, lasting: bool) -> None:
+        owner_path, _, name = path.rpartition(".")
         owner = self.root
-        for part in path.split(".") if path else ():
+        for part in owner_path.split(".") if owner_path else ():
             if not hasattr(owner, part):
                 owner.add_module(part, torch.nn.Module())
             owner = getattr(owner, part)
-        if state.kind == "parameter":
-            owner.register_parameter(name, torch.nn.Parameter(tensor, requires_grad=state.trained))
+        if isinstance(tensor, torch.nn.Parameter):
+            owner.register_parameter(name, tensor)
         else:
-            owner.register_buffer(name, tensor, persistent=state.kind == "buffer")
+            owner.register_buffer(name, tensor, persistent=lasting)
 
 
 def _codegen(signature: Signature) -> _PyTreeCodeGen:

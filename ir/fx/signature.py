@@ -69,6 +69,8 @@ class Signature:
         results: the leaves of the result: position among the graph's outputs, or a constant.
         dynamic: per tensor argument the dynamic axes, as {axis: (symbol, smallest, largest)}.
         training: whether the module was captured in training mode.
+        tensors: names of the parameters and buffers that the program reads.
+        aliases: the further names of those that are tied.
     """
 
     names: tuple[str, ...]
@@ -78,6 +80,8 @@ class Signature:
     results: tuple[tuple[int | None, Any], ...]
     dynamic: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
     training: bool = False
+    tensors: tuple[str, ...] = ()
+    aliases: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def examples(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The arguments that the program was captured with, as positional and keyword arguments."""

@@ -78,6 +78,10 @@ def write_back(result: Module, module: nn.Module) -> list[Resized]:
     for sizes in _fewer(wanted):
         if failure_with(sizes) is None:
             return list(undo.resized(module))
+    if taken := [n for n in signature_of(result.model).tensors if n not in result.graph.initializers]:
+        raise _other_structure(
+            module, f"a pass took `{taken[0]}` out of the program, and the module computes with it"
+        )
     raise _refusal(module, literals, first)
 
 
@@ -130,10 +134,14 @@ def _states(result: Module, module: nn.Module) -> dict[str, torch.Tensor]:
     """The parameters and buffers of the result, by name, all of which the module must have as captured."""
     parameters = dict(module.named_parameters(remove_duplicate=False))
     own: dict[str, torch.Tensor] = {**parameters, **dict(module.named_buffers(remove_duplicate=False))}
-    states = {}
+    states: dict[str, torch.Tensor] = {}
+    made: list[str] = []
     for name, value in result.graph.initializers.items():
         state: State | None = value.meta.get(STATE)
         if state is None or state.kind == "literal" or value.const_value is None:
+            continue
+        if name not in own and name not in signature_of(result.model).tensors:
+            made.append(name)
             continue
         if name not in own or tuple(own[name].shape) != state.shape:
             has = f"has shape {list(own[name].shape)} in" if name in own else "is missing in"
@@ -142,6 +150,8 @@ def _states(result: Module, module: nn.Module) -> dict[str, torch.Tensor]:
                 help=["give the module that was captured, before any cut"],
             )
         states[name] = unwrap(value.const_value)
+    if made:
+        raise _other_structure(module, f"a pass gave the program `{made[0]}`, which the module lacks")
     require_as_captured(result.model, own)
     return states
 
@@ -325,6 +335,14 @@ def _relative_error(actual: Any, expected: torch.Tensor) -> float:
     a, b = actual.double(), expected.double()
     scale = max(float(b.abs().max()), 1e-3) if b.numel() else 1.0
     return float((a - b).abs().max()) / scale if b.numel() else 0.0
+
+
+def _other_structure(module: nn.Module, reason: str) -> UserError:
+    return UserError(
+        f"`{type(module).__name__}` cannot be cut in place: the program has other layers now",
+        notes=[reason],
+        help=["result.to_torch() is a module of these layers; or leave out the pass (fold-norm)"],
+    )
 
 
 def _refusal(module: nn.Module, literals: Sequence[Literal], failure: Exception | str) -> UserError:

@@ -15,6 +15,7 @@ from prunec.ir.rule import Operand, Pin, Rule, RuleError, Template, fit, parse_t
 from prunec.ir.site import Site
 
 Shapes = tuple[tuple[int, ...] | None, ...]
+"""Of all inputs or outputs, None for one that is absent or takes no part."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from prunec.ir.op import Op, Role
 from prunec.ir.registry import register
 from prunec.ir.rule import Operand, Rule
 from prunec.ir.site import Site
+
+Shape = tuple[int, ...]
 
 
 def factors(shape: Sequence[int]) -> Operand:
@@ -33,14 +36,21 @@ class Elementwise(Op):
 
     def rule(self, site: Site) -> Rule:
         """Every input axis that is not broadcast shares the factor of its output axis."""
-        shape = site.output_shape()
-        output = factors(shape)
-        inputs = tuple(
-            None if value is None else aligned(site.shape(i), output)
-            for i, value in enumerate(site.node.inputs)
-        )
-        outputs = tuple(None if known is None else output for known in site.output_shapes)
-        return Rule(inputs=inputs, outputs=outputs, sizes=sizes(shape, output))
+        site.output_shape()
+        inputs = tuple(None if value is None else site.shape(i) for i, value in enumerate(site.node.inputs))
+        return _broadcast(inputs, tuple(site.output_shapes))
+
+
+@lru_cache(maxsize=4096)
+def _broadcast(inputs: tuple[Shape | None, ...], outputs: tuple[Shape | None, ...]) -> Rule:
+    """The rule of an elementwise op at some shapes; networks repeat their layers."""
+    shape = outputs[0] or ()
+    output = factors(shape)
+    return Rule(
+        inputs=tuple(None if given is None else aligned(given, output) for given in inputs),
+        outputs=tuple(None if known is None else output for known in outputs),
+        sizes=sizes(shape, output),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,7 +176,7 @@ def register_ops() -> None:
     register(_BINARY, Elementwise())
     register("Add Sub Sum", Elementwise(zeroed=frozenset({0, 1}), roles={0: "bias", 1: "bias"}))
     register("Mul SwiGLU", Elementwise(zeroed=frozenset({0, 1}), roles={0: "scale", 1: "scale"}))
-    register("Softmax LogSoftmax Hardmax", Softmax())
+    register("Softmax LogSoftmax Hardmax", Softmax(contested=True))
     register("LRN", AlongAxis(default_axis=1, fixed=True))
     register(
         "LayerNormalization RMSNormalization SimplifiedLayerNormalization",

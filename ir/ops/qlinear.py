@@ -99,5 +99,5 @@ def register_ops() -> None:
     register("QLinearGlobalAveragePool QLinearAveragePool", pool, domain=_CONTRIB)
     nhwc = Einsum(text="n *s c -> n *t c", fixed="*s *t", why="a pooled axis")
     register("NhwcMaxPool", nhwc, domain=_CONTRIB)
-    register("QLinearSoftmax", QuantisedSoftmax(), domain=_CONTRIB)
+    register("QLinearSoftmax", QuantisedSoftmax(contested=True), domain=_CONTRIB)
     register("QLinearConcat", QuantisedConcat(zeroed=frozenset(range(2, 300, 3))), domain=_CONTRIB)

@@ -8,6 +8,7 @@ import numpy as np
 import onnx_ir
 from numpy.typing import NDArray
 
+from prunec.ir.dialect import dialect_of
 from prunec.passes.folding.algebra import CannotFold, FloatArray
 
 _FOLDABLE = frozenset(
@@ -33,6 +34,7 @@ class Constants:
 
     def __init__(self, model: onnx_ir.Model) -> None:
         self._graph = model.graph
+        self._dialect = dialect_of(model)
         self._listed = model.ir_version < _LISTED_BELOW
         self._names = {value.name for value in _all_values(model)}
         self.unshared = 0
@@ -91,8 +93,24 @@ class Constants:
             value.const_value = tensor
         value.type, value.shape = onnx_ir.TensorType(tensor.dtype), onnx_ir.Shape(array.shape)
 
-    def add(self, node: onnx_ir.Node, index: int, array: NDArray[np.generic], name: str) -> None:
-        """Make a new initializer, named ``name`` or nearly so, and let it be input ``index`` of ``node``."""
+    def add(
+        self,
+        node: onnx_ir.Node,
+        index: int,
+        array: NDArray[np.generic],
+        name: str,
+        *,
+        like: onnx_ir.Value | None = None,
+    ) -> None:
+        """Make a new initializer, named ``name`` or nearly so, and let it be input ``index`` of ``node``.
+
+        Args:
+            node: what reads it.
+            index: of the input.
+            array: its values.
+            name: see above.
+            like: it is trained where this constant is.
+        """
         tensor = onnx_ir.tensor(array, name=self.fresh(name))
         value = onnx_ir.Value(
             name=tensor.name,
@@ -100,6 +118,8 @@ class Constants:
             shape=onnx_ir.Shape(array.shape),
             const_value=tensor,
         )
+        if like is not None:
+            self._dialect.adopt(value, like)
         self._graph.register_initializer(value)
         if self._listed:
             self._graph.inputs.append(value)

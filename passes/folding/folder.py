@@ -10,9 +10,10 @@ import numpy as np
 import onnx_ir
 
 from prunec.ir.diagnostics import RemarkLog
+from prunec.ir.registry import form_of, standard_op
 from prunec.passes.folding.algebra import Affine, CannotFold, batch_norm_affine
 from prunec.passes.folding.constants import Constants
-from prunec.passes.folding.layers import Linear, label, rank_of
+from prunec.passes.folding.layers import Linear, int_of, label, rank_of
 from prunec.passes.folding.patterns import consumers_of, elementwise_norm, producer_of
 from prunec.passes.folding.rewrite import Rewrite
 
@@ -124,6 +125,8 @@ class NormFolder:
             linear = producer_of(node, 0, self._constants, affine.channels)
             return self._fold_behind(linear, affine, node, 0)
         except CannotFold as before:
+            if node.domain:  # what lies behind is followed in ONNX's terms
+                raise
             try:
                 return self._fold_batch_norm_ahead(node, affine)
             except CannotFold as behind:
@@ -219,26 +222,32 @@ def _between(norm: onnx_ir.Node, ends: set[onnx_ir.Node]) -> list[onnx_ir.Value]
 
 
 def _kind(node: onnx_ir.Node) -> Kind | None:
+    if standard_op(node) == "BatchNormalization":
+        return "batch-norm"
     if node.op_type in LAYER_NORMS and node.domain in ("", "com.microsoft"):
         return "layer-norm"
-    if node.domain:
-        return None
-    if node.op_type == "BatchNormalization":
-        return "batch-norm"
-    return "affine" if node.op_type in ELEMENTWISE else None
+    return "affine" if not node.domain and node.op_type in ELEMENTWISE else None
 
 
 def _batch_norm_map(node: onnx_ir.Node, constants: Constants) -> Affine:
-    if node.attributes.get_int("training_mode", 0):
-        raise CannotFold("it is in training mode", help="export the model in inference mode")
+    mode = (
+        "capture the module in evaluation mode: module.eval()"
+        if node.domain
+        else "export the model in inference mode"
+    )
+    if int_of(node, "training_mode", 0):
+        raise CannotFold("it is in training mode, where its statistics follow the data", help=mode)
     if any(output.name for output in node.outputs[1:]):
-        raise CannotFold(
-            "it also gives out its statistics, as in training", help="export the model in inference mode"
-        )
+        raise CannotFold("it also gives out its statistics, as in training", help=mode)
     if not node.attributes.get_int("spatial", 1):
         raise CannotFold("it normalises every position on its own (spatial=0)")
-    gamma, beta, mean, variance = (constants.read(value) for value in node.inputs[1:5])
-    epsilon = node.attributes.get_float("epsilon", float(np.float32(1e-5)))  # attributes are float32
+    if node.inputs[3] is None:
+        raise CannotFold("it has no running statistics, and takes those of the batch")
+    mean, variance = constants.read(node.inputs[3]), constants.read(node.inputs[4])
+    gamma = np.ones_like(mean) if node.inputs[1] is None else constants.read(node.inputs[1])
+    beta = np.zeros_like(mean) if node.inputs[2] is None else constants.read(node.inputs[2])
+    given = form_of(node).read(node).get("epsilon")
+    epsilon = float(np.float32(1e-5)) if given is None else given.as_float()  # attributes are float32
     return batch_norm_affine(gamma=gamma, beta=beta, mean=mean, variance=variance, epsilon=epsilon)
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import onnx_ir
 
+from prunec.ir.registry import form_of, standard_op
 from prunec.passes.folding.algebra import CannotFold, FloatArray, LinearWeights
 from prunec.passes.folding.constants import Constants
 
@@ -18,7 +19,7 @@ class Linear:
     """A linear layer in the graph.
 
     Attributes:
-        node: the Conv, ConvTranspose, Gemm or MatMul; its input 1 is the weight.
+        node: the Conv, ConvTranspose, Gemm or MatMul (or what these are in another dialect); its input 1 is the weight.
         bias: node and input index of the bias, even if there is none yet; None for a MatMul without an Add.
         output: what the layer computes, behind the Add if there is one.
         weights: the values.
@@ -40,15 +41,31 @@ def rank_of(*values: onnx_ir.Value | None) -> int | None:
     return next((len(value.shape) for value in values if value is not None and value.shape is not None), None)
 
 
+def linear_kind(node: onnx_ir.Node) -> str:
+    """Which of ``LINEAR`` a node is, in whichever dialect it is written; "" for none.
+
+    A product of ATen counts as none: it has no input for a bias.
+    """
+    kind = standard_op(node)
+    return kind if kind in LINEAR and not (node.domain and kind == "MatMul") else ""
+
+
+def int_of(node: onnx_ir.Node, name: str, default: int) -> int:
+    """An attribute under the name that ONNX gives it."""
+    found = form_of(node).read(node).get(name)
+    return default if found is None else found.as_int()
+
+
 def linear_layer(node: onnx_ir.Node, constants: Constants) -> Linear:
     """The linear layer at ``node``.
 
     Raises:
         CannotFold: the node is no linear layer, or its weight or bias is not a constant.
     """
-    if node.domain or node.op_type not in LINEAR:
+    kind = linear_kind(node)
+    if not kind:
         raise CannotFold(f"`{label(node)}` is {node.op_type}, not a linear layer", nodes=[label(node)])
-    if node.op_type == "MatMul":
+    if kind == "MatMul":
         return _matmul(node, constants)
     kernel = constants.read(node.inputs[1])
     has_bias = len(node.inputs) > 2 and node.inputs[2] is not None
@@ -56,10 +73,10 @@ def linear_layer(node: onnx_ir.Node, constants: Constants) -> Linear:
     weights = LinearWeights(
         kernel=kernel,
         bias=bias,
-        out_first=node.op_type == "Conv" or bool(node.attributes.get_int("transB", 0)),
-        groups=node.attributes.get_int("group", 1),
+        out_first=kind == "Conv" or bool(int_of(node, "transB", 0)),
+        groups=int_of(node, "group", 1),
     )
-    if node.op_type == "Gemm":
+    if kind == "Gemm":
         weights = _with_gains(weights, node)
     return Linear(node=node, bias=(node, 2), output=node.outputs[0], weights=weights)
 

@@ -65,9 +65,26 @@ def producer_of(norm: onnx_ir.Node, index: int, constants: Constants, channels: 
     require_only_use(data, norm)
     if linear.node.op_type == "MatMul" and rank_of(data, norm.outputs[0], linear.node.inputs[0]) != 2:
         raise CannotFold(f"`{label(node)}` is not known to put its outputs on axis 1", nodes=[label(node)])
+    if node.domain:
+        _require_own(linear, data)
     if linear.weights.outputs != channels:
         raise CannotFold(f"it has {channels} channels, `{label(node)}` has {linear.weights.outputs} outputs")
     return linear
+
+
+def _require_own(linear: Linear, data: onnx_ir.Value) -> None:
+    """See that a layer of ATen, which takes inputs of other ranks too, puts its outputs on axis 1, and that no other
+    node trains its weights.
+
+    Raises:
+        CannotFold: it does not, or one does.
+    """
+    name = label(linear.node)
+    if rank_of(data) != linear.weights.kernel.ndim:
+        raise CannotFold(f"`{name}` is not known to put its outputs on axis 1", nodes=[name])
+    for value in linear.node.inputs[1:3]:
+        if value is not None and (count := len(value.uses())) > 1:
+            raise CannotFold(f"`{value.name}` is tied: {count} nodes read it", nodes=[name])
 
 
 def consumers_of(norm: onnx_ir.Node, axis: int, affine: Affine, constants: Constants) -> list[Feed]:

@@ -59,7 +59,7 @@ class Rewrite:
         elif self.linear.weights.bias is not None:
             constants.replace(*slot, self.bias)
         else:
-            constants.add(*slot, self.bias, name)
+            constants.add(*slot, self.bias, name, like=node.inputs[1])
 
 
 def bias_name(node: onnx_ir.Node) -> str:

@@ -19,9 +19,11 @@ from prunec.passes.quantize import Quantize
 if TYPE_CHECKING:
     from prunec.ir.module import Module
     from prunec.passes.base import Pass
+    from prunec.passes.calibration.data import CalibrationData
     from prunec.passes.calibration.required import Data
     from prunec.passes.judging.metrics import Metric
     from prunec.passes.manager import Progress, Result
+    from prunec.passes.plan import Plan
 
 PRUNING = frozenset({"masked", "sparse"})
 """Contracts of passes that remove something."""
@@ -164,39 +166,66 @@ def quantization_table(
     require_module(module)
     parsed = Pipeline.of(pipeline)
     if not prunes_and_quantises(parsed):
-        raise UserError(
-            "nothing to compare: the pipeline does not both prune and quantise",
-            help=["pipeline: " + str(parsed)],
-        )
+        help = [f"pipeline: {parsed}"]
+        raise UserError("nothing to compare: the pipeline does not both prune and quantise", help=help)
     known = CalibrationData.of(data)
     chosen = metric_of(metric, known, module).metric
-    passes = parsed.expand()
-    samples = known if calibration is None else CalibrationData.of(calibration)
-    told = progress or (lambda _: None)
-
-    def variant(name: str, keep: Callable[[Pass], bool], **options: Any) -> Module:
-        told(f"the model {name}")
-        chosen_passes = Pipeline(passes=tuple(filter(keep, passes)))
-        return run(module, chosen_passes, verify=False, seed=seed, data=samples, **options).module
-
-    if result is None:
-        result = run(module, Pipeline(passes=passes), verify=False, seed=seed, data=samples)
-    models = {
-        "dense": module,
-        "pruned": variant("pruned alone", lambda p: p.contract != "quantised", replay=result.plan),
-        "quantised": variant("quantised alone", lambda p: p.contract in KEPT),
-        "both": result.module,
-    }
+    variants = _Variants(
+        dense=module,
+        passes=parsed.expand(),
+        data=known if calibration is None else CalibrationData.of(calibration),
+        seed=seed,
+        progress=progress or (lambda _: None),
+    )
     values = {
-        name: evaluate(m, known, chosen, reference=module, seed=seed).value for name, m in models.items()
+        name: evaluate(variant, known, chosen, reference=module, seed=seed).value
+        for name, variant in variants.make(result).items()
     }
-    limits = [p.warn for p in passes if isinstance(p, Quantize)]
     return QuantizationTable(
         metric=str(chosen),
         higher_is_better=chosen.higher_is_better,
         data=known.name,
         samples=known.count,
-        limit=limits[0] if limit is None else limit,
+        limit=variants.limit if limit is None else limit,
         seed=seed,
         **values,
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Variants:
+    """A model and what parts of a pipeline make of it.
+
+    Attributes:
+        dense: the model.
+        passes: of the whole pipeline.
+        data: samples for the passes.
+        seed: of the runs.
+        progress: told what begins.
+    """
+
+    dense: Module
+    passes: tuple[Pass, ...]
+    data: CalibrationData
+    seed: int
+    progress: Progress
+
+    @property
+    def limit(self) -> float:
+        """What the pass that quantises warns of."""
+        return next(pass_.warn for pass_ in self.passes if isinstance(pass_, Quantize))
+
+    def make(self, whole: Result | None) -> dict[str, Module]:
+        """The models by the name of their column; ``whole`` is what all passes made, where they have run already."""
+        both = whole or self._run("pruned and quantised", lambda _: True)
+        return {
+            "dense": self.dense,
+            "pruned": self._run("pruned alone", lambda p: p.contract != "quantised", both.plan).module,
+            "quantised": self._run("quantised alone", lambda p: p.contract in KEPT).module,
+            "both": both.module,
+        }
+
+    def _run(self, name: str, keep: Callable[[Pass], bool], replay: Plan | None = None) -> Result:
+        self.progress(f"the model {name}")
+        pipeline = Pipeline(passes=tuple(filter(keep, self.passes)))
+        return run(self.dense, pipeline, verify=False, seed=self.seed, data=self.data, replay=replay)

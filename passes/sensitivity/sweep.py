@@ -8,9 +8,7 @@ run again (its live values are kept for all samples); and sessions have one thre
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,8 +19,7 @@ from prunec.ir.diagnostics import Place, UserError
 from prunec.ir.dialect import ATEN
 from prunec.ir.execute import Runner
 from prunec.ir.load import load
-from prunec.ir.module import Module, require_module
-from prunec.ir.version import VERSION
+from prunec.ir.module import Module
 from prunec.passes.calibration.data import CalibrationData
 from prunec.passes.calibration.stream import runner_between
 from prunec.passes.cleanup import inline_functions
@@ -35,21 +32,14 @@ from prunec.passes.judging.outputs import per_sample
 from prunec.passes.pruning.importance import Criterion
 from prunec.passes.sensitivity.candidates import Candidate, Candidates
 from prunec.passes.sensitivity.dense import DenseOutputs
-from prunec.passes.sensitivity.executor import Executor, parse_executor
-from prunec.passes.sensitivity.identity import sweep_header
-from prunec.passes.sensitivity.journal import Journal
 from prunec.passes.sensitivity.prefix import LiveValues, Prefix
-from prunec.passes.sensitivity.profile import GroupCurve, Point, Profile
 from prunec.passes.verifier.masked import mask
 
 if TYPE_CHECKING:
-    from prunec.passes.calibration.required import Data
     from prunec.passes.judging.metrics import Metric
 
 Array = NDArray[Any]
 
-LADDER = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
-"""Ratios that show the shape of a curve."""
 DENSE_SHARE = 8
 """Of the memory for live values, this part more is for outputs of the model as it is, where the metric reads them."""
 
@@ -266,97 +256,3 @@ class Sweep:
         except UserError as error:
             error.place = error.place or Place(file=self.data.name)
             raise
-
-
-def sensitivity(
-    module: Module,
-    data: Data,
-    metric: Metric | str | None = None,
-    *,
-    ratios: Sequence[float] = (0.2,),
-    criterion: Criterion = "l2",
-    unit: Unit = "head",
-    seed: int = 0,
-    executor: Executor | str = "threads",
-    partial: str | Path | None = None,
-    progress: Callable[[str], None] | None = None,
-) -> Profile:
-    """Measure how much a model loses when a share of one layer's channels goes, layer by layer.
-
-    Args:
-        module: the model.
-        data: arrays by name, first axis = samples: the graph inputs, and columns such as ``label``.
-        metric: a metric or its text; by default what labels and outputs tell
-            (:mod:`prunec.passes.judging.default`), without labels ``agreement`` with the model as it is.
-        ratios: shares of a layer's channels, each in (0, 1).
-        criterion: what makes a channel important; the least important ones are masked.
-        unit: what attention loses: whole heads, or the same positions of every head.
-        seed: of a random criterion.
-        executor: ``threads``, ``threads:N``, ``dask://host:port``, or an executor.
-        partial: a file for measurements until all are there; one that exists is gone on with, and removed at the end.
-        progress: told about every measurement.
-
-    Returns:
-        The profile, groups in graph order.
-
-    Raises:
-        UserError: the data do not fit, the metric fails, the partial file is that of another sweep, or the cluster
-            does not answer.
-
-    Example:
-        >>> import numpy as np, prunec
-        >>> module = prunec.load("examples/digits.onnx")
-        >>> with np.load("examples/digits.npz") as file:
-        ...     profile = prunec.sensitivity(module, file, ratios=[0.5])
-        >>> [round(profile.drop(group.curve[0]), 3) >= 0 for group in profile.groups][:1]
-        [True]
-    """
-    require_module(module)
-    settings = Settings(ratios=tuple(sorted(set(ratios))), criterion=criterion, unit=unit, seed=seed)
-    where = parse_executor(executor) if isinstance(executor, str) else executor
-    where.check()
-    sweep = Sweep(module, CalibrationData.of(data), metric, settings)
-    dense = sweep.dense()
-    wanted = {
-        (row, sweep.candidates.removed(row, r)) for row in sweep.candidates.rows for r in settings.ratios
-    }
-    with nullcontext() if partial is None else Journal(Path(partial), sweep_header(sweep, dense)) as journal:
-        values = {} if journal is None else journal.values
-        missing = sorted(wanted - values.keys())
-
-        def report(row: str, removed: int, value: float | None) -> None:
-            if journal is not None:
-                journal.add(row, removed, value)
-            values[row, removed] = value
-            if progress is not None:
-                done = sum(key in values for key in wanted)
-                progress(f"{done} of {len(wanted)} measured: {removed} units of {row} masked")
-
-        if missing:
-            where.run(sweep, [sweep.candidates.make(*key) for key in missing], report)
-        profile = _profile(sweep, dense, values)
-        if journal is not None:
-            journal.discard()
-    return profile
-
-
-def _profile(sweep: Sweep, dense: float, values: Mapping[tuple[str, int], float | None]) -> Profile:
-    return Profile(
-        model_name=sweep.module.source.name,
-        model_sha256=sweep.module.source.sha256,
-        data_name=sweep.data.name,
-        samples=sweep.data.count,
-        metric=str(sweep.metric),
-        higher_is_better=sweep.metric.higher_is_better,
-        dense=dense,
-        criterion=sweep.settings.criterion,
-        unit=sweep.settings.unit,
-        seed=sweep.settings.seed,
-        version=VERSION,
-        groups=tuple(_with_curve(sweep, row, values) for _, row in sweep.candidates.rows.values()),
-    )
-
-
-def _with_curve(sweep: Sweep, row: GroupCurve, values: Mapping[tuple[str, int], float | None]) -> GroupCurve:
-    removed = [(ratio, sweep.candidates.removed(row.id, ratio)) for ratio in sweep.settings.ratios]
-    return replace(row, curve=tuple(Point(ratio=r, removed=n, value=values[row.id, n]) for r, n in removed))

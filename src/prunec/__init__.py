@@ -54,8 +54,8 @@ if TYPE_CHECKING:
     from prunec.passes.manager import run as run
     from prunec.passes.pipeline import parse_pipeline as parse_pipeline
     from prunec.passes.plan import Plan as Plan
+    from prunec.passes.sensitivity.measure import sensitivity as sensitivity
     from prunec.passes.sensitivity.profile import Profile as Profile
-    from prunec.passes.sensitivity.sweep import sensitivity as sensitivity
 
 __version__ = VERSION
 
@@ -84,7 +84,7 @@ _HOMES = {
     "quantization_table": "prunec.passes.judging.quantization_table",
     "run": "prunec.passes.manager",
     "save": "prunec.ir.save",
-    "sensitivity": "prunec.passes.sensitivity.sweep",
+    "sensitivity": "prunec.passes.sensitivity.measure",
     "trace": "prunec.ir.fx.entry",
     "write_card": "prunec.exporters.report.card",
     "write_plot": "prunec.exporters.report.plot",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import onnx_ir
@@ -13,10 +13,12 @@ from core_graphs import graph, outputs, prune, shape_of, weight, weights
 from coupling_graphs import coupled
 
 import prunec
+import prunec.passes.coupling as coupling_room
 from prunec.ir.diagnostics import UserError
 from prunec.ir.module import Module
 from prunec.passes.analyses import Analyses
 from prunec.passes.base import Context, Contract, Outcome, Pass
+from prunec.passes.coupling.groups import Coupling
 from prunec.passes.coupling.options import CouplingOptions
 from prunec.passes.prune_channels import PruneChannels
 
@@ -263,3 +265,20 @@ def test_the_contract_of_a_pass_decides_whether_a_plan_step_is_its() -> None:
     assert result.plan.steps == plan.steps
     contracts: list[Contract] = [PruneChannels().contract, prunec.parse_pipeline("verify").passes[0].contract]
     assert contracts == ["masked", "none"]
+
+
+@pytest.mark.parametrize("unit", ["head", "head-dim"])
+def test_the_coupling_is_analysed_once_as_the_passes_look_at_it(
+    unit: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+    analyse = coupling_room.analyse
+
+    def counted(*args: Any, **options: Any) -> Coupling:
+        seen.append(unit)
+        return analyse(*args, **options)
+
+    monkeypatch.setattr(coupling_room, "analyse", counted)
+    text = f"prune-channels{{ratio=50% round-to=1 unit={unit}}}"
+    assert prunec.run(coupled("heads"), text, verify=False).changed
+    assert seen == [unit]

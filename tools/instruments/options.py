@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from prunec.ir.diagnostics import UserError, nearest
+from prunec.tools.console import WIDE, show
 from prunec.tools.optional_value import OptionalValue
 
 if TYPE_CHECKING:
@@ -19,9 +20,6 @@ if TYPE_CHECKING:
     from prunec.passes.manager import Result
     from prunec.passes.pipeline import Pipeline
     from prunec.passes.plan import Plan
-
-PLAIN_WIDTH = 120
-"""Columns where the output is no terminal."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,17 +88,12 @@ class Watch:
 
     def report(self, result: Result, pipeline: Pipeline, instruments: Sequence[Instrument]) -> None:
         """Show times and counters, on stderr."""
-        from rich.console import Console
-
         from prunec.tools.instruments.times import PeakMemory, render_times, time_tree
 
-        console = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else PLAIN_WIDTH)
-        for instrument in instruments:
-            if isinstance(instrument, PeakMemory):
-                console.print(render_times(time_tree(pipeline, result.timings, instrument.peaks)))
-        if self.stats:
-            for name, number in sorted(result.statistics.items()):
-                console.print(f"{number:>10,} {name}")
+        memory = [instrument for instrument in instruments if isinstance(instrument, PeakMemory)]
+        parts = [render_times(time_tree(pipeline, result.timings, instrument.peaks)) for instrument in memory]
+        counted = sorted(result.statistics.items()) if self.stats else []
+        show(*parts, *(f"{number:>10,} {name}" for name, number in counted), width=WIDE, stderr=True)
 
 
 def check_glob(glob: str, pipeline: Pipeline) -> None:

@@ -8,14 +8,14 @@ from prunec.ir.op import Op
 from prunec.ir.registry import OPS, register
 
 
-def aten(names: str, op: Op, form: Form = PLAIN) -> None:
+def aten(names: str, op: Op, form: Form = PLAIN, *, standard: str = "") -> None:
     """Give ops of ATen (names with overloads, separated by spaces) their semantics."""
-    register(names, op, domain=ATEN, form=form)
+    register(names, op, domain=ATEN, form=form, standard=standard)
 
 
 def like(standard: str, names: str, form: Form = PLAIN) -> None:
     """Give ops of ATen the semantics of an op of ONNX."""
-    aten(names, OPS["", standard], form)
+    aten(names, OPS["", standard], form, standard=standard)
 
 
 def overloads(names: str, *kinds: str) -> str:

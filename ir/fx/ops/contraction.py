@@ -78,7 +78,7 @@ def register_ops() -> None:
         like("Conv", f"conv{axes}d.default conv{axes}d.padding", group)
     like("ConvTranspose", "conv_transpose1d.default conv_transpose2d.input conv_transpose3d.input", group)
     linear = Einsum(text="*a k, n k, n -> *a n", reduced="k", roles=_WEIGHT_BIAS, linear=True, zeroed=_ALL)
-    aten("linear.default", linear)
+    aten("linear.default", linear, Form(constants={"transB": 1}), standard="Gemm")
     like("MatMul", "matmul.default mm.default bmm.default mv.default dot.default")
     add = Einsum(
         text="n, m k, k n -> m n | m n, m k, k n -> m n",

@@ -75,7 +75,7 @@ def register_ops() -> None:
 def _register_reductions() -> None:
     softmax = Form(attributes={"axis": "dim"})
     names = "softmax.int log_softmax.int _softmax.default _log_softmax.default"
-    aten(names, AlongAxis(), softmax)
+    aten(names, AlongAxis(contested=True), softmax)
     over = Form(attributes={"keepdims": "keepdim"}, operands={1: "dim"})
     names = (
         "mean.dim sum.dim_IntList amax.default amin.default prod.dim_int logsumexp.default max.dim min.dim "
@@ -104,7 +104,8 @@ def _register_norms() -> None:
         roles={**_NORM, 3: "statistic", 4: "statistic"},
         zeroed=frozenset({1, 2}),
     )
-    aten("batch_norm.default", batch)
+    modes = Form(attributes={"training_mode": "training", "epsilon": "eps"})
+    aten("batch_norm.default", batch, modes, standard="BatchNormalization")
     instance = Einsum(
         text="n c *s, c, c, c, c -> n c *s",
         fixed="*s",

@@ -233,14 +233,6 @@ def test_other_types_are_pruned_as_they_are(dtype: torch.dtype) -> None:
     assert module[0].weight.dtype == dtype and module[0].out_features == 16
 
 
-def test_norms_stay_where_a_module_is_trained_and_a_remark_says_so() -> None:
-    module = nn.Sequential(nn.Conv2d(3, 16, 3), nn.BatchNorm2d(16), nn.Conv2d(16, 4, 3))
-    result = prunec.run(prunec.trace(module, (torch.randn(1, 3, 8, 8),)), "fold-norm")
-    (remark,) = result.remarks
-    assert not result.changed and remark.urgent
-    assert "a batch norm that is folded keeps no statistics" in (remark.reason or "")
-
-
 def test_layers_that_gain_by_2_4_are_those_of_the_export() -> None:
     module = nn.Sequential(nn.Linear(64, 512), nn.ReLU(), nn.Linear(512, 512), nn.ReLU(), nn.Linear(512, 12))
     result = prunec.run(prunec.trace(module, (torch.randn(2, 64),)), "sparsify")
