@@ -80,16 +80,8 @@ class Runner:
         refuse_programs(model, self._file)
         self._blame = blame
         self._session: Any = None
-        self._weights = _ort_values(model)
-        unread = _unread_weights(model)
-        proto = without_weights(model, dict.fromkeys((*self._weights, *unread), ("-", 0)))
-        for index in reversed([i for i, kept in enumerate(proto.graph.initializer) if kept.name in unread]):
-            del proto.graph.initializer[index]
-        if outputs is not None:
-            self._choose_outputs(proto, list(outputs))
-            read = _drop_unneeded(proto.graph)
-            self._weights = {name: weight for name, weight in self._weights.items() if name in read}
-        self._check_size(proto)
+        self._weights = _ort_values(model)  # used where they lie, so they have to live as long as the session
+        proto = self._proto(model, outputs)
         options = session_options(optimize=optimize, threads=threads)
         if self._weights:
             options.add_external_initializers(list(self._weights), list(self._weights.values()))
@@ -140,6 +132,19 @@ class Runner:
             for name, feed in given.items()
         }
         return [_array(value) for value in self._session.run_with_ort_values(list(self.outputs), values)]
+
+    def _proto(self, model: onnx_ir.Model, outputs: Iterable[str] | None) -> onnx.ModelProto:
+        """The graph as ONNX Runtime gets it: the weights beside it, and what no chosen output needs left out."""
+        unread = _unread_weights(model)
+        proto = without_weights(model, dict.fromkeys((*self._weights, *unread), ("-", 0)))
+        for index in reversed([i for i, kept in enumerate(proto.graph.initializer) if kept.name in unread]):
+            del proto.graph.initializer[index]
+        if outputs is not None:
+            self._choose_outputs(proto, list(outputs))
+            read = _drop_unneeded(proto.graph)
+            self._weights = {name: weight for name, weight in self._weights.items() if name in read}
+        self._check_size(proto)
+        return proto
 
     def _choose_outputs(self, proto: onnx.ModelProto, names: list[str]) -> None:
         graph = proto.graph

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -13,8 +12,6 @@ from prunec.passes.pruning.target import TargetOption
 from prunec.passes.text.option_types import Ratio
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     import numpy as np
     from numpy.typing import NDArray
 
@@ -23,9 +20,7 @@ if TYPE_CHECKING:
     from prunec.passes.coupling.options import CouplingOptions
     from prunec.passes.pruning.filters import GroupFilter
     from prunec.passes.pruning.selection import Policy
-    from prunec.passes.pruning.target import Target
     from prunec.passes.sensitivity.budget import Damages
-    from prunec.passes.sparsity.eligibility import Eligibility
 
 USUAL_MAX_RATIO = 0.9
 """A ranking of all groups together must not empty one of them."""
@@ -154,29 +149,27 @@ class PruneChannels(Pass):
         from prunec.passes.plan.steps import make_step, replayed
         from prunec.passes.pruning.cutting import Cutter
         from prunec.passes.pruning.pinned import report_pinned
-        from prunec.passes.pruning.selection import removed_components, select
+        from prunec.passes.pruning.report import report_chosen, report_interface, report_lost
+        from prunec.passes.pruning.selection import removed_components
 
         coupling = context.analyses.coupling(self.coupling_options)
         groups = self._groups(coupling, context)
         if context.replay is not None:
             step, removed = replayed(context.replay, coupling)
         else:
-            scores = self._scores(coupling, groups, context)
-            if self.target is not None and groups:
-                chosen = self._choose_for(self.target, module, coupling, groups, scores, context)
-            else:
-                chosen = select(coupling, groups, scores, self._policy(), context.earlier)
+            chosen = self._chosen(module, coupling, groups, context)
             step = make_step(self.name, groups, chosen)
             removed = removed_components(coupling, groups, chosen)
-            self._report(groups, chosen, context)
+            asked = self._share > 0 and self.target is None
+            report_chosen(groups, chosen, self._policy() if asked else None, context.remarks, self.name)
         report_pinned(coupling, self._filter(coupling), context.remarks, self.name)
         if not removed.any():
             return Outcome(changed=False)
         eligibility = context.analyses.eligibility()
         cutter = Cutter(module.model, coupling, removed)
         predicted = cutter.run()
-        self._report_interface(module, coupling, predicted, context)
-        self._report_lost(eligibility, context)
+        report_interface(module, coupling, predicted, context.remarks, self.name)
+        report_lost(eligibility, context.remarks, self.name)
         return Outcome(
             changed=True,
             step=step,
@@ -187,18 +180,16 @@ class PruneChannels(Pass):
             statistics={"groups": len(step.groups), "units": sum(len(g.removed) for g in step.groups)},
         )
 
-    def _choose_for(
-        self,
-        target: Target,
-        module: Module,
-        coupling: Coupling,
-        groups: list[Group],
-        scores: list[NDArray[np.float64]],
-        context: Context,
+    def _chosen(
+        self, module: Module, coupling: Coupling, groups: list[Group], context: Context
     ) -> list[NDArray[np.int64]]:
-        """The units that go so that the model costs its target."""
+        """Per group the units that go: a share of them, or so many that the model costs its target."""
+        from prunec.passes.pruning.selection import select
         from prunec.passes.pruning.targeting import Question, choose_for
 
+        scores = self._scores(coupling, groups, context)
+        if self.target is None or not groups:
+            return select(coupling, groups, scores, self._policy(), context.earlier)
         question = Question(
             module=module,
             coupling=coupling,
@@ -210,12 +201,12 @@ class PruneChannels(Pass):
             remarks=context.remarks,
             origin=self.name,
         )
-        if target.quantity != "latency":
-            return choose_for(target, question)
+        if self.target.quantity != "latency":
+            return choose_for(self.target, question)
         from prunec.passes.pruning.latency_target import LatencySearch, Stopwatch
 
         watch = Stopwatch(dense=module, threads=self.latency_threads, batch=self.latency_batch)
-        return LatencySearch(target=target, question=question, stopwatch=watch).run()
+        return LatencySearch(target=self.target, question=question, stopwatch=watch).run()
 
     def _damage(self, module: Module, groups: list[Group], context: Context) -> Damages:
         """What the profile says about every layer."""
@@ -243,31 +234,6 @@ class PruneChannels(Pass):
                 )
         return Damages(profile, curves)
 
-    def _report_interface(
-        self, module: Module, coupling: Coupling, predicted: Mapping[str, tuple[int, ...]], context: Context
-    ) -> None:
-        """What a caller of the model has to change (only with ``allow-io``)."""
-        for kind, values in (("input", module.graph.inputs), ("output", module.graph.outputs)):
-            for value in values:
-                old, new = coupling.facts.shape(value), predicted.get(value.name or "")
-                if new is not None and old != new:
-                    context.remarks.passed(
-                        self.name,
-                        f"graph {kind} `{value.name}` shrinks from {list(old or ())} to {list(new)}",
-                    )
-
-    def _report_lost(self, before: tuple[Eligibility, ...], context: Context) -> None:
-        """Layers that sparse tensor cores could have run faster and now cannot run at all."""
-        from prunec.passes.sparsity.eligibility import INPUT_ALIGNMENT, lost
-
-        if layers := lost(before):
-            more = f" and {len(layers) - 1} more" if len(layers) > 1 else ""
-            context.remarks.analysis(
-                self.name,
-                f"{len(layers)} of the layers that would gain from 2:4 sparsity cannot run on sparse tensor "
-                f"cores any more: {layers[0]}{more} (`round-to={INPUT_ALIGNMENT}` keeps them)",
-            )
-
     def _policy(self) -> Policy:
         from prunec.passes.pruning.selection import Policy
 
@@ -284,16 +250,13 @@ class PruneChannels(Pass):
 
     def _groups(self, coupling: Coupling, context: Context) -> list[Group]:
         """The groups that the name filters let through; says why where there is none."""
+        from prunec.passes.pruning.report import report_nothing
+
         accept = self._filter(coupling)
         accept.warn_unmatched(context.remarks, self.name)
         groups = [group for group in coupling.prunable if accept(group)]
         if not groups:
-            context.remarks.missed(
-                self.name,
-                "nothing can be pruned in this model",
-                reason=_why_nothing(coupling),
-                help=_what_unlocks(coupling) or "`prunec inspect MODEL` lists every group and what pins it",
-            )
+            report_nothing(coupling, context.remarks, self.name)
         return groups
 
     def _filter(self, coupling: Coupling) -> GroupFilter:
@@ -314,36 +277,3 @@ class PruneChannels(Pass):
             return observed_scores(coupling, groups, criterion, context, origin=self.name, share=share)
         importance = Importance(coupling, criterion, context.seed, context.gradients)
         return [importance.score(group) for group in groups]
-
-    def _report(self, groups: list[Group], chosen: list[NDArray[np.int64]], context: Context) -> None:
-        for group, units in zip(groups, chosen, strict=True):
-            what, node = group.title, group.members[0].name
-            counts = (("units", group.units), ("removed", len(units)))
-            if len(units):
-                text = f"{what} loses {len(units)} of {group.units} units"
-                context.remarks.passed(self.name, text, node=node, group=group.id, numbers=counts)
-            elif self._share > 0 and self.target is None:
-                context.remarks.missed(
-                    self.name,
-                    f"{what} keeps all {group.units} units",
-                    node=node,
-                    group=group.id,
-                    numbers=counts,
-                    reason=f"no allowed number of units is nearer to the share (round-to={self.round_to}, "
-                    f"min-channels={self.min_channels}, max-ratio={self._most()})",
-                    help="lower `round-to`" if self.round_to > 1 else None,
-                )
-
-
-def _what_unlocks(coupling: Coupling) -> str | None:
-    """What the user can do about the reasons, those that hold for most groups first."""
-    found = Counter(g.frozen.help for g in coupling.groups if g.frozen is not None and g.frozen.help)
-    return "; ".join(text for text, _ in found.most_common(2)) or None
-
-
-def _why_nothing(coupling: Coupling) -> str:
-    """Why no group is left, the reasons that hold for most groups first."""
-    if coupling.prunable:
-        return "no group passes the filters `ignore` and `only`"
-    reasons = Counter(group.frozen.text for group in coupling.groups if group.frozen is not None)
-    return "; ".join(text for text, _ in reasons.most_common(4)) or "the model has no weights"

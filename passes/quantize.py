@@ -69,29 +69,19 @@ class Quantize(Pass):
 
     def run(self, module: Module, context: Context) -> Outcome:
         """Quantise, and say which layers stay in float and why."""
-        from prunec.passes.pruning.filters import matches, warn_unmatched
-        from prunec.passes.quantization.layers import (
-            check_ops,
-            float_layers,
-            names_of,
-            quantised_weights,
-        )
+        from prunec.passes.quantization.layers import check_ops, float_layers, quantised_weights
         from prunec.passes.quantization.quantizer import prepared, quantised, refuse
 
         refuse(module)
         check_ops(self.ops, self.mode)
         ready = prepared(module, dynamic=self.mode == "dynamic")
-        names = names_of(ready.graph)
-        warn_unmatched(self.ignore, set().union(*names.values()), context.remarks, self.name)
-        half = self._half(ready, context)
-        excluded = dict.fromkeys(half, self._no_half) | {
-            node: "option 'ignore' names it" for node, known in names.items() if matches(known, self.ignore)
-        }
-        left = excluded.keys() | self._untouched(ready)
+        excluded = self._excluded(ready, context)
         options = self._fitting(module, context)
+        left = excluded.keys() | self._untouched(ready)
         result = quantised(ready, options, left, self._feeds(module, context))
         weights = quantised_weights(result.graph)
         if not weights:
+            half = self._half(ready, context)
             reason = self._no_half if half else "ONNX Runtime's quantizer finds no op that it takes"
             help = "start from the model in float32" if half else None
             context.remarks.missed(self.name, "nothing is quantised", reason=reason, help=help, urgent=True)
@@ -112,6 +102,17 @@ class Quantize(Pass):
         if self.mode == "dynamic":
             return f"dynamic, {self.weights}, {scales}"
         return f"static, {self.weights} weights, {self.activations} activations, {scales}, {self.calibrate}"
+
+    def _excluded(self, ready: Module, context: Context) -> dict[str, str]:
+        """Why a node is left alone, by its name."""
+        from prunec.passes.pruning.filters import matches, warn_unmatched
+        from prunec.passes.quantization.layers import names_of
+
+        names = names_of(ready.graph)
+        warn_unmatched(self.ignore, set().union(*names.values()), context.remarks, self.name)
+        ignored = [node for node, known in names.items() if matches(known, self.ignore)]
+        half = dict.fromkeys(self._half(ready, context), self._no_half)
+        return half | dict.fromkeys(ignored, "option 'ignore' names it")
 
     def _untouched(self, ready: Module) -> frozenset[str]:
         """Names of the nodes that the dynamic quantizer would fail on, or take although `ops` leaves them out."""

@@ -140,20 +140,15 @@ def compile_model(
         table = compared(module, pipeline, calibration, result, seed=seed, progress=progress)
         evaluation = papers.judged(module, pipeline, result, calibration, progress)
         context = ExportContext(remarks=result.remarks, progress=progress, verify=verify, seed=seed)
-        try:
-            progress(f"writing {path}")
+        progress(f"writing {path}")
+        with _told(result.remarks, shown, remarks, module):
             export = target.write(result.module, path, context)
-        finally:  # what is known stays known where a gate does not hold
-            _tell(result.remarks, shown, remarks, module)
         if plan is not None:
             result.plan.save(plan)
         papers.write(module, pipeline, result, export, evaluation=evaluation, table=table, progress=progress)
     watch.report(result, pipeline, instruments)
-    pruning = {p.name for p in pipeline.expand() if p.contract in ("masked", "sparse")}
     also = tuple(filter(None, (plan, remarks, papers.report, papers.card)))
-    _summarise(
-        result, export, verify=verify, remarks_shown=bool(shown), pruning=pruning, also=also, table=table
-    )
+    _summarise(pipeline, result, export, table, verify=verify, remarks_shown=bool(shown), also=also)
 
 
 @contextlib.contextmanager
@@ -190,6 +185,15 @@ def _pipeline(passes: str | None, replay: str | None, plan: Plan | None) -> Pipe
     return parse_pipeline(plan.pipeline, file=f"{replay}, key 'pipeline'")
 
 
+@contextlib.contextmanager
+def _told(remarks: RemarkLog, shown: Collection[str], file: str | None, module: Module) -> Iterator[None]:
+    """Tell all remarks behind what is done inside, also where a gate stops it: what is known stays known."""
+    try:
+        yield
+    finally:
+        _tell(remarks, shown, file, module)
+
+
 def _tell(remarks: RemarkLog, shown: Collection[str], file: str | None, module: Module) -> None:
     """Write the remarks to a file, and those on stderr that are urgent or were asked for."""
     origins = origins_in(module) if shown or file is not None else {}
@@ -205,20 +209,21 @@ def _tell(remarks: RemarkLog, shown: Collection[str], file: str | None, module: 
 
 
 def _summarise(
+    pipeline: Pipeline,
     result: Result,
     export: Export,
+    table: QuantizationTable | None,
     *,
     verify: bool,
     remarks_shown: bool,
-    pruning: Collection[str],
     also: tuple[str, ...],
-    table: QuantizationTable | None,
 ) -> None:
     """Say what was done, on stderr."""
     from rich.console import Console
 
     from prunec.tools.summary import Summary, render_summary
 
+    pruning = {pass_.name for pass_ in pipeline.expand() if pass_.contract in ("masked", "sparse")}
     summary = Summary.of(
         result, export=export, verify=verify, remarks_shown=remarks_shown, pruning=pruning, also=also
     )

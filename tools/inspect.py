@@ -13,6 +13,7 @@ from prunec.tools.ceiling_tables import parse_source, render_ceiling
 from prunec.tools.console import show
 from prunec.tools.inspection import Inspection
 from prunec.tools.optional_value import OptionalValue, OptionalValues
+from prunec.tools.options import unit_option
 from prunec.tools.outputs import check_outputs
 
 
@@ -52,13 +53,7 @@ from prunec.tools.outputs import check_outputs
 @click.option("--dot", metavar="FILE", help="Write the graph of the groups for Graphviz.")
 @click.option("--graphml", metavar="FILE", help="Write the graph of the groups as GraphML.")
 @click.option("--html", metavar="FILE", help="Write an interactive page of the graph, for a browser.")
-@click.option(
-    "--unit",
-    type=click.Choice(["head", "head-dim"]),
-    default="head",
-    show_default=True,
-    help="What attention loses: whole heads, or the same positions of every head (and group of a convolution).",
-)
+@unit_option()
 def inspect_model(
     model: str,
     groups: bool,

@@ -20,3 +20,14 @@ def seed_option(help: str = "For all that is random.") -> Callable[[Command], Co
 def verbose_option(help: str = "Show every step and its time.") -> Callable[[Command], Command]:
     """The flag ``-v``."""
     return click.option("-v", "--verbose", is_flag=True, help=help)
+
+
+def unit_option() -> Callable[[Command], Command]:
+    """The option ``--unit`` of commands that look at channel groups."""
+    return click.option(
+        "--unit",
+        type=click.Choice(["head", "head-dim"]),
+        default="head",
+        show_default=True,
+        help="What attention loses: whole heads, or the same positions of every head (and group of a convolution).",
+    )

@@ -13,7 +13,7 @@ import prunec
 from prunec.ir.diagnostics import UserError
 from prunec.tools.console import show
 from prunec.tools.data_files import DATA_HELP, read_samples
-from prunec.tools.options import seed_option, verbose_option
+from prunec.tools.options import seed_option, unit_option, verbose_option
 from prunec.tools.outputs import check_outputs
 from prunec.tools.progress import show_progress
 
@@ -45,13 +45,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="What makes a channel important; the least important ones are masked.",
 )
-@click.option(
-    "--unit",
-    type=click.Choice(["head", "head-dim"]),
-    default="head",
-    show_default=True,
-    help="What attention loses: whole heads, or the same positions of every head (and group of a convolution).",
-)
+@unit_option()
 @click.option("-o", "--output", metavar="FILE", help="The profile, JSON.  [default: MODEL.sensitivity.json]")
 @click.option("--plot", metavar="FILE", help="Also draw the profile: .svg or .png.")
 @click.option(

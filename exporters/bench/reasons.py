@@ -124,59 +124,77 @@ def zeros(case: Case) -> Reason | None:
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Slowed:
+    """Layers that do fewer multiplications than before, and fewer a second.
+
+    Attributes:
+        pairs: each in the first model and in the other.
+    """
+
+    pairs: Sequence[tuple[LayerTime, LayerTime]]
+
+    @classmethod
+    def of(cls, case: Case, *, odd: bool) -> _Slowed:
+        """Those with a count of channels that fills no blocks any more, or those without."""
+        pairs = [(b, a) for b, a in case.pairs() if _is_odd(b, a) == odd and a.macs < b.macs]
+        return cls(pairs=[(b, a) for b, a in pairs if a.macs * b.seconds < SLOWER * b.macs * a.seconds])
+
+    @property
+    def layers(self) -> list[LayerTime]:
+        """In the other model."""
+        return [after for _, after in self.pairs]
+
+    @property
+    def lost(self) -> float:
+        """Seconds that they would not take at their former rates."""
+        return sum(_lost(before, after) for before, after in self.pairs)
+
+    @property
+    def worst(self) -> tuple[LayerTime, LayerTime]:
+        """The layer that loses most, in the first model and in the other."""
+        return max(self.pairs, key=lambda pair: _lost(*pair))
+
+
 def channels(case: Case) -> Reason | None:
     """Channel counts that do not fill the blocks of vector kernels."""
-    slow = [
-        (before, after)
-        for before, after in case.pairs()
-        if _odd(before, after)
-        and after.macs < before.macs
-        and _slowed(before, after)
-        and not case.tiny(after)
-    ]
-    if not slow:
+    found = _Slowed.of(case, odd=True)
+    slow = _Slowed(pairs=[(before, after) for before, after in found.pairs if not case.tiny(after)])
+    if not slow.pairs:
         return None
-    lost = sum(_lost(before, after) for before, after in slow)
-    before, after = max(slow, key=lambda pair: _lost(*pair))
-    assert after.channels is not None
-    left = [b for b, a in slow if b.layout and not a.layout]
-    blocked = (
-        f"; {_count(left)} no longer run{'s' if len(left) == 1 else ''} on blocks of channels" if left else ""
-    )
+    before, after = slow.worst
+    assert after.channels is not None, "what is odd has channels"
     inputs, outputs = after.channels
+    left = [b for b, a in slow.pairs if b.layout and not a.layout]
+    no_longer = f"no longer run{'s' if len(left) == 1 else ''} on blocks of channels"
     return Reason(
         kind="channels",
         message=(
-            f"channel counts that are no multiples of {VECTOR}: {_layers([a for _, a in slow])}; `{after.name}` "
+            f"channel counts that are no multiples of {VECTOR}: {_layers(slow.layers)}; `{after.name}` "
             f"with {inputs} inputs and {outputs} outputs does {_rate(after)}, {_rate(before)} in "
-            f"{case.first.model}{blocked}"
+            f"{case.first.model}{f'; {_count(left)} {no_longer}' if left else ''}"
         ),
         help="prune with `round-to=8` (the default), or 16 where the processor has AVX-512",
-        seconds=lost,
-        layers=_names([a for _, a in slow]),
+        seconds=slow.lost,
+        layers=_names(slow.layers),
     )
 
 
 def rate(case: Case) -> Reason | None:
     """Smaller products that keep the cores less busy, though their channels fill the blocks."""
-    slow = [
-        (before, after)
-        for before, after in case.pairs()
-        if not _odd(before, after) and after.macs < before.macs and _slowed(before, after)
-    ]
-    lost = sum(_lost(before, after) for before, after in slow)
-    if not slow or lost <= 0:
+    slow = _Slowed.of(case, odd=False)
+    if not slow.pairs or slow.lost <= 0:
         return None
-    before, after = max(slow, key=lambda pair: _lost(*pair))
+    before, after = slow.worst
     return Reason(
         kind="small products",
         message=(
-            f"smaller products keep the processor less busy: {_layers([a for _, a in slow])}; `{after.name}` "
+            f"smaller products keep the processor less busy: {_layers(slow.layers)}; `{after.name}` "
             f"does {_rate(after)}, {_rate(before)} in {case.first.model}"
         ),
         help="run larger batches, or remove whole blocks of layers instead of a share of each",
-        seconds=lost,
-        layers=_names([a for _, a in slow]),
+        seconds=slow.lost,
+        layers=_names(slow.layers),
     )
 
 
@@ -280,14 +298,10 @@ def _before(layers: Sequence[LayerTime], case: Case) -> float:
     return sum(layer.seconds for layer in case.first.layers if (layer.name, layer.macs > 0) in wanted)
 
 
-def _odd(before: LayerTime, after: LayerTime) -> bool:
+def _is_odd(before: LayerTime, after: LayerTime) -> bool:
     """Whether a count of channels fills no blocks any more."""
     pairs = zip(before.channels or (), after.channels or (), strict=False)
     return any(now % VECTOR and not was % VECTOR for was, now in pairs)
-
-
-def _slowed(before: LayerTime, after: LayerTime) -> bool:
-    return after.macs * before.seconds < SLOWER * before.macs * after.seconds
 
 
 def _lost(before: LayerTime, after: LayerTime) -> float:

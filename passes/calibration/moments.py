@@ -18,7 +18,7 @@ Floats = NDArray[np.floating[Any]]
 
 SMALL = 64
 """Columns up to which the products of all groups are one batched matrix product."""
-ROOM = 1 << 30
+ROOM = 256 << 20
 """Bytes of products that are held at a time: layers that need more are taken in several passes over the samples."""
 _BLOCK = 256
 """Rows of a triangle that are mirrored at a time."""

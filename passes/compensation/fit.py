@@ -15,7 +15,7 @@ choose the ridge, and refuse a fit that does harm.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,27 +80,25 @@ def absorb(moments: ResidualMoments) -> Change:
     return Change(bias=moments.sums / max(moments.inputs.rows, 1))
 
 
-def reconstruct(moments: ResidualMoments, ridges: Sequence[float]) -> list[Change]:
-    """The changes of weights and bias that the layer needs, one for each ridge.
+def reconstruct(moments: ResidualMoments, ridges: Sequence[float]) -> Iterator[Change]:
+    """The changes of weights and bias that the layer needs, one for each ridge, made when it is asked for.
 
     Args:
         moments: of the samples to fit to.
         ridges: shares of the mean variance of the inputs.
 
-    Returns:
+    Yields:
         The changes; none for a ridge with which the inputs do not determine the weights.
     """
     inputs, count = moments.inputs, moments.inputs.rows
     mean, missing = inputs.sums / count, moments.sums / count
     products = inputs.covariance()
     cross = moments.cross - count * mean[:, :, None] * missing[:, None, :]
-    changes = []
     for ridge in ridges:
         weights = _solved(products, cross, ridge)
         if weights is not None:
             bias = missing - np.einsum("gco,gc->go", weights, mean)
-            changes.append(Change(bias=bias, weights=weights, ridge=ridge))
-    return changes
+            yield Change(bias=bias, weights=weights, ridge=ridge)
 
 
 def error(change: Change | None, moments: ResidualMoments) -> float:

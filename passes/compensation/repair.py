@@ -179,25 +179,25 @@ class Repair:
             return None
         if pair.fit.squares <= NOISE * pair.fit.size and pair.held_out.squares <= NOISE * size:
             return None
-        changes = [absorb(pair.fit)]
+        best = absorb(pair.fit)
+        new, old = error(best, pair.held_out), error(None, pair.held_out)
         if not pair.fit.inputs.diagonal:
-            changes += reconstruct(pair.fit, RIDGES if self.ridge is None else [self.ridge])
-        errors = [error(change, pair.held_out) for change in changes]
-        best, old = int(np.argmin(errors)), error(None, pair.held_out)
-        new = errors[best]
+            for change in reconstruct(pair.fit, RIDGES if self.ridge is None else [self.ridge]):
+                if (left := error(change, pair.held_out)) < new:
+                    best, new = change, left
         off = f"off by {np.sqrt(old / size):.1%} on held-out samples"
         if new >= old:
             self._leave(
                 target, f"{off}, and {np.sqrt(new / size):.1%} with the best fit", help="give more samples"
             )
             return None
-        how = "bias" if changes[best].weights is None else f"weights and bias, ridge {changes[best].ridge:g}"
+        how = "bias" if best.weights is None else f"weights and bias, ridge {best.ridge:g}"
         self.context.remarks.analysis(
             self.origin,
             f"`{target.layer.name}`: outputs were {off}, and are by {np.sqrt(new / size):.1%} ({how})",
             node=target.layer.name,
         )
-        return changes[best]
+        return best
 
     def _leave(self, target: Target, reason: str, help: str | None = None) -> None:
         what = f"`{target.layer.name}` keeps its weights"

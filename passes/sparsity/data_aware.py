@@ -85,12 +85,7 @@ class DataAware(Criterion):
 
     @abstractmethod
     def fit(
-        self,
-        weights: Array,
-        moments: Moments,
-        pattern: Pattern,
-        ratio: float | None,
-        keep: Bools | None,
+        self, weights: Array, moments: Moments, pattern: Pattern, ratio: float | None, keep: Bools | None
     ) -> Choice:
         """What the criterion makes of the weights of a layer, ``[group, output, position, input]``."""
 
@@ -119,12 +114,7 @@ class Wanda(DataAware):
     diagonal: ClassVar[bool] = True
 
     def fit(
-        self,
-        weights: Array,
-        moments: Moments,
-        pattern: Pattern,
-        ratio: float | None,
-        keep: Bools | None,
+        self, weights: Array, moments: Moments, pattern: Pattern, ratio: float | None, keep: Bools | None
     ) -> Choice:
         """A mask; the weights that stay keep their values."""
         return Choice(keep=wanda_mask(weights, moments, pattern, ratio) if keep is None else keep)
@@ -134,12 +124,7 @@ class SparseGPT(DataAware):
     """The least damage to a layer's outputs, the weights that stay making up for those that go."""
 
     def fit(
-        self,
-        weights: Array,
-        moments: Moments,
-        pattern: Pattern,
-        ratio: float | None,
-        keep: Bools | None,
+        self, weights: Array, moments: Moments, pattern: Pattern, ratio: float | None, keep: Bools | None
     ) -> Choice:
         """A mask and new weights."""
         if moments.diagonal:

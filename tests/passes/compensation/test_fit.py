@@ -63,7 +63,7 @@ def test_inputs_that_do_not_vary_leave_all_to_the_bias() -> None:
 
 def test_too_few_rows_without_a_ridge_determine_nothing() -> None:
     inputs, residuals = draw(20)
-    assert reconstruct(moments_of(inputs, residuals), [0.0]) == []
+    assert list(reconstruct(moments_of(inputs, residuals), [0.0])) == []
 
 
 def test_slots_of_several_cuts_are_places_in_the_first_model(digits: Module) -> None:
