@@ -100,9 +100,13 @@ def _too_long(number: int, frame: Any) -> None:
 
 
 def load(path: Path) -> dict[tuple[str, str], Row]:
-    """The last row of every trial of a log."""
-    rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-    return {(row["model"], row["side"]): row for row in rows}
+    """Every trial of a log: what its last run measured, and of earlier ones what that did not ask (an export)."""
+    rows: dict[tuple[str, str], Row] = {}
+    for line in path.read_text().splitlines() if path.exists() else ():
+        row = json.loads(line)
+        earlier = rows.get(key := (row["model"], row["side"]), {})
+        rows[key] = {**earlier, **row} if is_right(earlier) and is_right(row) else row
+    return rows
 
 
 def sweep(options: argparse.Namespace) -> None:
@@ -114,7 +118,7 @@ def sweep(options: argparse.Namespace) -> None:
         for side in options.sides:
             done = load(options.log)
             known = done.get((architecture.name, side))
-            if known is not None and not (options.again and not is_right(known)):
+            if known is not None and not _once_more(known, options):
                 continue
             plain = done.get((architecture.name, "peer"), {})
             if side == "hints" and (is_right(plain) or "not finished" in plain.get("outcome", "")):
@@ -124,6 +128,10 @@ def sweep(options: argparse.Namespace) -> None:
                 log.write(json.dumps(row) + "\n")
             print(describe(row), flush=True)
     del library
+
+
+def _once_more(row: Row, options: argparse.Namespace) -> bool:
+    return bool(options.anew if is_right(row) else options.again)
 
 
 def _anyhow(architecture: Architecture) -> bytes:
@@ -158,6 +166,9 @@ def main() -> None:
     parser.add_argument("--sides", nargs="+", default=["ours", "peer", "hints"], choices=list(SECONDS))
     parser.add_argument("--only", nargs="+", default=[], metavar="TEXT", help="only names with one of these")
     parser.add_argument("--again", action="store_true", help="try what is not right in the log once more")
+    parser.add_argument(
+        "--anew", action="store_true", help="try what is right in the log once more, for its seconds"
+    )
     parser.add_argument("--no-export", dest="export", action="store_false", help="without ONNX")
     parser.add_argument("--verify", action="store_true", help="run prunec's own verifier, too")
     parser.add_argument("--export-seconds", type=int, default=120, help="CPU seconds more for the export")

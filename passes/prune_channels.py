@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from prunec.ir.diagnostics import UserError
+from prunec.ir.diagnostics import UserError, counted
 from prunec.passes.base import Context, Contract, Outcome, Pass, option
 from prunec.passes.checks import at_least, within
 from prunec.passes.pruning.target import TargetOption
@@ -210,12 +210,21 @@ class PruneChannels(Pass):
 
     def _damage(self, module: Module, groups: list[Group], context: Context) -> Damages:
         """What the profile says about every layer."""
+        from prunec.passes.judging.bootstrap import FEW
         from prunec.passes.pruning.selection import clusters_of
         from prunec.passes.sensitivity.budget import Damages, check_model, curves_for
         from prunec.passes.sensitivity.profile import Profile
 
         profile = Profile.load(self.budget)
         check_model(profile, module.source.original, self.unit, self.budget)
+        if profile.samples < FEW:
+            context.remarks.missed(
+                self.name,
+                f"the profile {self.budget} is no evidence of what layers can spare",
+                reason=f"it is of {counted(profile.samples, 'sample')}, and so few say nothing about others",
+                help="measure it on hundreds of samples",
+                urgent=True,
+            )
         if profile.criterion != self.criterion:
             context.remarks.analysis(
                 self.name,

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from prunec.exporters.amounts import percent
 from prunec.exporters.report.evidence import Document
 from prunec.exporters.report.figures import Box, Scale, polyline
+from prunec.ir.diagnostics import counted
+from prunec.passes.judging.bootstrap import FEW
 from prunec.passes.sensitivity.matching import Rows
 
 if TYPE_CHECKING:
@@ -73,10 +75,11 @@ class Curves:
 def curves(document: Document, plan: Plan) -> Curves:
     """The view of a sensitivity profile, with what a plan removed marked in it."""
     metric, data, groups = document["metric"], document["data"], document["groups"]
+    few = ", too few to say anything about others" if int(data["samples"]) < FEW else ""
     axes, cuts = _Axes.of(float(metric["dense"]), groups), _cuts(plan, groups)
     return Curves(
         metric=str(metric["name"]),
-        data=f"{int(data['samples']):,} samples of {data['name']}",
+        data=f"{counted(int(data['samples']), 'sample')} of {data['name']}{few}",
         dense=axes.words(axes.dense),
         dense_at=axes.points([(0.0, axes.dense)])[0][1],
         low=axes.words(axes.low),

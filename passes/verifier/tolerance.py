@@ -14,20 +14,20 @@ from prunec.ir.module import Module
 
 Array = NDArray[Any]
 
-#: Largest accepted relative error of an output, by the coarsest floating-point type in the model.
 TOLERANCE = {"float32": 1e-4, "float16": 3e-2, "bfloat16": 1e-1}
+"""Largest accepted relative error of an output, by the coarsest floating-point type in the model."""
 
-#: Outputs smaller than this are compared as if they were this large: a saturated sigmoid rounds in steps.
 FLOOR = 1e-3
+"""Outputs smaller than this are compared as if they were this large: a saturated sigmoid rounds in steps."""
 
-#: Errors up to this many times the tolerance are as likely rounding as a mistake.
 NEAR = 3
+"""Errors up to this many times the tolerance are as likely rounding as a mistake."""
 
-#: Largest error that a model's own sensitivity to rounding can excuse where sums are taken in another order.
 MOST_NOISE = 1e-2
+"""Largest error that a model's own sensitivity to rounding can excuse where sums are taken in another order."""
 
-#: How much rounding changes a number in float32, about.
 HALF_STEP = 6e-8
+"""How much rounding changes a number in float32, about."""
 
 
 def relative_error(actual: Array, expected: Array) -> float:

@@ -12,8 +12,8 @@ from prunec.ir.module import Module
 from prunec.ir.rule import Index
 from prunec.ir.scopes import walk
 
-#: How many intermediate values are compared where the outputs say too little.
 WITNESSES = 24
+"""How many intermediate values are compared where the outputs say too little."""
 
 Kept = Mapping[str, Mapping[int, Index]]
 """Per value that a cut shrank the slots of its axes that stay."""

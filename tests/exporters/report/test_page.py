@@ -109,6 +109,7 @@ def test_the_page_says_what_was_done_and_measured(page: str, result: Result) -> 
         "/classifier/Gemm",
         "stem and 1 more",
         "1.50x (1.40 - 1.60)",
+        "9 samples of d, too few to say anything about others",
         "lose 6.00 points of top1 more than each by itself",
         "b is faster",
         "odd",

@@ -122,6 +122,16 @@ def test_layers_that_the_profile_lacks_keep_their_channels(tmp_path: Path) -> No
     assert any("says nothing about it" in (remark.reason or "") for remark in result.remarks)
 
 
+def test_a_profile_of_few_samples_is_told_unasked(tmp_path: Path) -> None:
+    module, path = graph(CHAIN), tmp_path / "profile.json"
+    profile = profile_of(module, dict.fromkeys("abc", (0.0, 0.1, 0.2)))
+    for samples in (1000, 1):
+        replace(profile, samples=samples).save(path)
+        result = prunec.run(module, f"prune-channels{{budget={path} target=macs:0.6}}")
+        told = [r.reason for r in result.remarks if r.urgent and "no evidence" in r.message]
+        assert told == (["it is of 1 sample, and so few say nothing about others"] if samples == 1 else [])
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
