@@ -95,6 +95,9 @@ class Dialect(Protocol):
             UserError: modules of this dialect have no gradients.
         """
 
+    def begin(self, model: onnx_ir.Model) -> None:
+        """Note what has to be noted of a model before passes run on it."""
+
     def adopt(self, value: onnx_ir.Value, like: onnx_ir.Value) -> None:
         """Let a constant that a pass made be what another is: one that is trained, or not."""
 

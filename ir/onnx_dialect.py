@@ -77,6 +77,10 @@ class OnnxDialect(Dialect):
             help=["capture the module with prunec.trace, or export it with torch.export as a .pt2 file"],
         )
 
+    def begin(self, model: onnx_ir.Model) -> None:
+        """Nothing: weights of ONNX models never change."""
+        del model
+
     def adopt(self, value: onnx_ir.Value, like: onnx_ir.Value) -> None:
         """Constants of ONNX are all alike."""
         del value, like

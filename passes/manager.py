@@ -161,8 +161,10 @@ class _Run:
     def _begin(self, passes: Sequence[Pass]) -> Analyses:
         """Make the module ready for these passes, and say what is odd about what was given."""
         from prunec.ir.control import make_names_unique
+        from prunec.ir.dialect import dialect_of
         from prunec.passes.analyses import Analyses
 
+        dialect_of(self.module.model).begin(self.module.model)
         masks = any(pass_.contract == "masked" for pass_ in passes)
         if masks and self.module.model.functions and self._inlined():
             self._changed()

@@ -54,6 +54,7 @@ class RecalibrateNorm(Pass):
 
     def _norms(self, module: Module, context: Context) -> list[onnx_ir.Node]:
         """The norms whose statistics can be written, in graph order."""
+        from prunec.ir.dialect import ATEN
         from prunec.passes.compensation.norms import NotFixed, check_norm
         from prunec.passes.folding.constants import Constants
         from prunec.passes.pruning.filters import matches, warn_unmatched
@@ -75,6 +76,9 @@ class RecalibrateNorm(Pass):
         if not norms:
             reason = "no BatchNormalization is left" if found else "the model has no BatchNormalization"
             help = None if found else "put `recalibrate-norm` in front of `fold-norm`"
+            if ATEN in module.graph.opset_imports:
+                reason = "a torch program takes statistics from its inputs in training mode"
+                help = "run result.to_torch().train() on some batches, under torch.no_grad()"
             context.remarks.missed(
                 self.name, "no statistics are estimated", reason=reason, help=help, urgent=True
             )

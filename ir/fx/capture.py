@@ -32,6 +32,11 @@ _HINTS = (
         "control flow",
         "branches on tensors cannot be captured; compute both sides, and choose with torch.where",
     ),
+    (
+        "constraints violated",
+        "the module fixes a size that is meant to be dynamic, or the example has size 1 there, which is always fixed: "
+        "give examples of size 2 or more along dynamic axes",
+    ),
     ("item()", "a number is read out of a tensor; keep it a tensor, or make it an argument"),
     ("dynamic_shapes", "the dynamic shapes do not fit the arguments, or the module fixes one of the sizes"),
     ("specialized", "the module fixes a size that is meant to be dynamic; leave it out of dynamic_shapes"),

@@ -14,6 +14,7 @@ from prunec.ir.diagnostics import PassFailure, Place, UserError
 from prunec.ir.dialect import Array, Blame, Dialect, Executor, LossGradients
 from prunec.ir.facts import Facts
 from prunec.ir.fx.calls import changes_something
+from prunec.ir.fx.evidence import renew_evidence
 from prunec.ir.fx.facts import FAILURES, infer_fx_facts
 from prunec.ir.fx.feeds import example_feeds
 from prunec.ir.fx.gradients import LossGradient
@@ -90,6 +91,10 @@ class AtenDialect(Dialect):
     def loss_gradients(self, module: Module) -> LossGradients:
         """By a backward pass of the program in evaluation mode."""
         return LossGradient(module)
+
+    def begin(self, model: onnx_ir.Model) -> None:
+        """The contents of tensors that were trained since the capture."""
+        renew_evidence(model)
 
     def adopt(self, value: onnx_ir.Value, like: onnx_ir.Value) -> None:
         """A parameter beside a parameter, with or without a gradient as that one."""

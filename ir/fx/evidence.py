@@ -34,11 +34,18 @@ class _Evidence:
 
     Attributes:
         checksum: of its bytes.
+        version: how often it had been written to.
         tensor: the tensor itself, for as long as something uses it.
     """
 
     checksum: int
+    version: int
     tensor: weakref.ref[torch.Tensor]
+
+    @classmethod
+    def of(cls, tensor: torch.Tensor) -> _Evidence:
+        """Of what a tensor is now."""
+        return cls(checksum=_checksum(tensor), version=tensor._version, tensor=weakref.ref(tensor))
 
 
 def record_evidence(model: onnx_ir.Model) -> None:
@@ -47,8 +54,24 @@ def record_evidence(model: onnx_ir.Model) -> None:
         state: State | None = value.meta.get(STATE)
         if value.const_value is None or state is None or state.kind == "literal":
             continue
-        tensor = unwrap(value.const_value)
-        value.meta[_EVIDENCE] = _Evidence(checksum=_checksum(tensor), tensor=weakref.ref(tensor))
+        value.meta[_EVIDENCE] = _Evidence.of(unwrap(value.const_value))
+
+
+def renew_evidence(model: onnx_ir.Model) -> None:
+    """Note the contents anew where the module was trained between the capture and a run.
+
+    As long as every tensor is still the module's own, program and module agree, whatever was written to them.
+    """
+    held = [
+        (value, unwrap(value.const_value))
+        for value in model.graph.initializers.values()
+        if _EVIDENCE in value.meta and value.const_value is not None
+    ]
+    if all(tensor is value.meta[_EVIDENCE].tensor() for value, tensor in held):
+        for value, tensor in held:
+            # Batch norms write their statistics without counting it; to sum up all parameters takes too long.
+            if tensor._version != value.meta[_EVIDENCE].version or value.meta[STATE].kind != "parameter":
+                value.meta[_EVIDENCE] = _Evidence.of(tensor)
 
 
 def require_unchanged(model: onnx_ir.Model) -> None:

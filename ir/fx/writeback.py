@@ -82,7 +82,7 @@ def write_back(result: Module, module: nn.Module) -> list[Resized]:
         raise _other_structure(
             module, f"a pass took `{taken[0]}` out of the program, and the module computes with it"
         )
-    raise _refusal(module, literals, first)
+    raise _refusal(result, module, literals, first)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -345,7 +345,31 @@ def _other_structure(module: nn.Module, reason: str) -> UserError:
     )
 
 
-def _refusal(module: nn.Module, literals: Sequence[Literal], failure: Exception | str) -> UserError:
+def _what_holds_it_back(result: Module, module: nn.Module) -> Iterator[str]:
+    """What is known to keep sizes outside of parameters, buffers and numbers."""
+    attentions = []
+    for name, value in result.graph.initializers.items():
+        state: State | None = value.meta.get(STATE)
+        if state is None or value.shape is None or state.shape == tuple(value.shape.numpy()):
+            continue
+        path, _, last = name.rpartition(".")
+        if state.kind == "literal":
+            held = last in vars(module.get_submodule(path))
+            what = f"`{name}` is a plain tensor" if held else "the code holds a tensor"
+            yield f"{what} that would have to be cut: make it self.register_buffer(name, tensor)"
+        elif last == "in_proj_weight" and value.shape[1] == state.shape[1]:
+            attentions.append(path)
+    if attentions:
+        more = f" and {len(attentions) - 1} more" if len(attentions) > 1 else ""
+        yield (
+            f"`{attentions[0]}`{more}: an nn.MultiheadAttention cannot lose heads while its embedding is pinned; "
+            f"prune-channels{{ignore=*{attentions[0].rpartition('.')[2]}.*}} leaves it alone"
+        )
+
+
+def _refusal(
+    result: Module, module: nn.Module, literals: Sequence[Literal], failure: Exception | str
+) -> UserError:
     """What could not be changed, and where it stands."""
     unresolved = [
         text for x in literals if isinstance(x.old, int) and not _holders(module, x) for text in [str(x)]
@@ -360,6 +384,7 @@ def _refusal(module: nn.Module, literals: Sequence[Literal], failure: Exception 
         place=place,
         notes=[reason, *dict.fromkeys(unresolved[:4])],
         help=[
+            *_what_holds_it_back(result, module),
             "make these numbers attributes of their module, or leave its groups alone with `ignore`",
             "result.to_torch() gives a module that needs no change of the code",
         ],

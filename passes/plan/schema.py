@@ -19,15 +19,13 @@ every group has a line of its own, so that plans compare line by line::
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from prunec.ir.diagnostics import UserError
 from prunec.ir.files import read_text, write_text
-from prunec.passes.plan.masks import WeightMask, encode
+from prunec.passes.plan.masks import WeightMask
 
 if TYPE_CHECKING:
     from prunec.ir.module import Module
@@ -172,14 +170,9 @@ class Plan:
 
     def to_json(self) -> str:
         """The plan as JSON text, the same text for the same plan, with one line for each group."""
-        source = {"name": self.source_name, "sha256": self.source_sha256}
-        lines = [
-            f'  "schema": {_dump(SCHEMA)},',
-            f'  "source": {json.dumps(source, ensure_ascii=False)},',
-            f'  "pipeline": {_dump(self.pipeline)},',
-            f'  "steps": {_block([_step_text(step) for step in self.steps], indent="    ")}',
-        ]
-        return "\n".join(["{", *lines, "}", ""])
+        from prunec.passes.plan.writer import plan_text
+
+        return plan_text(self)
 
     def removed(self) -> dict[str, dict[int, tuple[int, ...]]]:
         """Per tensor of the input and axis the positions that are gone after all steps.
@@ -252,56 +245,3 @@ class Plan:
             UserError: the file cannot be written.
         """
         write_text(path, self.to_json(), "plan")
-
-
-def _step_text(step: Step) -> str:
-    fields = [f'"pass": {_dump(step.pass_name)}', *(['"partial": true'] if step.partial else [])]
-    for key, items in (
-        ("groups", [_group_data(group) for group in step.groups]),
-        ("orders", [_order_data(group) for group in step.orders]),
-        ("masks", [_mask_data(mask) for mask in step.masks]),
-    ):
-        if items or (key == "groups" and not step.orders):
-            fields.append(f'"{key}": {_block([_dump(item) for item in items], indent="      ")}')
-    return f"{{{', '.join(fields)}}}"
-
-
-def _block(items: Sequence[str], *, indent: str) -> str:
-    """A JSON list with one item a line."""
-    if not items:
-        return "[]"
-    separator = f",\n{indent}"
-    return f"[\n{indent}{separator.join(items)}\n{indent[2:]}]"
-
-
-def _group_data(group: GroupCut) -> dict[str, Any]:
-    data: dict[str, Any] = {
-        "id": group.id,
-        "units": group.units,
-        "removed": group.removed,
-        "equivalence": group.equivalence,
-    }
-    if group.reason is not None:
-        data["reason"] = group.reason
-    return data | {"tensors": [_tensor_data(tensor) for tensor in group.tensors]}
-
-
-def _order_data(group: GroupOrder) -> dict[str, Any]:
-    tensors = [_tensor_data(tensor) for tensor in group.tensors]
-    return {"id": group.id, "units": group.units, "order": group.order, "tensors": tensors}
-
-
-def _tensor_data(tensor: TensorCut | TensorOrder) -> dict[str, Any]:
-    slots = {"removed": tensor.removed} if isinstance(tensor, TensorCut) else {"order": tensor.order}
-    data: dict[str, Any] = {"name": tensor.name, "axis": tensor.axis} | slots
-    return data | ({"uses": tensor.uses} if tensor.uses else {})
-
-
-def _mask_data(mask: WeightMask) -> dict[str, Any]:
-    data: dict[str, Any] = {"name": mask.name, "shape": mask.shape, "pattern": mask.pattern}
-    data |= {"zeros": mask.zeros, "updated": mask.updated} if mask.updated else {"zeros": mask.zeros}
-    return data | {"keep": encode(mask.bits)}
-
-
-def _dump(data: object) -> str:
-    return json.dumps(data, ensure_ascii=False, separators=(",", ":"))

@@ -146,7 +146,13 @@ def axis_labels(
     if operand is None:
         hint = nearest(tensor.name, (name for name, _ in operands))
         suffix = f" (did you mean '{hint}'?)" if hint else ""
-        raise UserError(f"the plan names tensor '{tensor.name}', which this graph does not have{suffix}")
+        raise UserError(
+            f"the plan names tensor '{tensor.name}', which this graph does not have{suffix}",
+            help=[
+                "a plan of another export of the network (a torch module and its ONNX file) has to be translated: "
+                "--replay-from MODEL, in Python plan.transfer(its_module, this_module)"
+            ],
+        )
     numbers = coupling.relations.table.operands[operand]
     if tensor.axis >= len(numbers):
         raise UserError(

@@ -38,7 +38,13 @@ def keep_masks(module: NnModule, plan: Plan) -> Masks:
 
     keep = final_masks(plan.steps)
     if not keep:
-        raise UserError("the plan has no masks to keep", help=["make some with the pass `sparsify`"])
+        none_gained = (
+            "`sparsify` took no layer, the remarks of the run say why; sparsify{layers=all} takes every one"
+        )
+        raise UserError(
+            "the plan has no masks to keep",
+            help=[none_gained if "sparsify" in plan.pipeline else "make some with the pass `sparsify`"],
+        )
     return hold_masks(module, keep)
 
 

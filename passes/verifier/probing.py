@@ -60,11 +60,17 @@ def first_run(reference: Module, seed: int, *, blame: Blame = "user") -> Probe:
         tried.append(sizes)
         feeds = dialect.feeds(reference, seed=seed, sizes=sizes)
         try:
-            return Probe(runner.run(feeds), feeds, batch if batch in sizes.values() else 1)
+            return Probe(runner.run(feeds), feeds, batch if batch in sizes.values() else _fixed_batch(feeds))
         except PrunecError as error:
             refusal = error
     assert refusal is not None
     raise refusal
+
+
+def _fixed_batch(feeds: Mapping[str, Array]) -> int:
+    """The first axis of all inputs, where they agree on one."""
+    found = {array.shape[0] for array in feeds.values() if array.ndim > 1}
+    return found.pop() if len(found) == 1 else 1
 
 
 def run_after(pass_name: str, module: Module, feeds: Mapping[str, Array]) -> dict[str, Array]:

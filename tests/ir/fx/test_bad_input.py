@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -128,6 +129,26 @@ def test_a_report_of_a_module_is_refused(write: Callable[..., None]) -> None:
 def test_a_bench_of_one_model_asks_for_a_list() -> None:
     with pytest.raises(prunec.UserError, match="this takes a list of models, got a single one"):
         prunec.bench("net.onnx")
+
+
+def test_a_dynamic_axis_of_size_1_is_told_to_need_a_larger_example() -> None:
+    with pytest.raises(prunec.UserError, match="constraints violated") as caught:
+        prunec.trace(net(), (torch.randn(1, 8),), dynamic_shapes={"input": {0: torch.export.Dim("batch")}})
+    assert "give examples of size 2 or more along dynamic axes" in caught.value.render()
+
+
+@pytest.mark.parametrize("batch", [1, 2, 5])
+def test_a_verdict_says_the_batch_that_the_capture_fixed(batch: int) -> None:
+    result = prunec.run(prunec.trace(net(), (torch.randn(batch, 8),)), "prune-channels")
+    assert f"batch {batch})" in str(result.verdicts[0])
+
+
+def test_statistics_of_torch_are_estimated_by_running_it() -> None:
+    module = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8))
+    captured = prunec.trace(module, (torch.randn(2, 3, 8, 8),))
+    data = {captured.graph.inputs[0].name: np.zeros((4, 3, 8, 8), np.float32)}
+    (remark,) = prunec.run(captured, "recalibrate-norm", data=data).remarks
+    assert remark.reason == "a torch program takes statistics from its inputs in training mode"
 
 
 class Chosen(nn.Module):

@@ -49,6 +49,41 @@ def test_changed_weights_are_refused(change: Callable[[nn.Sequential], None], tm
     assert module[0].out_features == 16
 
 
+@pytest.mark.parametrize("change", [load, train])
+def test_what_is_trained_between_the_capture_and_the_run_counts(
+    change: Callable[[nn.Sequential], None],
+) -> None:
+    module = net()
+    captured = prunec.trace(module, (X,))
+    before = prunec.run(captured, PIPELINE)
+    change(module)
+    result = prunec.run(captured, f"{PIPELINE}, sparsify{{layers=all}}")
+    with pytest.raises(prunec.UserError, match="weights changed since it was captured"):
+        before.apply_to(module)
+    program = result.to_torch()
+    result.apply_to(module)
+    assert torch.equal(module.eval()(X), program.eval()(X)) and module[0].out_features == 16
+
+
+def test_a_result_of_other_weights_stays_refused_where_passes_go_on() -> None:
+    module = net()
+    first = prunec.run(prunec.trace(module, (X,)), "prune-channels{only=0.weight}, sparsify{layers=all}")
+    train(module)
+    second = prunec.run(first.module, "verify")
+    for use in (second.to_torch, lambda: second.apply_to(module)):
+        with pytest.raises(prunec.UserError, match="weights changed since it was captured"):
+            use()
+
+
+def test_parameters_of_other_memory_are_not_those_of_the_capture() -> None:
+    module = net()
+    captured = prunec.trace(module, (X,))
+    module.double().float()
+    train(module)
+    with pytest.raises(prunec.UserError, match="weights changed since it was captured"):
+        prunec.run(captured, PIPELINE).apply_to(module)
+
+
 def test_statistics_of_a_batch_norm_count() -> None:
     module = net()
     result = prunec.run(prunec.trace(module, (X,)), PIPELINE)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 
 import pytest
 import torch
+from torch import nn
 from torch_modules import CASES, Case, assert_same, leaves, masked
 
 import prunec
@@ -125,3 +127,30 @@ def test_the_input_module_stays_as_it_is() -> None:
     pruned(*case.inputs())
     after = module.state_dict()
     assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
+
+
+class Language(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.body, self.head = (
+            nn.Embedding(10, 32),
+            nn.Linear(32, 32),
+            nn.Linear(32, 10, bias=False),
+        )
+        self.head.weight = self.embed.weight
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(torch.relu(self.body(self.embed(x))))
+
+
+def test_tied_tensors_keep_all_of_their_names() -> None:
+    module = Language()
+    result = prunec.run(prunec.trace(module, (torch.arange(8).reshape(2, 4),)), "prune-channels")
+    program = result.to_torch()
+    for made in (program, copy.deepcopy(program), program.train()):
+        assert set(made.state_dict()) == set(module.state_dict())
+        assert made.embed.weight is made.head.weight and made.head.weight.shape == (10, 16)
+        assert len(list(made.parameters())) == len(list(module.parameters()))
+    result.apply_to(module)
+    assert module.head.weight is module.embed.weight and module.head.in_features == 16
+    program.load_state_dict(module.state_dict())

@@ -150,6 +150,7 @@ def test_the_command_line_replays_across(folder: Path, capsys: pytest.CaptureFix
     assert command.run([str(program), "-p", PRUNE, "--plan", str(plan), "-o", str(folder / "out.pt2")]) == 0
     arguments = [str(path), "--replay", str(plan), "-o", str(out)]
     assert command.run(arguments) == 2
+    assert "--replay-from MODEL, in Python plan.transfer(" in capsys.readouterr().err
     assert command.run([*arguments, "--replay-from", str(program)]) == 0
     assert sum(v.shape.numpy() == (32, 32) for v in prunec.load(out).graph.initializers.values()) == 0
     capsys.readouterr()

@@ -279,3 +279,42 @@ def test_torchs_attention_loses_heads_with_its_width() -> None:
     pruned(case, module).apply_to(module)
     layer = module.attention
     assert (layer.embed_dim, layer.kdim, layer.num_heads, layer.head_dim) == (16, 16, 2, 8)
+
+
+class Plain(nn.Module):
+    """Tensors in a plain attribute and in a list."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(8, 16), nn.Linear(16, 4)
+        self.scale, self.shifts = torch.rand(16), [torch.rand(16)]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.first(x) * self.scale + self.shifts[0])
+
+
+def test_plain_tensors_are_named_with_what_to_make_of_them() -> None:
+    result = prunec.run(prunec.trace(module := Plain(), (torch.randn(2, 8),)), "prune-channels")
+    with pytest.raises(prunec.UserError) as caught:
+        result.apply_to(module)
+    assert caught.value.help[:2] == (
+        "`scale` is a plain tensor that would have to be cut: make it self.register_buffer(name, tensor)",
+        "the code holds a tensor that would have to be cut: make it self.register_buffer(name, tensor)",
+    )
+    assert result.to_torch()(torch.randn(2, 8)).shape == (2, 4)
+
+
+def test_heads_of_a_pinned_embedding_are_named_with_what_to_ignore() -> None:
+    x = torch.randn(2, 5, 32)
+    layer = nn.TransformerEncoderLayer(32, 4, 64, batch_first=True)
+    encoder = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+    result = prunec.run(prunec.trace(encoder, (x,)), "prune-channels")
+    with pytest.raises(prunec.UserError) as caught:
+        result.apply_to(encoder)
+    assert caught.value.help[0] == (
+        "`layers.0.self_attn` and 1 more: an nn.MultiheadAttention cannot lose heads while its embedding is pinned; "
+        "prune-channels{ignore=*self_attn.*} leaves it alone"
+    )
+    prunec.run(prunec.trace(encoder, (x,)), "prune-channels{ignore=*self_attn.*}").apply_to(encoder)
+    assert encoder.layers[1].linear1.out_features == 32
+    assert encoder.eval()(x).shape == x.shape

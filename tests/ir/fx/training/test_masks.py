@@ -235,6 +235,12 @@ def test_a_plan_that_does_not_fit_is_refused(
     assert "= help: " in caught.value.render()
 
 
+def test_a_plan_of_a_sparsify_that_took_nothing_says_what_would() -> None:
+    with pytest.raises(prunec.UserError, match="the plan has no masks to keep") as caught:
+        prunec.torch.keep_masks(*sparsified(pipeline="sparsify"))
+    assert "sparsify{layers=all} takes every one" in caught.value.render()
+
+
 def test_a_cut_below_masks_is_named() -> None:
     module, plan = sparsified()
     masks = prunec.torch.keep_masks(module, plan)
