@@ -6,8 +6,9 @@ float of a model is drawn anew, so that no scale is 1, no bias 0, and no two val
 
 from __future__ import annotations
 
+import copy
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -30,6 +31,9 @@ visformer_tiny vit_relpos_small_patch16_224 vit_tiny_patch16_224 volo_d1_224 xce
 
 _SIDE = 96
 """Height and width of images for networks that take any size."""
+
+_LOUD = 100.0
+"""Results that a network does not make unless signals grow from layer to layer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,6 +132,29 @@ def randomise(module: Any) -> None:
                 noise = 1e-2 * normal(tensor)
                 loudness = max(1.0, wanted / float(tensor.std()))
                 tensor.mul_(loudness * (1 + noise)).add_(wanted * noise)
+
+
+def settle(module: Any, run: Callable[[Any], Any]) -> None:
+    """Make weights quieter until results are no louder than a network's: beyond, rounding alone would change them.
+
+    Another module runs: some keep tensors of a run, and could not be copied after it.
+    """
+    import torch
+    from torch.utils import _pytree as pytree
+
+    twin = copy.deepcopy(module)
+    weights = [(a, b) for a, b in zip(module.parameters(), twin.parameters(), strict=True) if a.ndim > 1]
+    with torch.no_grad():
+        while max((float(t.abs().max()) for t in _floats(pytree.tree_leaves(run(twin)))), default=0.0) > _LOUD:
+            for pair in weights:
+                for weight in pair:
+                    weight.mul_(0.8)
+
+
+def _floats(leaves: Iterable[Any]) -> Iterator[Any]:
+    import torch
+
+    return (t for t in leaves if isinstance(t, torch.Tensor) and t.is_floating_point() and t.numel())
 
 
 def _torchvision_names() -> Sequence[str]:

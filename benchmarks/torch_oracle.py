@@ -181,6 +181,8 @@ class _Restricted(nn.Module):  # type: ignore[misc]
         groups = getattr(self.norm, "num_groups", None)
         if groups:
             self.norm.num_groups = len(np.unique(positions.numpy() // (size // groups)))
+        if width := getattr(self.norm, "group_size", None):
+            self.norm.group_size = width * len(positions) // size
 
     def _resize(self, size: int) -> None:
         for name in ("normalized_shape", "num_channels", "dim", "hidden_size"):

@@ -15,7 +15,7 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 import torch_oracle
-from torch_models import Architecture, randomise
+from torch_models import Architecture, randomise, settle
 
 PASSES = "prune-channels{ratio=50% round-to=1 unit=head-dim}"
 ONNX_TOLERANCE = 1e-3
@@ -40,6 +40,7 @@ class Trial:
         np.random.seed(0)
         self.module, self.args, self.kwargs = self.architecture.build()
         randomise(self.module)
+        settle(self.module, self._run)
         self.dense = copy.deepcopy(self.module)
         self.untouched = copy.deepcopy(
             self.module
