@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 import onnx_ir
 
 from prunec.ir.atomic import real_target
+from prunec.ir.diagnostics import counted
 from prunec.ir.dump.file import save_dump
 from prunec.ir.files import file_error
 from prunec.ir.printer import Annotator, Printer
@@ -98,7 +99,7 @@ def group_lines(view: GroupView) -> Iterator[str]:
             yield str(group)
     alone = [g.frozen.text for g in view.coupling.groups if g.id in view.alone and g.frozen is not None]
     for reason, count in Counter(alone).items():
-        yield f"// {count:,} {'axis' if count == 1 else 'axes'} of parameters frozen alone: {reason}"
+        yield f"// {counted(count, 'axis', 'axes')} of parameters frozen alone: {reason}"
 
 
 @dataclass(slots=True)

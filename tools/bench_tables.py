@@ -19,6 +19,7 @@ from prunec.exporters.bench.results import (
     Timing,
 )
 from prunec.exporters.bench.words import busy
+from prunec.ir.diagnostics import counted
 
 FEW = 15
 """Kernels of a profile that are shown."""
@@ -130,8 +131,7 @@ def _cells(timing: Timing) -> Iterator[str]:
 
 def _conditions(report: BenchReport) -> Iterator[str]:
     inputs = "random inputs" if report.inputs == "random" else f"inputs from {report.inputs}"
-    threads = "threads as ONNX Runtime chooses" if not report.threads else f"{report.threads} thread"
-    threads += "s" if report.threads > 1 else ""
+    threads = counted(report.threads, "thread") if report.threads else "threads as ONNX Runtime chooses"
     providers = ", ".join(report.providers)
     runs = {(timing.runs, timing.rounds) for timing in report.timings}
     most = max(runs)

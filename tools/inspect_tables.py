@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from prunec.exporters.amounts import file_size, number
+from prunec.ir.diagnostics import counted
 from prunec.ir.printer import Annotator, Printer
 from prunec.ir.scopes import walk
 from prunec.ir.sizes import open_inputs
@@ -113,7 +114,7 @@ def render_pinned(survey: Survey) -> list[RenderableType]:
         table.add_row(_ids(pinned.groups), locked, _reason(pinned), _listed(pinned.tensors, 2))
     alone = [
         _line(
-            f"  {p.axes:,} {'axis' if p.axes == 1 else 'axes'} of weights, tied to nothing: {_reason(p)}",
+            f"  {counted(p.axes, 'axis', 'axes')} of weights, tied to nothing: {_reason(p)}",
             style="dim",
         )
         for p in survey.pinned
@@ -248,8 +249,7 @@ def _prunable_line(survey: Survey) -> str:
     if not survey.groups:
         return "Nothing can be pruned" + ("" if survey.pinned else ": no op that has a rule reads a weight")
     share = percent(survey.prunable, survey.cost.parameters)
-    groups = "1 group" if len(survey.groups) == 1 else f"{len(survey.groups):,} groups"
-    return f"What can be pruned: {groups} with {share} of the parameters"
+    return f"What can be pruned: {counted(len(survey.groups), 'group')} with {share} of the parameters"
 
 
 def _layers_line(survey: Survey, layers: Sequence[LayerFacts]) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, cast
 import click
 
 import prunec
-from prunec.ir.diagnostics import UserError
+from prunec.ir.diagnostics import UserError, counted
 from prunec.tools.console import show
 from prunec.tools.data_files import DATA_HELP, read_samples
 from prunec.tools.options import seed_option, unit_option, verbose_option
@@ -136,7 +136,7 @@ def _say_how_to_go_on(error: BaseException, partial: Path) -> None:
         return
     if not count:
         return
-    kept = f"{count} {'measurement is' if count == 1 else 'measurements are'} kept in {partial}"
+    kept = f"{counted(count, 'measurement is', 'measurements are')} kept in {partial}"
     if isinstance(error, UserError):
         error.notes = (*error.notes, kept)
     else:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 from prunec.exporters.bench.layers import is_compute
 from prunec.exporters.bench.results import Explanation, LayerTime, Machine, ModelProfile, Reason
+from prunec.ir.diagnostics import counted
 
 LEAST = 0.04
 """Share of a run below which a reason is not told."""
@@ -320,7 +321,7 @@ def _names(layers: Sequence[LayerTime]) -> tuple[str, ...]:
 def _layers(layers: Sequence[LayerTime]) -> str:
     """The slowest layer by name, and how many more there are."""
     more = len(layers) - 1
-    return f"`{_names(layers)[0]}`" + (f" and {more} more layer{'s' if more > 1 else ''}" if more else "")
+    return f"`{_names(layers)[0]}`" + (f" and {counted(more, 'more layer')}" if more else "")
 
 
 def _count(layers: Sequence[LayerTime]) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 from prunec.exporters.report.evidence import Document
 from prunec.exporters.report.figures import Scale
+from prunec.ir.diagnostics import counted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,9 +58,7 @@ def latencies(document: Document) -> Latencies:
     batches = [(size, [t for t in timings if t["batch"] == size]) for size in sizes]
     versions = document.get("versions", {})
     threads = document.get("threads")
-    parts = [
-        f"{threads} thread{'' if threads == 1 else 's'}" if threads else "threads as ONNX Runtime chooses"
-    ]
+    parts = [counted(threads, "thread") if threads else "threads as ONNX Runtime chooses"]
     parts += [", ".join(document.get("providers", ()))] + [f"{k} {v}" for k, v in versions.items()]
     return Latencies(
         batches=tuple((size, _runs(found)) for size, found in batches),

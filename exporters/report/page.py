@@ -22,7 +22,7 @@ from prunec.exporters.report.judged import compounding, judgement
 from prunec.exporters.report.latencies import latencies
 from prunec.exporters.report.provenance import provenance
 from prunec.exporters.report.theme import theme
-from prunec.ir.diagnostics import UserError
+from prunec.ir.diagnostics import UserError, counted
 from prunec.ir.files import write_text
 
 if TYPE_CHECKING:
@@ -159,7 +159,7 @@ def _states(evidence: Evidence, given: dict[str, Any]) -> Iterator[tuple[str, st
     """The verdicts of all that judged, each with its colour."""
     verdicts = evidence.result.verdicts
     yield (
-        ("good", f"verified: {_counted(len(verdicts), 'transform')}")
+        ("good", f"verified: {counted(len(verdicts), 'transform')}")
         if verdicts
         else ("doubt", "not verified")
     )
@@ -169,11 +169,7 @@ def _states(evidence: Evidence, given: dict[str, Any]) -> Iterator[tuple[str, st
     if given["compounding"] is not None and given["compounding"].warning is not None:
         yield "doubt", "pruning and quantising compound"
     if missed := sum(remark.kind == "missed" for remark in evidence.result.remarks):
-        yield "doubt", f"{_counted(missed, 'thing')} could not be done"
-
-
-def _counted(count: int, what: str) -> str:
-    return f"{count} {what}{'' if count == 1 else 's'}"
+        yield "doubt", f"{counted(missed, 'thing')} could not be done"
 
 
 def _remarks(result: Result) -> Iterator[tuple[str, str, list[Any]]]:

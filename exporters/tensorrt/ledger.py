@@ -15,7 +15,7 @@ from typing import Any, Literal
 from prunec.exporters.tensorrt.candidates import Candidate
 from prunec.exporters.tensorrt.layers import EngineLayer
 from prunec.exporters.tensorrt.log import SparsityLog
-from prunec.ir.diagnostics import GateError
+from prunec.ir.diagnostics import GateError, counted
 
 Picked = Literal["yes", "no", "unknown"]
 
@@ -119,10 +119,7 @@ class Ledger:
         why.update(reason for entry in self.entries for reason in entry.layer.reasons if not eligible)
         raise GateError(
             f"{message}; at least {100 * share:g} % are required",
-            notes=[
-                f"{count} {'layer' if count == 1 else 'layers'}: {reason}"
-                for reason, count in why.most_common(5)
-            ],
+            notes=[f"{counted(count, 'layer')}: {reason}" for reason, count in why.most_common(5)],
             help=["the ledger says it for every layer; no engine was written"],
         )
 

@@ -20,6 +20,7 @@ from typing import Any
 import onnx_ir
 from numpy.typing import NDArray
 
+from prunec.ir.diagnostics import PrunecError
 from prunec.ir.execute import Blame, Runner
 from prunec.ir.facts import Facts
 from prunec.ir.module import Module
@@ -143,7 +144,11 @@ def runner_between(
         value.type, value.shape = known.type, known.shape if needs_ranks else None
     segment = onnx_ir.Model(part, ir_version=model.ir_version, functions=list(model.functions.values()))
     blame: Blame = "user" if module.source.made_from is None else "pass"
-    return Runner(Module(segment, module.source), optimize=True, threads=threads, blame=blame)
+    try:
+        return Runner(Module(segment, module.source), optimize=True, threads=threads, blame=blame)
+    except PrunecError:
+        # A part may be fused into an op without a kernel (a LayerNormalization of mixed types) where the whole is not.
+        return Runner(Module(segment, module.source), threads=threads, blame=blame)
 
 
 def _part(graph: onnx_ir.Graph, cut: Sequence[str], outputs: Sequence[str]) -> onnx_ir.Graph:
