@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from prunec.ir.diagnostics import GateError, RemarkLog, UserError
 from prunec.passes.base import Context, Outcome, Pass
 from prunec.passes.instruments import Instrument, Stage
-from prunec.passes.plan import Plan, Step
+from prunec.passes.plan import Plan, Step, require_plan
 from prunec.passes.plan.positions import Positions
 from prunec.passes.registry import BUILT_IN, Registry
 from prunec.passes.result import Result as Result
@@ -85,6 +85,9 @@ def run(
 
     parsed = Pipeline.of(pipeline)
     require_module(module)
+    for plan in (replay, earlier):
+        if plan is not None:
+            require_plan(plan)
     if ATEN in module.graph.opset_imports:
         parsed.check_takes_programs(module.source.name)
     return _Run(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,16 +31,17 @@ if TYPE_CHECKING:
     from prunec.passes.manager import Result
 
 _SECTIONS = {
-    "slices": "Accuracy",
-    "quantised": "Quantised",
-    "verified": "Verification",
-    "cuts": "Removed",
-    "layers": "Layers",
-    "sensitivity": "Sensitivity",
-    "latency": "Latency",
-    "remarks": "Remarks",
-    "provenance": "Provenance",
+    "slices": ("Accuracy", "judgement"),
+    "quantised": ("Quantised", "compounding"),
+    "verified": ("Verification", None),
+    "cuts": ("Removed", "decisions"),
+    "layers": ("Layers", "layers"),
+    "sensitivity": ("Sensitivity", "curves"),
+    "latency": ("Latency", "latencies"),
+    "remarks": ("Remarks", "remarks"),
+    "provenance": ("Provenance", None),
 }
+"""Title of each section, and the view without which it is left out."""
 _KINDS = {"missed": "could not be done", "analysis": "found out", "passed": "done"}
 
 
@@ -67,10 +68,28 @@ def write_report(result: Result, path: str | os.PathLike[str], **evidence: Any) 
 
 def render_report(evidence: Evidence) -> str:
     """The page as text."""
-    result = evidence.result
+    views = _views(evidence)
     style = theme() + files(__package__).joinpath("templates", "report.css").read_text(encoding="utf-8")
+    return (
+        environment()
+        .get_template("page.html")
+        .render(
+            **views,
+            title=Path(evidence.result.module.source.name).name,
+            lede=_lede(evidence.result),
+            states=list(_states(evidence, views)),
+            sections=_sections(views),
+            style=_trusted(style),
+            style_hash=_hash(style),
+        )
+    )
+
+
+def _views(evidence: Evidence) -> dict[str, Any]:
+    """What the template draws, by the name that it has there; None or empty where there is nothing to draw."""
+    result = evidence.result
     judged = None if evidence.evaluation is None else judgement(evidence.evaluation)
-    given: dict[str, Any] = {
+    return {
         "tiles": [*([] if judged is None else [metric_tile(judged)]), *tiles(evidence)],
         "judgement": judged,
         "compounding": None if evidence.quantization is None else compounding(evidence.quantization),
@@ -82,28 +101,13 @@ def render_report(evidence: Evidence) -> str:
         "remarks": list(_remarks(result)),
         "provenance": list(provenance(evidence)),
     }
-    there = {
-        "slices": given["judgement"],
-        "quantised": given["compounding"],
-        "cuts": given["decisions"],
-        "layers": given["layers"][0],
-        "sensitivity": given["curves"],
-        "latency": given["latencies"],
-        "remarks": given["remarks"],
-    }
-    return (
-        environment()
-        .get_template("page.html")
-        .render(
-            **given,
-            title=Path(result.module.source.name).name,
-            lede=_lede(result),
-            states=list(_states(evidence, given)),
-            sections=[(id, text) for id, text in _SECTIONS.items() if there.get(id, True)],
-            style=_trusted(style),
-            style_hash=_hash(style),
-        )
-    )
+
+
+def _sections(views: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Id and title of every section that has something in it."""
+    largest, _ = views["layers"]
+    there = {**views, "layers": largest}
+    return [(id, title) for id, (title, view) in _SECTIONS.items() if view is None or there[view]]
 
 
 def environment() -> jinja2.Environment:
@@ -155,7 +159,7 @@ def _lede(result: Result) -> str:
     return f"{' and '.join(fewer)}."
 
 
-def _states(evidence: Evidence, given: dict[str, Any]) -> Iterator[tuple[str, str]]:
+def _states(evidence: Evidence, views: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """The verdicts of all that judged, each with its colour."""
     verdicts = evidence.result.verdicts
     yield (
@@ -163,10 +167,10 @@ def _states(evidence: Evidence, given: dict[str, Any]) -> Iterator[tuple[str, st
         if verdicts
         else ("doubt", "not verified")
     )
-    if given["judgement"] is not None and given["judgement"].status:
+    if views["judgement"] is not None and views["judgement"].status:
         words = {"holds": ("good", "all thresholds hold"), "fails": ("bad", "a threshold fails")}
-        yield words.get(given["judgement"].status, ("doubt", "a threshold is undecided"))
-    if given["compounding"] is not None and given["compounding"].warning is not None:
+        yield words.get(views["judgement"].status, ("doubt", "a threshold is undecided"))
+    if views["compounding"] is not None and views["compounding"].warning is not None:
         yield "doubt", "pruning and quantising compound"
     if missed := sum(remark.kind == "missed" for remark in evidence.result.remarks):
         yield "doubt", f"{counted(missed, 'thing')} could not be done"

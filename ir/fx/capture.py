@@ -81,6 +81,11 @@ def capture(
             f"example_inputs is {type_of(example_inputs)}, must be a tuple of positional arguments",
             help=["write (x,) for a single one"],
         )
+    if kwargs is not None and not isinstance(kwargs, Mapping):
+        raise UserError(
+            f"kwargs is {type_of(kwargs)}, must be a mapping of keyword arguments",
+            help=["write {'mask': mask} for forward(x, mask=mask)"],
+        )
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)  # one fused op would hide the attention of torch.nn
     try:

@@ -132,6 +132,8 @@ def cut_optimizer(module: Module, removed: Removed, optimizer: Optimizer, target
     require_program(module)
     with torch_needed():
         from prunec.ir.fx import optimizer as cutting
+        from prunec.ir.fx.training.devices import require_nn_module
+    require_nn_module(target, "give the module that apply_to has cut")
     cutting.cut_optimizer(removed, optimizer, target)
 
 
@@ -156,7 +158,9 @@ def require_trainable(module: NnModule, optimizer: Optimizer | None) -> None:
 def hold_masks(module: NnModule, keep: Mapping[str, NDArray[np.bool_]]) -> Masks:
     """Keep weights zero while a module trains; see :class:`prunec.ir.fx.training.masks.Masks`."""
     with torch_needed():
+        from prunec.ir.fx.training.devices import require_nn_module
         from prunec.ir.fx.training.masks import Masks
+    require_nn_module(module, "give the module that is trained, not what was captured of it")
     return Masks(module, keep)
 
 

@@ -161,6 +161,8 @@ def evaluate(
         (0.9978, 450)
     """
     require_module(module)
+    if reference is not None:
+        require_module(reference)
     known, file = CalibrationData.of(data), slices_of(slices)
     choice = metric_of(metric if metric is not None else file.metric, known, module)
     chosen = choice.metric

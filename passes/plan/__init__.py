@@ -12,6 +12,7 @@ from prunec.passes.plan.schema import (
     Step,
     TensorCut,
     TensorOrder,
+    require_plan,
 )
 
 __all__ = [
@@ -24,4 +25,5 @@ __all__ = [
     "TensorCut",
     "TensorOrder",
     "WeightMask",
+    "require_plan",
 ]

@@ -23,6 +23,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from prunec.ir.callables import type_of
 from prunec.ir.diagnostics import UserError
 from prunec.ir.files import read_text, write_text
 from prunec.passes.plan.masks import WeightMask
@@ -245,3 +246,13 @@ class Plan:
             UserError: the file cannot be written.
         """
         write_text(path, self.to_json(), "plan")
+
+
+def require_plan(given: object) -> None:
+    """Raise a UserError, with how to come to a plan, unless something is one."""
+    if not isinstance(given, Plan):
+        held = isinstance(getattr(given, "plan", None), Plan)
+        raise UserError(
+            f"this takes a plan, got {type_of(given)}",
+            help=["give its attribute `plan`" if held else "prunec.Plan.load(path) reads one from a file"],
+        )

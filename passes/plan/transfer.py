@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from prunec.ir.diagnostics import Place, UserError
 from prunec.ir.dialect import dialect_of
-from prunec.ir.module import Module
+from prunec.ir.module import Module, require_module
 from prunec.passes.plan.correspondence import Pair, correspond
 from prunec.passes.plan.masks import WeightMask
 from prunec.passes.plan.schema import GroupCut, GroupOrder, Plan, Step, TensorCut, TensorOrder
@@ -26,6 +26,8 @@ Tensor = TypeVar("Tensor", TensorCut, TensorOrder)
 
 def transfer(plan: Plan, source: Module, target: Module) -> Plan:
     """See :meth:`prunec.passes.plan.schema.Plan.transfer`."""
+    require_module(source)
+    require_module(target)
     return _Transfer(source, target).plan(plan)
 
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from prunec.ir.diagnostics import UserError
 from prunec.passes.plan.positions import Positions
-from prunec.passes.plan.schema import Plan, Step
+from prunec.passes.plan.schema import Plan, Step, require_plan
 
 if TYPE_CHECKING:
     from prunec.ir.fx.entry import Masks, NnModule
@@ -36,6 +36,7 @@ def keep_masks(module: NnModule, plan: Plan) -> Masks:
     """
     from prunec.ir.fx.entry import hold_masks
 
+    require_plan(plan)
     keep = final_masks(plan.steps)
     if not keep:
         none_gained = (

@@ -120,6 +120,49 @@ def test_what_is_not_captured_yet_is_refused_with_what_to_do(entry: str) -> None
         assert words in caught.value.render()
 
 
+def wrong_kinds() -> dict[str, tuple[Callable[[], Any], str]]:
+    module = net()
+    captured = prunec.trace(module, (X,))
+    cut, sparse = (prunec.run(captured, p, verify=False) for p in ("prune-channels", "sparsify{layers=all}"))
+    optimizer = torch.optim.SGD(module.parameters(), lr=0.1)
+    keep, pipeline = prunec.torch.keep_masks, cut.plan.pipeline
+    return {
+        "a path to replay": (
+            lambda: prunec.run(captured, pipeline, replay="plan.json"),
+            "this takes a plan, got a str\n  = help: prunec.Plan.load(path) reads one from a file",
+        ),
+        "a result to replay": (
+            lambda: prunec.run(captured, pipeline, replay=cut),
+            "this takes a plan, got a Result\n  = help: give its attribute `plan`",
+        ),
+        "masks of a result": (lambda: keep(module, sparse), "this takes a plan, got a Result"),
+        "masks on a capture": (lambda: keep(captured, sparse.plan), "this takes an nn.Module, got a Module"),
+        "an optimizer's capture": (
+            lambda: cut.apply_to_optimizer(optimizer, captured),
+            "this takes an nn.Module, got a Module\n  = help: give the module that apply_to has cut",
+        ),
+        "a plan for a module": (
+            lambda: cut.plan.transfer(module, captured),
+            "`Sequential` is a torch module",
+        ),
+        "a dense module": (
+            lambda: prunec.evaluate(captured, {}, reference=module),
+            "`Sequential` is a torch module",
+        ),
+        "keywords": (
+            lambda: prunec.trace(module, (X,), (X,)),
+            "kwargs is a tuple, must be a mapping of keyword",
+        ),
+    }
+
+
+def test_wrong_kinds_are_refused_by_name() -> None:
+    for what, (use, words) in wrong_kinds().items():
+        with pytest.raises(prunec.UserError) as caught:
+            use()
+        assert words in caught.value.render(), what
+
+
 @pytest.mark.parametrize("write", [prunec.write_report, prunec.write_card])
 def test_a_report_of_a_module_is_refused(write: Callable[..., None]) -> None:
     with pytest.raises(prunec.UserError, match="a report is made from the result of a run, got a Sequential"):

@@ -133,6 +133,7 @@ OPTIMIZERS: dict[str, tuple[str, dict[str, Any]]] = {
     "Rprop": ("prev", {}),
     "ASGD": ("ax", {}),
     "Adafactor": ("row_var", {}),
+    "Muon": ("momentum_buffer", {}),  # of matrices alone
 }
 
 
@@ -143,7 +144,8 @@ def test_the_optimizer_goes_along(name: str, kind: str) -> None:
     case = CASES[name]
     module = case.made().train()
     key, options = OPTIMIZERS[kind]
-    optimizer = getattr(torch.optim, kind)(module.parameters(), lr=1e-3, **options)
+    trained = [p for p in module.parameters() if kind != "Muon" or p.ndim == 2]
+    optimizer = getattr(torch.optim, kind)(trained, lr=1e-3, **options)
 
     def step() -> None:
         optimizer.zero_grad()
@@ -159,12 +161,15 @@ def test_the_optimizer_goes_along(name: str, kind: str) -> None:
         for held in (h for h in optimizer.state[p].values() if isinstance(h, Tensor) and h.numel() > 1):
             assert all(a in (1, b) for a, b in zip(held.shape, p.shape, strict=True))
     removed = result.plan.removed()
-    cut = next(
-        n for n, p in module.named_parameters() if before[n].numel() > 1 and set(removed.get(n, ())) == {0}
+    cut, axis = next(
+        (name, axis)
+        for name, held in before.items()
+        for axis in removed.get(name, ())
+        if len(removed[name]) == 1 and axis < held.ndim and held.shape[axis] > 1
     )
-    kept = [i for i in range(len(before[cut])) if i not in set(removed[cut][0])]
-    parameter = dict(module.named_parameters())[cut]
-    assert torch.equal(optimizer.state[parameter][key], before[cut][kept])
+    kept = [i for i in range(before[cut].shape[axis]) if i not in set(removed[cut][axis])]
+    expected = before[cut].index_select(axis, torch.tensor(kept))
+    assert torch.equal(optimizer.state[module.get_parameter(cut)][key], expected)
     step()
 
 
