@@ -145,7 +145,9 @@ def settle(module: Any, run: Callable[[Any], Any]) -> None:
     twin = copy.deepcopy(module)
     weights = [(a, b) for a, b in zip(module.parameters(), twin.parameters(), strict=True) if a.ndim > 1]
     with torch.no_grad():
-        while max((float(t.abs().max()) for t in _floats(pytree.tree_leaves(run(twin)))), default=0.0) > _LOUD:
+        while (
+            max((float(t.abs().max()) for t in _floats(pytree.tree_leaves(run(twin)))), default=0.0) > _LOUD
+        ):
             for pair in weights:
                 for weight in pair:
                     weight.mul_(0.8)
