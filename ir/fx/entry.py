@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from torch.nn import Module as NnModule
     from torch.optim import Optimizer as Optimizer
 
+    from prunec.ir.fx.handed import Handed as Handed
     from prunec.ir.fx.training.masks import Masks as Masks
     from prunec.ir.fx.writeback import Resized
     from prunec.ir.module import Module
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "GraphModule",
+    "Handed",
     "Masks",
     "NnModule",
     "Optimizer",
@@ -36,6 +38,7 @@ __all__ = [
     "onnx_as_program",
     "onnx_only",
     "program_as_onnx",
+    "remember",
     "require_program",
     "require_trainable",
     "save_program",
@@ -117,6 +120,13 @@ def to_torch(module: Module) -> GraphModule:
         from prunec.ir.fx.lower import lower_switchable
     require_unchanged(module.model)
     return lower_switchable(module.model)
+
+
+def remember(module: NnModule) -> Handed:
+    """Remember a module that is handed out as it is; see :mod:`prunec.ir.fx.handed`."""
+    from prunec.ir.fx.handed import Handed
+
+    return Handed.of(module)
 
 
 def write_back(module: Module, target: NnModule) -> list[Resized]:
