@@ -77,10 +77,10 @@ class Result:
         Raises:
             UserError: as there; or what :meth:`to_torch` gave was trained since, and would not be what is written.
         """
+        from prunec.ir.fx.entry import require_untouched
         from prunec.ir.save import save
 
-        for handed in self._handed:
-            handed.require_untouched()
+        require_untouched(self.module, self._handed)
         save(self.module, path, external_data=external_data)
 
     def to_torch(self) -> GraphModule:

@@ -41,6 +41,7 @@ __all__ = [
     "remember",
     "require_program",
     "require_trainable",
+    "require_untouched",
     "save_program",
     "to_torch",
     "trace",
@@ -123,10 +124,18 @@ def to_torch(module: Module) -> GraphModule:
 
 
 def remember(module: NnModule) -> Handed:
-    """Remember a module that is handed out as it is; see :mod:`prunec.ir.fx.handed`."""
-    from prunec.ir.fx.handed import Handed
+    """Remember a module that is handed out; see :mod:`prunec.ir.fx.handed`."""
+    from prunec.ir.fx import handed
 
-    return Handed.of(module)
+    return handed.remember(module)
+
+
+def require_untouched(module: Module, copies: Iterable[Handed]) -> None:
+    """Refuse to go on from a program of which a copy was trained; see :mod:`prunec.ir.fx.handed`."""
+    for copy in copies:
+        from prunec.ir.fx import handed
+
+        handed.require_untouched(copy, to_torch(module))
 
 
 def write_back(module: Module, target: NnModule) -> list[Resized]:

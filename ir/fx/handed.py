@@ -3,48 +3,42 @@
 from __future__ import annotations
 
 import weakref
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import torch
 
 from prunec.ir.diagnostics import UserError
 
+Handed = Callable[[], torch.nn.Module | None]
+"""A weak reference to a copy that a user got."""
 
-@dataclass(frozen=True, slots=True)
-class Handed:
-    """A copy that a user got, and in which state.
 
-    Attributes:
-        module: the copy, for as long as the user holds it.
-        versions: how often each of its tensors had been written.
+def remember(module: torch.nn.Module) -> Handed:
+    """Remember a copy for as long as the user holds it."""
+    return weakref.ref(module)
+
+
+def require_untouched(handed: Handed, fresh: torch.nn.Module) -> None:
+    """Refuse to go on from the weights that a copy was handed out with, if it has others now.
+
+    Args:
+        handed: the copy.
+        fresh: a copy as it would be handed out now.
+
+    Raises:
+        UserError: its parameters or buffers have changed.
     """
-
-    module: weakref.ref[torch.nn.Module]
-    versions: tuple[int, ...]
-
-    @classmethod
-    def of(cls, module: torch.nn.Module) -> Handed:
-        """Remember a copy as it is."""
-        return cls(weakref.ref(module), _versions(module))
-
-    def require_untouched(self) -> None:
-        """Refuse to go on from the weights that the copy had.
-
-        Raises:
-            UserError: something has written into its parameters or buffers.
-        """
-        module = self.module()
-        if module is not None and _versions(module) != self.versions:
-            raise UserError(
-                "the module that to_torch() gave has changed since, and the result still holds what it was",
-                help=[
-                    "save what was trained: "
-                    "torch.export.save(torch.export.export(pruned.eval(), example_inputs), 'pruned.pt2')",
-                    "save the result before the training, or without it: "
-                    "prunec.save(result.module, 'untrained.pt2')",
-                ],
-            )
-
-
-def _versions(module: torch.nn.Module) -> tuple[int, ...]:
-    return tuple(tensor._version for tensor in (*module.parameters(), *module.buffers()))
+    module = handed()
+    if module is None:
+        return
+    now, then = module.state_dict(), fresh.state_dict()
+    if now.keys() != then.keys() or not all(torch.equal(now[name].cpu(), then[name]) for name in then):
+        raise UserError(
+            "the module that to_torch() gave has changed since, and the result still holds what it was",
+            help=[
+                "save what was trained: "
+                "torch.export.save(torch.export.export(pruned.eval(), example_inputs), 'pruned.pt2')",
+                "save the result before the training, or without it: "
+                "prunec.save(result.module, 'untrained.pt2')",
+            ],
+        )
