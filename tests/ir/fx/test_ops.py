@@ -241,14 +241,41 @@ class Normed(nn.Module):
         return self.last(self.between(self.first(x)).relu())
 
 
-@pytest.mark.parametrize(("dim", "lost"), [(0, {1: 8}), (1, {0: 8}), (2, {0: 8, 1: 8})])
-def test_weight_norm_keeps_the_axis_of_its_lengths(dim: int, lost: dict[int, int]) -> None:
+@pytest.mark.parametrize("dim", [0, 1, 2])
+def test_weight_norm_loses_directions_with_their_lengths(dim: int) -> None:
     torch.manual_seed(0)
     module, inputs = Normed(dim).eval(), (torch.randn(2, 3, 8),)
-    result = prunec.run(prunec.trace(module, inputs), "prune-channels{ratio=50% criterion=random}")
+    result = prunec.run(prunec.trace(module, inputs), "prune-channels{ratio=50% round-to=1 criterion=random}")
     removed = result.plan.removed()
-    direction = next(name for name in removed if name.endswith("original1"))
-    assert {axis: len(gone) for axis, gone in removed[direction].items()} == lost
+    length, direction = (f"between.parametrizations.weight.original{i}" for i in (0, 1))
+    assert {axis: len(gone) for axis, gone in removed[direction].items()} == {0: 8, 1: 8}
+    assert removed.get(length, {}) == {a: gone for a, gone in removed[direction].items() if a == dim}
+    reference = masked(module, {n: axes for n, axes in removed.items() if n != direction})
+    with torch.no_grad():
+        kept = result.to_torch().eval()(*inputs)
+        for axis, gone in removed[direction].items():  # zero over zero has no direction
+            reference.get_parameter(direction).index_fill_(axis, torch.tensor(gone), 1e-12)
+        assert_same(kept, reference(*inputs))
+
+
+class Spectral(nn.Module):
+    """A convolution whose weight is divided by its largest singular value."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Conv1d(3, 16, 1), nn.Conv1d(16, 4, 1)
+        self.between = nn.utils.parametrizations.spectral_norm(nn.Conv1d(16, 16, 3, padding=1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.between(self.first(x)).relu())
+
+
+def test_spectral_norm_is_cut_with_its_vectors() -> None:
+    torch.manual_seed(0)
+    module, inputs = Spectral().eval(), (torch.randn(2, 3, 8),)
+    result = prunec.run(prunec.trace(module, inputs), "prune-channels{ratio=50% round-to=1 criterion=random}")
+    removed = result.plan.removed()
+    assert {axis: len(gone) for axis, gone in removed["first.weight"].items()} == {0: 8}
     with torch.no_grad():
         assert_same(result.to_torch().eval()(*inputs), masked(module, removed)(*inputs))
 
