@@ -12,7 +12,7 @@ from prunec.passes.plan import Plan
 
 if TYPE_CHECKING:
     from prunec import Export
-    from prunec.ir.fx.entry import GraphModule, NnModule, Optimizer
+    from prunec.ir.fx.entry import GraphModule, Handed, NnModule, Optimizer
     from prunec.ir.module import Module
     from prunec.passes.analyses import Analyses
     from prunec.passes.cost import Cost
@@ -64,6 +64,7 @@ class Result:
     seed: int = 0
     data: str | None = None
     _analyses: Analyses = field(repr=False, compare=False)
+    _handed: list[Handed] = field(default_factory=list, repr=False, compare=False)
 
     @property
     def cost_after(self) -> Cost:
@@ -71,9 +72,15 @@ class Result:
         return self._analyses.cost()
 
     def save(self, path: str | Path, *, external_data: bool | None = None) -> None:
-        """Write the module; see :func:`prunec.ir.save.save`."""
+        """Write the module; see :func:`prunec.ir.save.save`.
+
+        Raises:
+            UserError: as there; or what :meth:`to_torch` gave was trained since, and would not be what is written.
+        """
+        from prunec.ir.fx.entry import require_untouched
         from prunec.ir.save import save
 
+        require_untouched(self.module, self._handed)
         save(self.module, path, external_data=external_data)
 
     def to_torch(self) -> GraphModule:
@@ -85,9 +92,11 @@ class Result:
         Raises:
             UserError: the input was no program of torch, or the module's weights changed since it was captured.
         """
-        from prunec.ir.fx.entry import to_torch
+        from prunec.ir.fx.entry import remember, to_torch
 
-        return to_torch(self.module)
+        module = to_torch(self.module)
+        self._handed.append(remember(module))
+        return module
 
     def apply_to(self, module: NnModule) -> None:
         """Cut the module that was captured, in place: parameters, buffers, and the sizes among its attributes.

@@ -261,6 +261,23 @@ def changes_something(node: onnx_ir.Node) -> bool:
     return any(a.alias_info is not None and a.alias_info.is_write for a in target._schema.arguments)
 
 
+def sharing_inputs(node: onnx_ir.Node, *, written: bool = False) -> list[onnx_ir.Value]:
+    """The inputs whose memory the outputs of a node may share, or those alone that it writes into."""
+    if node.domain in (SIZES, ""):
+        return []
+    values = iter(node.inputs)
+    found: list[onnx_ir.Value] = []
+    for argument in target_of(node)._schema.arguments:
+        kind, alias = str(argument.type), argument.alias_info
+        if "Tensor" not in kind:
+            continue
+        count = node.meta[LISTS].get(argument.name, 0) if "List[" in kind else 1
+        taken = [next(values, None) for _ in range(count)]
+        if alias is not None and (alias.is_write or not written):
+            found += [value for value in taken if value is not None]
+    return found
+
+
 def is_random(node: onnx_ir.Node) -> bool:
     """Whether two runs of a node may give different results."""
     return node.domain == ATEN and torch.Tag.nondeterministic_seeded in target_of(node).tags

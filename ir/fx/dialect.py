@@ -15,6 +15,7 @@ from prunec.ir.diagnostics import PassFailure, Place, UserError
 from prunec.ir.dialect import Array, Blame, Dialect, Executor, LossGradients
 from prunec.ir.facts import Facts
 from prunec.ir.fx.calls import changes_something
+from prunec.ir.fx.contents import changing_tensors, contents_kept
 from prunec.ir.fx.draws import drawn_alike, draws
 from prunec.ir.fx.evidence import renew_evidence
 from prunec.ir.fx.facts import FAILURES, infer_fx_facts
@@ -140,7 +141,7 @@ class FxExecutor(Executor):
     """A captured program that is ready to run, in evaluation mode, and drawing alike what it draws at random.
 
     Args:
-        module: the module; its tensors are shared.
+        module: the module; its tensors are shared, and hold after every run what they held before it.
         outputs: names of the values to compute; None means the graph's outputs.
         blame: whose mistake it is where the program fails.
     """
@@ -157,6 +158,7 @@ class FxExecutor(Executor):
             self._program = lower(module.model, outputs=names, copy=False)
             set_mode(self._program.graph, False, captured=signature_of(module.model).training, every=True)
             self._program.recompile()
+            self._changing = changing_tensors(module.model, self._program)
         except FAILURES as error:
             raise self._failure("torch refuses the program", error) from error
 
@@ -168,7 +170,8 @@ class FxExecutor(Executor):
         """
         given = {name: from_array(np.array(feeds[name])) for name in self._inputs}
         try:
-            with torch.no_grad(), drawn_alike() if self._draws else nullcontext():
+            drawn = drawn_alike() if self._draws else nullcontext()
+            with torch.no_grad(), contents_kept(self._changing), drawn:
                 made: dict[str, Any] = self._program(**given)
         except FAILURES as error:
             raise self._failure("the program fails when it runs", error) from error

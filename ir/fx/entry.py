@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from torch.nn import Module as NnModule
     from torch.optim import Optimizer as Optimizer
 
+    from prunec.ir.fx.handed import Handed as Handed
     from prunec.ir.fx.training.masks import Masks as Masks
     from prunec.ir.fx.writeback import Resized
     from prunec.ir.module import Module
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "GraphModule",
+    "Handed",
     "Masks",
     "NnModule",
     "Optimizer",
@@ -36,8 +38,10 @@ __all__ = [
     "onnx_as_program",
     "onnx_only",
     "program_as_onnx",
+    "remember",
     "require_program",
     "require_trainable",
+    "require_untouched",
     "save_program",
     "to_torch",
     "trace",
@@ -117,6 +121,21 @@ def to_torch(module: Module) -> GraphModule:
         from prunec.ir.fx.lower import lower_switchable
     require_unchanged(module.model)
     return lower_switchable(module.model)
+
+
+def remember(module: NnModule) -> Handed:
+    """Remember a module that is handed out; see :mod:`prunec.ir.fx.handed`."""
+    from prunec.ir.fx import handed
+
+    return handed.remember(module)
+
+
+def require_untouched(module: Module, copies: Iterable[Handed]) -> None:
+    """Refuse to go on from a program of which a copy was trained; see :mod:`prunec.ir.fx.handed`."""
+    for copy in copies:
+        from prunec.ir.fx import handed
+
+        handed.require_untouched(copy, to_torch(module))
 
 
 def write_back(module: Module, target: NnModule) -> list[Resized]:

@@ -15,7 +15,7 @@ import onnx_ir
 import torch
 
 from prunec.ir.diagnostics import UserError
-from prunec.ir.fx.calls import changes_something
+from prunec.ir.fx.contents import written_constants
 from prunec.ir.fx.signature import STATE, State
 from prunec.ir.fx.tensors import unwrap
 
@@ -103,12 +103,9 @@ def require_as_captured(model: onnx_ir.Model, own: dict[str, torch.Tensor]) -> N
 
 def _evidence(model: onnx_ir.Model) -> Iterator[tuple[onnx_ir.Value, _Evidence]]:
     """Per tensor what it was; without those that the program itself writes to when it runs, such as counters."""
-    for value in model.graph.initializers.values():
-        written = any(
-            changes_something(node) and node.op_type.partition(".")[0].endswith("_")
-            for node in value.consumers()
-        )
-        if _EVIDENCE in value.meta and not written:
+    written = written_constants(model)
+    for name, value in model.graph.initializers.items():
+        if _EVIDENCE in value.meta and name not in written:
             yield value, value.meta[_EVIDENCE]
 
 

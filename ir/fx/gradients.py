@@ -9,6 +9,7 @@ import torch
 
 from prunec.ir.diagnostics import Place, UserError
 from prunec.ir.dialect import Array
+from prunec.ir.fx.contents import changing_tensors, contents_kept
 from prunec.ir.fx.facts import FAILURES
 from prunec.ir.fx.lower import lower
 from prunec.ir.fx.modes import set_mode
@@ -31,6 +32,7 @@ class LossGradient:
         self._program = lower(module.model, outputs=[self._output], copy=False)
         set_mode(self._program.graph, False, captured=signature_of(module.model).training, every=True)
         self._program.recompile()
+        self._changing = changing_tensors(module.model, self._program)
 
     def __call__(self, feeds: Mapping[str, Array], labels: Array) -> dict[str, Array]:
         """The gradients of some samples.
@@ -48,7 +50,8 @@ class LossGradient:
         given = {name: from_array(np.array(feeds[name])) for name in self._inputs}
         floats = {name: t.requires_grad_() for name, t in given.items() if t.is_floating_point()}
         try:
-            scores = self._program(**given)[self._output]
+            with contents_kept(self._changing):
+                scores = self._program(**given)[self._output]
             if scores.ndim > 2 and scores.shape[:-1] == labels.shape:
                 scores = scores.movedim(-1, 1)
             wanted = torch.from_numpy(np.where(labels < 0, -100, labels).astype(np.int64))  # not counted

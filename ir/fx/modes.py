@@ -15,6 +15,9 @@ from torch import fx
 FLAGS = frozenset({"train", "training"})
 """Arguments of operators that say in which mode they run."""
 
+_SWITCHED = FLAGS | {"use_input_stats"}
+"""Those and that of instance norms, which is always on where they keep no statistics."""
+
 _CAPTURED = "prunec.captured_training"
 _COUNTER = "num_batches_tracked"
 
@@ -81,7 +84,7 @@ def _switches(node: fx.Node) -> Iterator[tuple[str, Any, Any]]:
     names = {a.name for a in node.target._schema.arguments}
     if "running_mean" in names and _read(node, "running_mean") is None:
         return  # without running statistics a norm takes those of the batch in both modes
-    for name in sorted(names & FLAGS):
+    for name in sorted(names & _SWITCHED):
         yield name, True, False
     if "dropout_p" in names and _read(node, "dropout_p"):
         yield "dropout_p", _read(node, "dropout_p"), 0.0

@@ -20,6 +20,7 @@ from torch.utils import _pytree as pytree
 from prunec.ir.callables import type_of
 from prunec.ir.diagnostics import UserError
 from prunec.ir.fx.capture import users_line
+from prunec.ir.fx.contents import state_kept
 from prunec.ir.fx.draws import drawn_alike, draws
 from prunec.ir.fx.evidence import require_as_captured
 from prunec.ir.fx.feeds import example_feeds
@@ -303,24 +304,14 @@ class _Undo:
 
 def _difference(result: Module, module: nn.Module) -> Exception | str | None:
     """How a module differs from the program when both run: an error, a text, or None where they agree."""
-    modes = [(part, part.training) for part in module.modules()]
-    contents = [(buffer, buffer.clone()) for buffer in module.buffers()]
     # Code that draws in training alone was captured so, and its program draws in evaluation, too.
     training = module.training and signature_of(result.model).training and draws(result.model)
     try:
-        if not training:
-            module.eval()
-        with torch.no_grad():
+        with torch.no_grad(), state_kept(module):
             expected = pytree.tree_leaves(_run(result, lower_switchable(result.model).train(training)))
-            actual = pytree.tree_leaves(_run(result, module))
+            actual = pytree.tree_leaves(_run(result, module if training else module.eval()))
     except Exception as error:  # noqa: BLE001 - the user's code may raise anything on sizes that it does not know
         return error
-    finally:
-        for part, mode in modes:
-            part.training = mode
-        with torch.no_grad():
-            for buffer, content in contents:
-                buffer.copy_(content)
     for position, (a, b) in enumerate(zip(actual, expected, strict=False)):
         if isinstance(b, torch.Tensor) and (off := _relative_error(a, b)) > TOLERANCE:
             return f"result {position} differs by {off:.1e} (relative), allowed is {TOLERANCE:.0e}"

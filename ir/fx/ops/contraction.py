@@ -79,7 +79,7 @@ def register_ops() -> None:
     like("ConvTranspose", "conv_transpose1d.default conv_transpose2d.input conv_transpose3d.input", group)
     linear = Einsum(text="*a k, n k, n -> *a n", reduced="k", roles=_WEIGHT_BIAS, linear=True, zeroed=_ALL)
     aten("linear.default", linear, Form(constants={"transB": 1}), standard="Gemm")
-    like("MatMul", "matmul.default mm.default bmm.default mv.default dot.default")
+    like("MatMul", "matmul.default mm.default bmm.default mv.default dot.default vdot.default")
     add = Einsum(
         text="n, m k, k n -> m n | m n, m k, k n -> m n",
         reduced="k",

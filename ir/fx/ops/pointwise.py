@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from prunec.ir.fx.ops.alias import aten, like, overloads
 from prunec.ir.op import Op
@@ -61,17 +65,12 @@ class OfFirst(Op):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WeightNorm(Elementwise):
-    """``w = g * v / |v|``, the norm taken over all axes but one (Salimans and Kingma 2016, eq. 2).
+    """``w = g * v / |v|``, the norm taken over all axes but one (Salimans and Kingma 2016, eq. 2)."""
 
-    A slot of the other axes that is zero adds nothing to a norm. On the axis itself it would be divided by zero.
-    """
-
-    def rule(self, site: Site) -> Rule:
-        """Elementwise; the axis of the norms keeps its slots."""
-        rule = super(WeightNorm, self).rule(site)
-        terms = rule.outputs[0] or ()
-        own = terms[site.int_attribute("dim", 0) % len(terms)]
-        return replace(rule, fixed=dict.fromkeys(own, "every slot is divided by its own norm"))
+    def zero(self, site: Site, position: int) -> NDArray[Any]:
+        """Next to nothing for ``v``: a slot adds nothing to a norm, and one that is all of it can still be divided."""
+        del site
+        return np.full((), 1e-15 if position == 0 else 0.0)
 
 
 def register_ops() -> None:
