@@ -21,6 +21,7 @@ from prunec.ir.callables import type_of
 from prunec.ir.diagnostics import UserError
 from prunec.ir.fx.capture import users_line
 from prunec.ir.fx.contents import state_kept
+from prunec.ir.fx.draws import drawn_alike, draws
 from prunec.ir.fx.evidence import require_as_captured
 from prunec.ir.fx.feeds import example_feeds
 from prunec.ir.fx.lower import lower_switchable
@@ -303,10 +304,12 @@ class _Undo:
 
 def _difference(result: Module, module: nn.Module) -> Exception | str | None:
     """How a module differs from the program when both run: an error, a text, or None where they agree."""
+    # Code that draws in training alone was captured so, and its program draws in evaluation, too.
+    training = module.training and signature_of(result.model).training and draws(result.model)
     try:
         with torch.no_grad(), state_kept(module):
-            expected = pytree.tree_leaves(_run(result, lower_switchable(result.model).eval()))
-            actual = pytree.tree_leaves(_run(result, module.eval()))
+            expected = pytree.tree_leaves(_run(result, lower_switchable(result.model).train(training)))
+            actual = pytree.tree_leaves(_run(result, module if training else module.eval()))
     except Exception as error:  # noqa: BLE001 - the user's code may raise anything on sizes that it does not know
         return error
     for position, (a, b) in enumerate(zip(actual, expected, strict=False)):
@@ -320,8 +323,7 @@ def _run(result: Module, program: nn.Module) -> Any:
     signature = signature_of(result.model)
     leaves = [a.example if a.name is None else from_array(feeds[a.name]).clone() for a in signature.arguments]
     args, kwargs = pytree.tree_unflatten(leaves, signature.in_spec)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+    with drawn_alike():
         return program(*args, **kwargs)
 
 

@@ -26,6 +26,7 @@ from prunec.passes.verifier.tolerance import (
     NEAR,
     TOLERANCE,
     coarsest_type,
+    has_numbers,
     magnitude,
     noise,
     relative_error,
@@ -57,6 +58,7 @@ class Comparison:
             tried): on the others the reference does not run.
         bodies: likewise bodies that their op feeds as it sees fit, run by themselves.
         finite: some output of the reference is a number.
+        drawn: the models draw random numbers, which were made the same in both.
     """
 
     error: float
@@ -67,6 +69,7 @@ class Comparison:
     ways: Share = (0, 0)
     bodies: Share = (0, 0)
     finite: bool = True
+    drawn: bool = False
 
 
 def compare_outputs(
@@ -155,6 +158,8 @@ class _Pair:
             witnesses=seen,
             ways=_share(forced),
             bodies=_share(alone),
+            finite=not expected or any(has_numbers(array) for array in expected.values()),
+            drawn=dialect_of(self.reference.model).draws(self.reference),
         )
 
     def look_again(self, error: VerificationError, seed: int) -> Comparison:

@@ -57,6 +57,11 @@ def magnitude(array: Array) -> float:
     return float(np.abs(finite).max()) if finite.size else 0.0
 
 
+def has_numbers(array: Array) -> bool:
+    """Whether an array holds a number that is finite; text holds none that could not be compared."""
+    return array.dtype.kind in "OSU" or bool(np.isfinite(array.astype(np.float64)).any())
+
+
 def coarsest_type(module: Module) -> str:
     """The floating-point type with the fewest digits among weights and inputs: it bounds the comparison."""
     values = [*module.graph.initializers.values(), *module.graph.inputs]
