@@ -65,7 +65,7 @@ class Op(ABC):
         statistic: it also takes a statistic over them, such as the range of a dynamic quantisation, so that
             they do not.
         contested: the slots of its reduced factors share one sum, so that the others gain what one that goes had
-            (softmax).
+            (softmax), and none may go.
         zeroed: input positions whose removed slices the masked reference sets to zero; other constants keep
             their values there (a zero divisor or a zero variance would make the reference infinite).
         uncounted: factors that do not multiply the work, such as the input positions of a convolution

@@ -76,7 +76,6 @@ class Relations:
         chains: fused chains by their last node.
         parallel: axes that are parallel in a contraction of two computed operands (attention heads).
         statistic: axes over which an op takes a statistic, so that a cut changes it.
-        contested: those of them whose slots share one sum (softmax).
         factors: axis number of every factor of a node's rule, by (node, factor).
         numbers: number of axis 0 of every operand of a node's rule, by (node, "in" or "out", position).
         crossings: whole axes that are one where control enters or leaves a body, by the node that holds it.
@@ -92,7 +91,6 @@ class Relations:
     chains: dict[onnx_ir.Node, Chain] = field(default_factory=dict)
     parallel: list[int] = field(default_factory=list)
     statistic: list[int] = field(default_factory=list)
-    contested: list[int] = field(default_factory=list)
     factors: dict[tuple[onnx_ir.Node, str], int] = field(default_factory=dict)
     numbers: dict[tuple[onnx_ir.Node, str, int], int] = field(default_factory=dict)
     crossings: list[tuple[onnx_ir.Node, int, int]] = field(default_factory=list)
@@ -331,13 +329,13 @@ class _Collector:
     def _note_contraction(self, node: onnx_ir.Node, op: Op, rule: Rule) -> None:
         computed = [i for i, v in enumerate(node.inputs) if v is not None and v not in self.facts.constant]
         known = [i for i, v in enumerate(node.inputs) if v in self.facts.constant]
-        inexact = [
-            self.out.factors[node, name]
-            for name in sorted(rule.reduced)
-            if (node, name) in self.out.factors and not op.exact(rule, name, known)
-        ]
-        self.out.statistic += inexact
-        self.out.contested += inexact if op.contested else []
+        over = [(n, self.out.factors[node, n]) for n in sorted(rule.reduced) if (node, n) in self.out.factors]
+        for name, axis in over:
+            if op.contested:
+                text = f"the slots of an axis of {node.op_type} share one sum"
+                self.out.table.pin(axis, Reason(text=text, rank=4, node=node.name))
+            elif not op.exact(rule, name, known):
+                self.out.statistic.append(axis)
         if op.linear and len(computed) > 1:
             shared = set.intersection(*({f for t in rule.inputs[i] or () for f in t} for i in computed))
             self._note_parallel(node, shared - rule.reduced)

@@ -84,14 +84,11 @@ def _decide_round(
         _carry(relations, state, pending[i], next(iter(choices[i]), frozenset()))
     if decided:
         return decided
-    parallel, contested = (
-        {relations.table.find(a) for a in x} for x in (relations.parallel, relations.contested)
-    )
-    heads = [_factors_among(relations, product, parallel) for product in pending]
+    parallel = {relations.table.find(axis) for axis in relations.parallel}
+    heads = [{f for f, axis in p.factors.items() if relations.table.find(axis) in parallel} for p in pending]
     chosen = {i for i, names in enumerate(heads) if names} or _apart(relations, state, pending)
     for i in sorted(chosen):
-        avoided = _factors_among(relations, pending[i], contested)
-        _carry(relations, state, pending[i], _preferred(pending[i], live[i], heads[i], avoided, unit))
+        _carry(relations, state, pending[i], _preferred(pending[i], live[i], heads[i], unit))
     return chosen
 
 
@@ -128,30 +125,18 @@ def _choices(product: Product, live: Mapping[str, int]) -> set[frozenset[str]]:
     return {s for s in sets if not any(s < other for other in sets)}
 
 
-def _factors_among(relations: Relations, product: Product, roots: set[int]) -> set[str]:
-    """The factors of a product that belong to one of some classes."""
-    return {f for f, axis in product.factors.items() if relations.table.find(axis) in roots}
-
-
-def _preferred(
-    product: Product, live: Mapping[str, int], heads: set[str], avoided: set[str], unit: Unit
-) -> frozenset[str]:
+def _preferred(product: Product, live: Mapping[str, int], heads: set[str], unit: Unit) -> frozenset[str]:
     """The alternative that has heads, among those the one that pins the fewest axes (where batch and heads are
     one axis, head size would pin it), and then the most units; for ``unit=head-dim`` one without heads, and
-    without the groups of a convolution. Slots that share a softmax go only where nothing else can.
+    without the groups of a convolution.
     """
     groups = set.intersection(*(set(term) for _, term in product.axes)) if unit == "head-dim" else set()
     whole = heads or groups
 
-    def score(alternative: frozenset[str]) -> tuple[bool, bool, int, int]:
+    def score(alternative: frozenset[str]) -> tuple[bool, int, int]:
         carriers = {f for f in alternative if live[f]}
         carried = sum(not carriers.isdisjoint(term) for _, term in product.axes)
-        return (
-            bool(carriers) and carriers.isdisjoint(avoided),
-            carriers.isdisjoint(whole) == (unit == "head-dim"),
-            carried,
-            sum(live[f] for f in carriers),
-        )
+        return carriers.isdisjoint(whole) == (unit == "head-dim"), carried, sum(live[f] for f in carriers)
 
     return frozenset(f for f in max(product.alternatives, key=score) if live[f])
 

@@ -232,7 +232,7 @@ class CrossCovariance(nn.Module):
         return self.last(mixed.flatten(1, 2).mT)
 
 
-def test_positions_of_heads_that_share_a_softmax_stay_where_heads_can_go() -> None:
+def test_positions_of_heads_that_share_a_softmax_stay_and_heads_go() -> None:
     torch.manual_seed(0)
     module, inputs = CrossCovariance().eval(), (torch.randn(2, 6, 10),)
     text = "prune-channels{ratio=50% round-to=1 unit=head-dim criterion=random}"
@@ -242,6 +242,28 @@ def test_positions_of_heads_that_share_a_softmax_stay_where_heads_can_go() -> No
     assert len(heads) == 2 and len(removed["last.weight"][1]) == 8
     with torch.no_grad():
         assert_same(result.to_torch().eval()(*inputs), masked(module, removed)(*inputs))
+
+
+class Registers(nn.Module):
+    """Tokens of the module's own beside those of the input, in attention that is written out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(10, 16), nn.Linear(16, 4)
+        self.registers = nn.Parameter(torch.randn(1, 4, 16))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = torch.cat([self.registers.expand(x.shape[0], -1, -1), self.first(x)], 1)
+        return self.last(torch.softmax(y @ y.mT, -1) @ y).mean(1)
+
+
+def test_tokens_that_share_a_softmax_stay() -> None:
+    captured = prunec.trace(Registers().eval(), (torch.randn(2, 6, 10),))
+    removed = prunec.run(captured, "prune-channels{ratio=50% round-to=1}").plan.removed()
+    assert removed["registers"].keys() == {2}
+    assert "the slots of an axis of softmax.int share one sum" in " ".join(
+        str(group) for group in prunec.analyse(captured.model).groups
+    )
 
 
 class Normed(nn.Module):
