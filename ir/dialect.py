@@ -43,10 +43,12 @@ class Dialect(Protocol):
     Attributes:
         suffix: how the names of its files end.
         literal_sizes: nodes hold static sizes as literals, so that no arithmetic on shapes can go stale.
+        trains: parameters have gradients.
     """
 
     suffix: str
     literal_sizes: bool
+    trains: bool
 
     def facts(self, model: onnx_ir.Model) -> Facts:
         """Shapes and known numbers of the main graph."""
@@ -76,6 +78,12 @@ class Dialect(Protocol):
         self, module: Module, *, seed: int = 0, sizes: Mapping[str, int] | None = None
     ) -> dict[str, Array]:
         """Inputs that the module can run on; the same arguments always give the same arrays."""
+
+    def own_feeds(self, module: Module, *, sizes: Mapping[str, int] | None = None) -> dict[str, Array] | None:
+        """The inputs that the module came with, at other sizes where some are given; None where it came with none."""
+
+    def draws(self, module: Module) -> bool:
+        """Whether a module draws random numbers where it runs; executors draw them alike, unless optimised."""
 
     def runs_on_examples(self, module: Module) -> bool | None:
         """Whether a module runs on the inputs that it came with; None where it came with none."""

@@ -20,6 +20,7 @@ import onnx_ir
 
 from prunec.ir.diagnostics import PassFailure, Place, PrunecError, UserError, nearest
 from prunec.ir.dialect import ATEN
+from prunec.ir.draws import draw_alike
 from prunec.ir.module import Module, Source
 from prunec.ir.probes import probe_feeds
 from prunec.ir.proto import LARGEST_PROTO, weights_of, without_weights
@@ -82,6 +83,8 @@ class Runner:
         self._session: Any = None
         self._weights = _ort_values(model)  # used where they lie, so they have to live as long as the session
         proto = self._proto(model, outputs)
+        if not optimize:
+            draw_alike(proto.graph)
         options = session_options(optimize=optimize, threads=threads)
         if self._weights:
             options.add_external_initializers(list(self._weights), list(self._weights.values()))

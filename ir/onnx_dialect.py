@@ -12,6 +12,7 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from prunec.ir.diagnostics import Place, UserError
 from prunec.ir.dialect import Blame, Dialect, Executor, LossGradients
+from prunec.ir.draws import is_random
 from prunec.ir.execute import Runner
 from prunec.ir.facts import Facts, infer_facts
 from prunec.ir.module import Module
@@ -29,6 +30,7 @@ class OnnxDialect(Dialect):
 
     suffix = ".onnx"
     literal_sizes = False
+    trains = False
 
     def facts(self, model: onnx_ir.Model) -> Facts:
         """By :func:`prunec.ir.facts.infer_facts`."""
@@ -50,6 +52,14 @@ class OnnxDialect(Dialect):
     ) -> dict[str, NDArray[Any]]:
         """Made from nothing but the graph."""
         return probe_feeds(module, seed=seed, sizes=sizes)
+
+    def own_feeds(self, module: Module, *, sizes: Mapping[str, int] | None = None) -> None:
+        """A file holds no inputs."""
+        del module, sizes
+
+    def draws(self, module: Module) -> bool:
+        """Whether some op draws random numbers."""
+        return any(is_random(node) for node in walk(module.graph))
 
     def runs_on_examples(self, module: Module) -> None:
         """A file holds no inputs."""

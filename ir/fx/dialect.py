@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +16,7 @@ from prunec.ir.dialect import Array, Blame, Dialect, Executor, LossGradients
 from prunec.ir.facts import Facts
 from prunec.ir.fx.calls import changes_something
 from prunec.ir.fx.contents import changing_tensors, contents_kept
+from prunec.ir.fx.draws import drawn_alike, draws
 from prunec.ir.fx.evidence import renew_evidence
 from prunec.ir.fx.facts import FAILURES, infer_fx_facts
 from prunec.ir.fx.feeds import example_feeds
@@ -31,6 +33,7 @@ class AtenDialect(Dialect):
 
     suffix = ".pt2"
     literal_sizes = True
+    trains = True
 
     def facts(self, model: onnx_ir.Model) -> Facts:
         """By running the program on tensors without contents."""
@@ -53,6 +56,14 @@ class AtenDialect(Dialect):
     ) -> dict[str, Array]:
         """Made after the example inputs of the capture."""
         return example_feeds(module, seed=seed, sizes=sizes)
+
+    def own_feeds(self, module: Module, *, sizes: Mapping[str, int] | None = None) -> dict[str, Array]:
+        """The example inputs of the capture."""
+        return example_feeds(module, sizes=sizes, own=True)
+
+    def draws(self, module: Module) -> bool:
+        """Whether some operator draws random numbers, dropout and what else follows the mode left out."""
+        return draws(module.model)
 
     def runs_on_examples(self, module: Module) -> bool:
         """Whether it runs on the example inputs of the capture: capturing looks at no numbers, and not at all types."""
@@ -78,9 +89,9 @@ class AtenDialect(Dialect):
         set_mode(trained.graph, False, captured=signature_of(module.model).training, every=True)
         trained.recompile()
         try:
-            made = trained(
-                **{v.name or "": from_array(feeds[v.name or ""]).clone() for v in module.graph.inputs}
-            )
+            given = {v.name or "": from_array(feeds[v.name or ""]).clone() for v in module.graph.inputs}
+            with drawn_alike():
+                made = trained(**given)
             floats = [t for t in made.values() if isinstance(t, torch.Tensor) and t.requires_grad]
             if not floats:
                 return None
@@ -127,7 +138,7 @@ def _gradient_error(module: torch.nn.Module) -> str | None:
 
 
 class FxExecutor(Executor):
-    """A captured program that is ready to run, in evaluation mode and without anything random.
+    """A captured program that is ready to run, in evaluation mode, and drawing alike what it draws at random.
 
     Args:
         module: the module; its tensors are shared, and hold after every run what they held before it.
@@ -139,6 +150,7 @@ class FxExecutor(Executor):
         self._file = module.source.name
         self._error = UserError if blame == "user" else PassFailure
         self._inputs = [v.name or "" for v in module.graph.inputs]
+        self._draws = draws(module.model)
         names = (
             [v.name or "" for v in module.graph.outputs] if outputs is None else list(dict.fromkeys(outputs))
         )
@@ -158,7 +170,8 @@ class FxExecutor(Executor):
         """
         given = {name: from_array(np.array(feeds[name])) for name in self._inputs}
         try:
-            with torch.no_grad(), contents_kept(self._changing):
+            drawn = drawn_alike() if self._draws else nullcontext()
+            with torch.no_grad(), contents_kept(self._changing), drawn:
                 made: dict[str, Any] = self._program(**given)
         except FAILURES as error:
             raise self._failure("the program fails when it runs", error) from error

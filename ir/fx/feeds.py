@@ -16,7 +16,7 @@ from prunec.ir.sizes import symbol_of
 
 
 def example_feeds(
-    module: Module, *, seed: int = 0, sizes: Mapping[str, int] | None = None
+    module: Module, *, seed: int = 0, sizes: Mapping[str, int] | None = None, own: bool = False
 ) -> dict[str, Array]:
     """Arrays for every graph input; the same arguments always give the same arrays.
 
@@ -28,15 +28,17 @@ def example_feeds(
         module: the program.
         seed: of the random generator.
         sizes: size by name of a symbolic dimension; the others have that of the example.
+        own: keep the floats of the example, too.
     """
     signature = signature_of(module.model)
     examples = {a.name: a.example for a in signature.arguments if isinstance(a.example, torch.Tensor)}
-    own = _example_sizes(signature, examples)
+    known = _example_sizes(signature, examples)
     feeds = {}
     for index, value in enumerate(module.graph.inputs):
         assert value.name is not None
         rng = np.random.default_rng([seed, index])
-        feeds[value.name] = _draw(rng, value, to_array(examples[value.name]), own | dict(sizes or {}))
+        example = _resized(value, to_array(examples[value.name]), known | dict(sizes or {}))
+        feeds[value.name] = example if own else _draw(rng, example)
     return feeds
 
 
@@ -48,13 +50,17 @@ def _example_sizes(signature: Signature, examples: Mapping[str | None, torch.Ten
     }
 
 
-def _draw(rng: np.random.Generator, value: onnx_ir.Value, example: Array, sizes: Mapping[str, int]) -> Array:
+def _resized(value: onnx_ir.Value, example: Array, sizes: Mapping[str, int]) -> Array:
     for axis in range(example.ndim):
         symbol = symbol_of(value, axis)
         if symbol is not None:
             example = np.take(example, np.arange(sizes.get(symbol, example.shape[axis])), axis, mode="wrap")
+    return np.ascontiguousarray(example)
+
+
+def _draw(rng: np.random.Generator, example: Array) -> Array:
     is_float = example.dtype.kind == "f" or example.dtype.name == "bfloat16"
     mask = is_float and example.size > 1 and set(np.unique(example.astype(np.float64))) == {0.0, 1.0}
     if not is_float or mask:
-        return np.ascontiguousarray(example)
+        return example
     return rng.standard_normal(example.shape).astype(example.dtype)

@@ -94,6 +94,13 @@ def _switches(node: fx.Node) -> Iterator[tuple[str, Any, Any]]:
         yield "other", 1, 0
 
 
+def is_switched(target: Any) -> bool:
+    """Whether an operator has an argument that the mode decides."""
+    if not isinstance(target, torch._ops.OpOverload):
+        return False
+    return any(a.name in FLAGS | {"dropout_p"} for a in target._schema.arguments)
+
+
 def _counts_batches(node: fx.Node) -> bool:
     buffer = node.args[0]
     return isinstance(buffer, fx.Node) and str(buffer.target).endswith(_COUNTER)

@@ -1,6 +1,6 @@
 """Whether a module that was cut in place computes what the program computes.
 
-Both run on the same inputs with the same seed, in evaluation mode and in training mode. What the module is left
+Both run on the same inputs and draw alike, in evaluation mode and in training mode. What the module is left
 with is what it was: its modes, and the contents of its tensors.
 """
 
@@ -18,6 +18,7 @@ from torch.utils import _pytree as pytree
 
 from prunec.ir.equality import TOLERANCE, coarsest_type, relative_error
 from prunec.ir.fx.contents import state_kept
+from prunec.ir.fx.draws import drawn_alike, draws
 from prunec.ir.fx.feeds import example_feeds
 from prunec.ir.fx.lower import lower_switchable
 from prunec.ir.fx.signature import signature_of
@@ -43,64 +44,68 @@ class Proof:
     """
 
     def __init__(self, result: Module, dense: nn.Module) -> None:
+        self._result = result
         self._program = lower_switchable(result.model)
-        self._captured_training = signature_of(result.model).training
         self._signature = signature_of(result.model)
         self._tolerance = TOLERANCE[coarsest_type(result)]
-        drawn = example_feeds(result, seed=1)
-        self._leaves = [a.example if a.name is None else drawn[a.name] for a in self._signature.arguments]
+        self._leaves = self._inputs(own=False)
         self._trains = _succeeds(self, dense)
-
-    @cached_property
-    def _expected(self) -> Results:
-        """In evaluation mode. Where random inputs are none that the model is made for, the example inputs are
-        taken instead, here and from here on.
-        """
-        drawn = self._run(self._program, training=False)
-        if all(_is_finite(leaf) for leaf in drawn):
-            return drawn
-        self._leaves = [a.example for a in self._signature.arguments]
-        return self._run(self._program, training=False)
-
-    @cached_property
-    def _expected_in_training(self) -> Results | None:
-        """None where the capture does not say what training does."""
-        if not self._captured_training or not self._trains:
-            return None
-        return self._run(self._program, training=True)
+        captured = self._signature.training
+        # Code that draws in training alone was captured so, and its program draws in evaluation, too.
+        evaluates = not (captured and dense.training and self._trains and draws(result.model))
+        self._compared = [training for training, said in ((False, evaluates), (True, captured)) if said]
 
     def failure(self, module: nn.Module) -> Failure | None:
-        """How a module differs from the program in one of its modes, None where it does not."""
+        """How a module differs from the program in one of its modes, None where it does not.
+
+        In a mode that the program says nothing of the module has to run.
+        """
         try:
-            failure = self._difference(self._run(module, training=False), self._expected)
+            failure = self._failure_in(module, training=False)
         except Exception as error:  # noqa: BLE001 - the user's code may raise anything on sizes that it does not know
             return error
-        return self._failure_in_training(module) if failure is None and self._trains else failure
-
-    def _failure_in_training(self, module: nn.Module) -> Failure | None:
+        if failure is not None or not self._trains:
+            return failure
         try:
-            actual = self._run(module, training=True)
+            failure = self._failure_in(module, training=True)
         except Exception as error:  # noqa: BLE001 - as above
             error.add_note(IN_TRAINING)
             return error
-        expected = self._expected_in_training
-        failure = None if expected is None else self._difference(actual, expected)
         return None if failure is None or self._draws(module) else f"{IN_TRAINING} {failure}"
 
-    def is_random(self, module: nn.Module) -> bool:
-        """Whether a module that runs draws random numbers in evaluation mode."""
-        first, second = (self._run(module, training=False, seed=seed) for seed in (0, 1))
-        return self._difference(first, second) is not None
+    def _failure_in(self, module: nn.Module, *, training: bool) -> str | None:
+        expected = self._expected.get(training)
+        actual = self._run(module, training=training)
+        return None if expected is None else self._difference(actual, expected)
+
+    @cached_property
+    def _expected(self) -> dict[bool, Results]:
+        """By mode (training or not). Where random inputs are none that the model is made for, the example inputs
+        are taken instead, here and from here on.
+        """
+        drawn = self._results()
+        if all(_is_finite(leaf) for results in drawn.values() for leaf in results):
+            return drawn
+        self._leaves = self._inputs(own=True)
+        return self._results()
+
+    def _results(self) -> dict[bool, Results]:
+        modes = [training for training in self._compared if self._trains or not training]
+        return {training: self._run(self._program, training=training) for training in modes}
+
+    def _inputs(self, *, own: bool) -> list[Any]:
+        feeds = example_feeds(self._result, seed=1, own=own)
+        return [a.example if a.name is None else feeds[a.name] for a in self._signature.arguments]
 
     def _draws(self, module: nn.Module) -> bool:
         """Whether a module in training draws from Python's generator, of which a capture holds one outcome."""
         first, *others = (self._run(module, training=True, python_seed=seed) for seed in range(8))
         return any(self._difference(other, first) is not None for other in others)
 
-    def _run(self, module: nn.Module, *, training: bool, seed: int = 0, python_seed: int = 0) -> Results:
-        leaves = [from_array(x).clone() if _is_array(x) else _copied(x) for x in self._leaves]
+    def _run(self, module: nn.Module, *, training: bool, python_seed: int = 0) -> Results:
+        leaves = [from_array(x).clone() if _is_array(x) else x for x in self._leaves]
         args, kwargs = pytree.tree_unflatten(leaves, self._signature.in_spec)
-        with torch.no_grad(), state_kept(module), _seeded(seed, python_seed):
+        with torch.no_grad(), state_kept(module), drawn_alike(), _seeded(python_seed):
             made = module.train(training)(*args, **kwargs)
             return [to_array(x) if isinstance(x, torch.Tensor) else x for x in pytree.tree_leaves(made)]
 
@@ -128,20 +133,14 @@ def _succeeds(proof: Proof, module: nn.Module) -> bool:
 
 
 @contextmanager
-def _seeded(seed: int, python_seed: int) -> Iterator[None]:
-    """Random numbers that are the same every time, from torch's generator and Python's."""
+def _seeded(seed: int) -> Iterator[None]:
+    """Let Python's generator begin at a seed, and put its state back."""
     state = random.getstate()
+    random.seed(seed)
     try:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            random.seed(python_seed)
-            yield
+        yield
     finally:
         random.setstate(state)
-
-
-def _copied(example: Any) -> Any:
-    return example.clone() if isinstance(example, torch.Tensor) else example
 
 
 def _is_array(leaf: Any) -> bool:

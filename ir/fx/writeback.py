@@ -68,7 +68,7 @@ def write_back(result: Module, module: nn.Module) -> list[Resized]:
         raise _other_structure(
             module, f"a pass took `{taken[0]}` out of the program, and the module computes with it"
         )
-    raise _refusal(result, module, literals, sizes, random=proof.is_random(module))
+    raise _refusal(result, module, literals, sizes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -245,9 +245,7 @@ def _what_holds_it_back(tensors: Sequence[str | None], attentions: Sequence[str]
         )
 
 
-def _refusal(
-    result: Module, module: nn.Module, literals: Sequence[Literal], failure: Failure, *, random: bool
-) -> UserError:
+def _refusal(result: Module, module: nn.Module, literals: Sequence[Literal], failure: Failure) -> UserError:
     """What could not be changed, and where it stands."""
     unresolved = [str(x) for x in literals if isinstance(x.old, int) and not holders(module, x)]
     place, said = None, failure
@@ -259,8 +257,6 @@ def _refusal(
     named = next((f", `{name}`" for name in tensors if name is not None), "")
     if tensors:
         cause, way = f"it computes with a tensor that is neither parameter nor buffer{named}", None
-    elif random:
-        cause, way = "its results are random in evaluation mode", _NOT_RANDOM
     elif unresolved or attentions or isinstance(failure, Exception):
         cause, way = "its code holds sizes that no attribute changes", _ATTRIBUTES
     else:
@@ -281,4 +277,3 @@ def _refusal(
 
 
 _ATTRIBUTES = "make these numbers attributes of their module, or leave its groups alone with `ignore`"
-_NOT_RANDOM = "draw random numbers in training mode alone, and capture the module in evaluation mode"

@@ -21,7 +21,7 @@ from prunec.passes.verifier.advice import BUG
 from prunec.passes.verifier.branches import open_bodies, ways
 from prunec.passes.verifier.probing import PROBE_SIZES, first_run, run_after
 from prunec.passes.verifier.rounding import rounds, without_rounding
-from prunec.passes.verifier.tolerance import MOST_NOISE, NEAR, noise, rounded, worst_error
+from prunec.passes.verifier.tolerance import MOST_NOISE, NEAR, has_numbers, noise, rounded, worst_error
 from prunec.passes.verifier.witnesses import Kept, witnesses
 
 Array = NDArray[Any]
@@ -47,6 +47,7 @@ class Comparison:
             tried): on the others the reference does not run.
         bodies: likewise bodies that their op feeds as it sees fit, run by themselves.
         finite: some output of the reference is a number.
+        drawn: the models draw random numbers, which were made the same in both.
     """
 
     error: float
@@ -57,6 +58,7 @@ class Comparison:
     ways: Share = (0, 0)
     bodies: Share = (0, 0)
     finite: bool = True
+    drawn: bool = False
 
 
 def compare_outputs(
@@ -145,6 +147,8 @@ class _Pair:
             witnesses=seen,
             ways=_share(forced),
             bodies=_share(alone),
+            finite=not expected or any(has_numbers(array) for array in expected.values()),
+            drawn=dialect_of(self.reference.model).draws(self.reference),
         )
 
     def look_again(self, error: VerificationError, seed: int) -> Comparison:

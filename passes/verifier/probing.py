@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+import numpy as np
 from numpy.typing import NDArray
 
 from prunec.ir.diagnostics import PassFailure, PrunecError, VerificationError
-from prunec.ir.dialect import Blame, dialect_of
+from prunec.ir.dialect import Blame, Executor, dialect_of
 from prunec.ir.module import Module
 from prunec.ir.sizes import symbol_sizes
 from prunec.passes.verifier.advice import BUG
@@ -58,13 +59,62 @@ def first_run(reference: Module, seed: int, *, blame: Blame = "user") -> Probe:
         if sizes in tried:
             continue
         tried.append(sizes)
-        feeds = dialect.feeds(reference, seed=seed, sizes=sizes)
         try:
-            return Probe(runner.run(feeds), feeds, batch if batch in sizes.values() else _fixed_batch(feeds))
+            outputs, feeds = _most_finite(runner, feed_choices(reference, seed, sizes))
         except PrunecError as error:
             refusal = error
+            continue
+        return Probe(outputs, feeds, batch if batch in sizes.values() else _fixed_batch(feeds))
     assert refusal is not None
     raise refusal
+
+
+def feed_choices(
+    module: Module, seed: int, sizes: Mapping[str, int] | None = None
+) -> Iterator[dict[str, Array]]:
+    """Inputs to try a model on: random ones, those that it came with, and random ones without negative numbers, since
+    what takes logarithms or roots of its input says nothing about others.
+    """
+    dialect = dialect_of(module.model)
+    feeds = dialect.feeds(module, seed=seed, sizes=sizes)
+    yield feeds
+    own = dialect.own_feeds(module, sizes=sizes)
+    if own is not None:
+        yield own
+    yield {name: np.abs(array) if _is_float(array) else array for name, array in feeds.items()}
+
+
+def _most_finite(
+    runner: Executor, choices: Iterator[dict[str, Array]]
+) -> tuple[dict[str, Array], dict[str, Array]]:
+    """Outputs and feeds of the first choice whose outputs are all finite, or else of that with the fewest that are not.
+
+    Raises:
+        PrunecError: the model does not run on the first of them.
+    """
+    feeds = next(choices)
+    best = runner.run(feeds), feeds
+    fewest = _not_finite(best[0])
+    for other in choices:
+        if not fewest:
+            break
+        try:
+            outputs = runner.run(other)
+        except PrunecError:
+            continue
+        found = _not_finite(outputs)
+        if found < fewest:
+            best, fewest = (outputs, other), found
+    return best
+
+
+def _not_finite(outputs: Mapping[str, Array]) -> int:
+    """How many numbers are infinite or none at all."""
+    return sum(int(np.sum(~np.isfinite(a))) for a in outputs.values() if _is_float(a))
+
+
+def _is_float(array: Array) -> bool:
+    return array.dtype.kind == "f" or array.dtype.name == "bfloat16"
 
 
 def _fixed_batch(feeds: Mapping[str, Array]) -> int:

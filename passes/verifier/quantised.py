@@ -23,6 +23,7 @@ from prunec.passes.calibration.data import CalibrationData
 from prunec.passes.verifier.compare import Comparison
 from prunec.passes.verifier.probing import first_run, run_after
 from prunec.passes.verifier.sparse import constants_of
+from prunec.passes.verifier.tolerance import has_numbers
 
 Array = NDArray[Any]
 Constants = Mapping[str, tuple[onnx_ir.Value, Array]]
@@ -245,7 +246,7 @@ def _change(
 ) -> Comparison:
     worst, finite = 0.0, False
     for name, array in expected.items():
-        finite = finite or bool(np.isfinite(array.astype(np.float64)).any())
+        finite = finite or has_numbers(array)
         error = relative_error(actual[name], array)
         if np.isinf(error):
             message = f"output `{name}` has another shape or other non-finite values after `{pass_name}`"

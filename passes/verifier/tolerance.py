@@ -25,6 +25,11 @@ HALF_STEP = 6e-8
 """How much rounding changes a number in float32, about."""
 
 
+def has_numbers(array: Array) -> bool:
+    """Whether an array holds a number that is finite; text holds none that could not be compared."""
+    return array.dtype.kind in "OSU" or bool(np.isfinite(array.astype(np.float64)).any())
+
+
 def noise(reference: Module, expected: Mapping[str, Array], feeds: Mapping[str, Array]) -> float:
     """How much inputs and weights changed by rounding change the outputs.
 

@@ -76,6 +76,8 @@ class Verdict(Comparison):
         also = f" and {counted(self.witnesses, 'intermediate value')}" if self.witnesses else ""
         how = f"relative error {self.error:.1e}, batch {self.batch}"
         how += "" if self.rounded else ", rounding to integers left out"
+        how += "" if self.finite else ", no output is a finite number on either side"
+        how += ", random draws made the same" if self.drawn else ""
         how += ", on inputs where no value lies between two integers" if self.borderline else ""
         for (run, tried), what in (
             (self.ways, "branches of `If` by force"),

@@ -122,6 +122,20 @@ class Repeat(Op):
             maps=tuple(maps),
         )
 
+    def rewrite(self, site: Site, cut: Cut) -> None:
+        """What is copied to the slots of an axis is copied to those that stay."""
+        held = site.form.operand(site.node, 1)
+        if held is None:
+            return
+        shape, result, counts = site.shape(0), site.output_shape(), held.numbers
+        wanted = counts.copy()
+        for axis in range(len(result)):
+            at, source = axis - (len(result) - len(counts)), axis - (len(result) - len(shape))
+            if at >= 0 and at not in held.computed and (source < 0 or shape[source] == 1):
+                wanted[at] = cut.size(("out", 0), axis)
+        if (wanted != counts).any():
+            cut.patch_input(1, wanted, wanted == counts, counts)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unbind(Op):
@@ -239,7 +253,8 @@ def register_ops() -> None:
     aten(
         "repeat_interleave.self_int", RepeatSlots(zeroed=_EVERYWHERE), Form(operands={1: "repeats", 2: "dim"})
     )
-    aten("repeat.default tile.default", Repeat(zeroed=_EVERYWHERE))
+    aten("repeat.default", Repeat(zeroed=_EVERYWHERE), Form(operands={1: "repeats"}))
+    aten("tile.default", Repeat(zeroed=_EVERYWHERE), Form(operands={1: "dims"}))
     aten("glu.default", Glu(zeroed=_EVERYWHERE))
     to_columns = "n c h w -> n (c k) t | c h w -> (c k) t"
     aten("im2col.default", Einsum(text=to_columns, fixed="h w k t", zeroed=_EVERYWHERE))

@@ -55,6 +55,8 @@ IMAGES: dict[str, tuple[Callable[[Tensor], Tensor], int]] = {
     "stack": (lambda x: torch.stack([x, x.relu()], 1).flatten(1, 2), 32),
     "unbind": (lambda x: sum(x.unflatten(1, (2, 8)).unbind(1)), 8),  # type: ignore[dict-item,return-value]
     "repeat": (lambda x: x.repeat(1, 2, 1, 1), 32),
+    "repeated to": (lambda x: x * x.mean((1, 2, 3), keepdim=True).repeat(1, 16, 1, 1), 16),
+    "tiled to": (lambda x: x * x.mean((0, 1, 2, 3)).reshape(1, 1).tile(16, 1, 1), 16),
     "interleave": (lambda x: x.repeat_interleave(2, 1), 32),
     "squeeze": (lambda x: x.mean((2, 3), keepdim=True).squeeze(3).unsqueeze(3), 16),
     "gate": (lambda x: x * torch.sigmoid(x.mean((2, 3), keepdim=True)), 16),
@@ -81,6 +83,7 @@ SEQUENCES: dict[str, tuple[Callable[[Tensor], Tensor], int]] = {
     "einsum": (lambda x: torch.einsum("bsc,btc,btd->bsd", x, x, x), 16),
     "attention": (lambda x: F.scaled_dot_product_attention(x, x, x), 16),
     "cumsum": (lambda x: x.cumsum(1), 16),
+    "gathered": (lambda x: x.gather(1, torch.arange(5, -1, -1)[:, None].repeat(2, 1, 16)), 16),
     "gather": (lambda x: x.gather(1, torch.zeros(2, 6, 16, dtype=torch.int64)), 16),
     "max": (lambda x: x.max(1, keepdim=True).values + x, 16),
     "top": (lambda x: x.topk(3, 1).values, 16),
@@ -202,6 +205,18 @@ def test_experts_lose_rows_and_columns_and_none_of_them_goes(
     with torch.no_grad():
         made, wanted = result.to_torch().eval()(*inputs), masked(module, removed)(*inputs)
     torch.testing.assert_close(made, wanted, rtol=tolerance, atol=tolerance)
+
+
+def test_repeats_are_rewritten_beside_computed_ones() -> None:
+    torch.manual_seed(0)
+    module = Between(
+        lambda x: x * x.mean((0, 2, 3)).mean().repeat(x.shape[0], 16, 1, 1), 16, image=True
+    ).eval()
+    inputs = (torch.randn(2, 3, 8, 8),)
+    captured = prunec.trace(module, inputs, dynamic_shapes={"x": {0: torch.export.Dim("batch")}})
+    result = prunec.run(captured, "prune-channels{ratio=50% round-to=1 criterion=random}")
+    assert len(result.plan.removed()["first.weight"][0]) == 8
+    assert result.to_torch()(torch.randn(5, 3, 8, 8)).shape == (5, 4, 8, 8)
 
 
 class CrossCovariance(nn.Module):
