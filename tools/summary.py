@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Group, RenderableType
@@ -90,8 +91,14 @@ class Summary:
             pruned=not pruning or any(step.groups or step.masks for step in result.plan.steps),
             why_not=tuple(dict.fromkeys(f"{r.message} ({r.reason})" for r in missed)),
             exported=export.lines,
-            beside=(*map(str, export.files[1:]), *also),
+            beside=(*(_like(path, export.files[0]) for path in export.files[1:]), *also),
         )
+
+
+def _like(path: Path, output: Path) -> str:
+    """A path written as the output's is: from the working directory, where that is relative."""
+    inside = not output.is_absolute() and path.is_absolute() and path.is_relative_to(Path.cwd())
+    return str(path.relative_to(Path.cwd()) if inside else path)
 
 
 def render_summary(summary: Summary) -> RenderableType:
