@@ -299,7 +299,9 @@ class Plain(nn.Module):
 
 def test_plain_tensors_are_named_with_what_to_make_of_them() -> None:
     result = prunec.run(prunec.trace(module := Plain(), (torch.randn(2, 8),)), "prune-channels")
-    with pytest.raises(prunec.UserError) as caught:
+    with pytest.raises(
+        prunec.UserError, match=r"tensor that is neither parameter nor buffer, `scale`"
+    ) as caught:
         result.apply_to(module)
     assert caught.value.help[:2] == (
         "`scale` is a plain tensor that would have to be cut: make it self.register_buffer(name, tensor)",
