@@ -74,9 +74,9 @@ def _proofs(before: Module, result: Result) -> dict[str, Any]:
 
 def _change(before: Module, after: Module) -> float:
     """Largest relative difference of an output that the cut makes."""
+    from prunec.ir.equality import relative_error
     from prunec.ir.execute import Runner
     from prunec.passes.verifier.probing import first_run
-    from prunec.passes.verifier.tolerance import relative_error
 
     expected, feeds, _ = first_run(before, seed=0)
     actual = Runner(after).run(feeds)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from prunec.ir.diagnostics import VerificationError
-from prunec.passes.verifier.tolerance import TOLERANCE, coarsest_type, relative_error
+from prunec.ir.equality import TOLERANCE, coarsest_type, relative_error
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

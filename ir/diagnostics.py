@@ -159,6 +159,10 @@ class Remark:
         return "\n".join(lines)
 
 
+class RemarkWarning(UserWarning):
+    """A remark that is shown unasked, in Python: most likely a mistake of the user."""
+
+
 @dataclass(slots=True)
 class RemarkLog:
     """Collects remarks in the order in which passes made them."""

@@ -26,6 +26,12 @@ LossGradients = Callable[[Mapping[str, Array], Array], dict[str, Array]]
 ATEN = "aten"
 """The domain of a captured ``torch`` program."""
 
+TO_ONNX = (
+    "to ONNX, in Python: torch.onnx.export(result.to_torch().eval(), inputs, 'net.onnx', dynamo=True)",
+    "to ONNX, of a .pt2 file: torch.onnx.export(torch.export.load('net.pt2'), (), 'net.onnx', dynamo=True)",
+)
+"""How a program of torch becomes an ONNX model, as messages say it."""
+
 TIED = "prunec.tied"
 """Key in ``Value.meta``: all that read this constant must go on reading one tensor (it is trained)."""
 

@@ -19,7 +19,7 @@ import onnx
 import onnx_ir
 
 from prunec.ir.diagnostics import PassFailure, Place, PrunecError, UserError, nearest
-from prunec.ir.dialect import ATEN
+from prunec.ir.dialect import ATEN, TO_ONNX
 from prunec.ir.draws import draw_alike
 from prunec.ir.module import Module, Source
 from prunec.ir.probes import probe_feeds
@@ -202,8 +202,9 @@ def refuse_programs(model: onnx_ir.Model, file: str) -> None:
         UserError: it is a program of torch.
     """
     if ATEN in model.graph.opset_imports:
-        help = ["export it first: torch.onnx.export(prunec.run(module, ...).to_torch(), inputs)"]
-        raise UserError("a program of torch does not run in ONNX Runtime", place=Place(file=file), help=help)
+        raise UserError(
+            "a program of torch does not run in ONNX Runtime", place=Place(file=file), help=TO_ONNX
+        )
 
 
 def _drop_unneeded(graph: onnx.GraphProto) -> set[str]:

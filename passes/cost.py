@@ -14,6 +14,7 @@ import onnx_ir
 
 from prunec.ir.facts import Facts
 from prunec.ir.scopes import bodies, walk
+from prunec.ir.sizes import open_inputs
 from prunec.ir.tensors import byte_size
 from prunec.passes.coupling.groups import Coupling, is_parameter
 from prunec.passes.literals import COMPUTED
@@ -52,12 +53,14 @@ class Cost:
             symbolic), each body of an ``If``, ``Loop`` or ``Scan`` counted once.
         layers: per node that has parameters or multiplies, in graph order, those of bodies behind the node
             that holds them.
+        batch: samples of that inference: of the example inputs of a captured program, or what the file fixes.
     """
 
     parameters: int
     bytes: int
     macs: int
     layers: tuple[LayerCost, ...]
+    batch: int = 1
 
 
 def measure(model: onnx_ir.Model, coupling: Coupling) -> Cost:
@@ -89,7 +92,15 @@ def measure(model: onnx_ir.Model, coupling: Coupling) -> Cost:
         bytes=total_bytes,
         macs=sum(x.macs for x in layers),
         layers=tuple(layers),
+        batch=_batch(model, facts),
     )
+
+
+def _batch(model: onnx_ir.Model, facts: Facts) -> int:
+    """The first axis of all inputs of more than one, where they agree on it; otherwise 1."""
+    shapes = [facts.shapes.get(value, ()) for value in open_inputs(model.graph)]
+    firsts = {shape[0] for shape in shapes if len(shape) > 1}
+    return firsts.pop() if len(firsts) == 1 else 1
 
 
 def weights_of(node: onnx_ir.Node, facts: Facts) -> Iterator[onnx_ir.Value]:

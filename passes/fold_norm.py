@@ -33,8 +33,10 @@ class FoldNorm(Pass):
     contract: ClassVar[Contract] = "same"
     rescales: ClassVar[bool] = True
 
-    only: tuple[str, ...] = option((), help="globs of norm names: fold these alone", metavar="GLOB")
-    ignore: tuple[str, ...] = option((), help="globs of norm names: leave these as they are", metavar="GLOB")
+    only: tuple[str, ...] = option((), help="globs or paths of norm names: fold these alone", metavar="GLOB")
+    ignore: tuple[str, ...] = option(
+        (), help="globs or paths of norm names: leave these as they are", metavar="GLOB"
+    )
     affine: bool = option(True, help="also fold per-channel Mul, Add, Sub and Div right behind a convolution")
     layer_norm: bool = option(True, help="also fold gamma and beta of LayerNorm and RMSNorm")
 

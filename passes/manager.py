@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from prunec.ir.diagnostics import GateError, RemarkLog, UserError
+from prunec.ir.diagnostics import GateError, RemarkLog, RemarkWarning, UserError
 from prunec.passes.base import Context, Outcome, Pass
 from prunec.passes.instruments import Instrument, Stage
 from prunec.passes.plan import Plan, Step, require_plan
@@ -84,13 +85,15 @@ def run(
     from prunec.passes.pruning.needed import checked_gradients
 
     parsed = Pipeline.of(pipeline)
+    if isinstance(pipeline, str):
+        parsed.check_has_passes()
     require_module(module)
     for plan in (replay, earlier):
         if plan is not None:
             require_plan(plan)
     if ATEN in module.graph.opset_imports:
         parsed.check_takes_programs(module.source.name)
-    return _Run(
+    result = _Run(
         module=module if in_place else module.clone(),
         original=module.clone() if in_place else module,
         pipeline=parsed,
@@ -103,6 +106,10 @@ def run(
         progress=progress or (lambda _: None),
         instruments=instruments,
     ).run()
+    for remark in result.remarks:
+        if remark.urgent:
+            warnings.warn(str(remark), RemarkWarning, stacklevel=2)
+    return result
 
 
 @dataclass(slots=True, kw_only=True)
@@ -158,7 +165,12 @@ class _Run:
                 raise
         if replayed:
             rest = replayed[0].pass_name
-            raise UserError(f"the plan has a step of `{rest}` that no pass of the pipeline replays")
+            raise UserError(
+                f"the plan has a step of `{rest}` that no pass of the pipeline replays",
+                help=[
+                    "run the pipeline that made it: plan.pipeline, or on the command line --replay without -p"
+                ],
+            )
         return self._result(analyses, cost_before)
 
     def _begin(self, passes: Sequence[Pass]) -> Analyses:

@@ -38,10 +38,10 @@ class PermuteChannels(Pass):
         "head-dim", help="what moves in attention: whole heads, or the same positions of every head"
     )
     ignore: tuple[str, ...] = option(
-        (), help="leave groups alone that touch nodes or tensors of these names (globs)"
+        (), help="leave groups alone that touch nodes or tensors of these names (globs or paths)"
     )
     only: tuple[str, ...] = option(
-        (), help="reorder only groups that touch nodes or tensors of these names (globs)"
+        (), help="reorder only groups that touch nodes or tensors of these names (globs or paths)"
     )
     seconds: float | None = option(
         None,

@@ -55,8 +55,7 @@ class Pipeline:
         """A pipeline from text, a pass, a pipeline, or any mixture of them in order.
 
         Raises:
-            UserError: the text is wrong, or an option of a pass has a wrong value.
-            TypeError: an item is none of these.
+            UserError: an item is none of these, the text is wrong, or an option of a pass has a wrong value.
         """
         if isinstance(source, Pipeline):
             return source
@@ -65,7 +64,10 @@ class Pipeline:
         if isinstance(source, Pass):
             return cls(passes=(source,))
         if isinstance(source, type) or not isinstance(source, Iterable):
-            raise TypeError(f"expected pipeline text, a pass or a sequence of them, got {source!r}")
+            raise UserError(
+                f"expected pipeline text, a pass or a sequence of them, got {source!r}",
+                help=["give text such as 'fold-norm, verify', or passes from prunec.parse_pipeline"],
+            )
         return cls(passes=tuple(item for part in source for item in cls.of(part)))
 
     @property
@@ -77,6 +79,16 @@ class Pipeline:
     def expand(self) -> tuple[Pass, ...]:
         """The passes that run, one after the other: bodies of ``repeat`` written out."""
         return tuple(inner for item in self.passes for inner in item.expand())
+
+    def check_has_passes(self) -> None:
+        """See that there is something to run: a person who names nothing forgot something.
+
+        Raises:
+            UserError: there is nothing.
+        """
+        if not self.passes:
+            help = ["name at least one pass; `prunec passes` lists them"]
+            raise UserError("no passes in the pipeline", help=help)
 
     def check_takes_programs(self, file: str) -> None:
         """See that every pass takes programs of torch.
@@ -161,9 +173,7 @@ def read_pipeline(argument: str, *, registry: Registry = DEFAULT_REGISTRY) -> Pi
         help = ["give the path of a pipeline file, or passes as text such as 'fold-norm, verify'"]
         raise UserError("no such file", place=Place(file=argument), help=help)
     pipeline = parse_pipeline(argument, registry=registry)
-    if not pipeline.passes:
-        help = ["name at least one pass; `prunec passes` lists them"]
-        raise UserError("no passes in the pipeline", help=help)
+    pipeline.check_has_passes()
     return _checked(pipeline)
 
 

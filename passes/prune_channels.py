@@ -90,13 +90,13 @@ class PruneChannels(Pass):
         check=within(0, 1, closed="both"),
     )
     ignore: tuple[str, ...] = option(
-        (), help="leave groups alone that touch nodes or tensors of these names (globs)"
+        (), help="leave groups alone that touch nodes or tensors of these names (globs or paths)"
     )
     only: tuple[str, ...] = option(
-        (), help="prune only groups that touch nodes or tensors of these names (globs)"
+        (), help="prune only groups that touch nodes or tensors of these names (globs or paths)"
     )
     exclude_outputs_of: tuple[str, ...] = option(
-        (), help="keep the output channels of the nodes of these names (globs)"
+        (), help="keep the output channels of the nodes of these names (globs or paths)"
     )
 
     def __post_init__(self) -> None:

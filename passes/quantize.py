@@ -54,7 +54,7 @@ class Quantize(Pass):
         (), help="take ops of these types alone, such as `Conv,Gemm`; without it all that have an 8-bit form"
     )
     ignore: tuple[str, ...] = option(
-        (), help="leave layers in float whose node or weight has such a name (globs)"
+        (), help="leave layers in float whose node or weight has such a name (globs or paths)"
     )
     warn: Ratio = option(
         0.01,

@@ -25,7 +25,7 @@ class RecalibrateNorm(Pass):
     name: ClassVar[str] = "recalibrate-norm"
     contract: ClassVar[Contract] = "repaired"
 
-    ignore: tuple[str, ...] = option((), help="leave norms of these names alone (globs)")
+    ignore: tuple[str, ...] = option((), help="leave norms of these names alone (globs or paths)")
 
     @property
     def needs_data(self) -> bool:

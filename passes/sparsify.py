@@ -60,9 +60,11 @@ class Sparsify(Pass):
         False, help="first put the input channels into an order in which N:M keeps more (`permute-channels`)"
     )
     ignore: tuple[str, ...] = option(
-        (), help="leave layers alone whose node or weight has such a name (globs)"
+        (), help="leave layers alone whose node or weight has such a name (globs or paths)"
     )
-    only: tuple[str, ...] = option((), help="take only layers whose node or weight has such a name (globs)")
+    only: tuple[str, ...] = option(
+        (), help="take only layers whose node or weight has such a name (globs or paths)"
+    )
     strict: bool = option(False, help="fail where the pattern does not divide the channels of a layer")
 
     def __post_init__(self) -> None:

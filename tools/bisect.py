@@ -12,6 +12,8 @@ import click
 
 import prunec
 from prunec.ir.diagnostics import PassFailure, Place, UserError
+from prunec.ir.formats import is_program
+from prunec.ir.fx.entry import onnx_only
 from prunec.ir.module import Module
 from prunec.passes.base import Pass
 from prunec.passes.manager import Result
@@ -47,6 +49,8 @@ def bisect_model(
     Where that transform cuts channel groups or makes zeros, the first group or weight is found as well. What is bad
     is for a command to say, such as a script that compares accuracies.
     """
+    if is_program(Path(model)):
+        raise onnx_only("`prunec bisect`", model)
     pipeline = read_pipeline(passes)
     oracle = CommandOracle(command=command, match=pattern_of(match), timeout=timeout, jobs=1)
     with show_progress(verbose=verbose) as progress:

@@ -26,6 +26,7 @@ import os
 import signal
 import sys
 import traceback
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +34,7 @@ from pathlib import Path
 import click
 
 import prunec
-from prunec.ir.diagnostics import PrunecError, nearest
+from prunec.ir.diagnostics import PrunecError, RemarkWarning, nearest
 
 DEFAULT_COMMAND = "compile"
 BUG_EXIT_CODE = 70
@@ -219,7 +220,9 @@ def run(arguments: Sequence[str]) -> int:
     """Run ``prunec`` and return its exit code; every message is on stderr by then."""
     debug = "--debug" in arguments
     try:
-        return _invoke(arguments)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RemarkWarning)  # a compile shows its remarks itself
+            return _invoke(arguments)
     except click.exceptions.Exit as error:
         return error.exit_code
     except PrunecError as error:

@@ -9,6 +9,7 @@ import click
 import prunec
 from prunec.ir.diagnostics import Place, UserError, counted
 from prunec.ir.formats import is_program
+from prunec.ir.fx.entry import onnx_only
 from prunec.passes.pipeline import read_pipeline
 from prunec.tools.outputs import check_outputs
 from prunec.tools.progress import show_progress
@@ -44,7 +45,7 @@ def reduce_model(
     if (passes is None) == (command is None):
         raise UserError("give either --passes or --test", help=["prunec reduce --help"])
     if is_program(Path(model)):
-        raise UserError(f"'{model}' is a program of torch; only ONNX models can be reduced")
+        raise onnx_only("`prunec reduce`", model)
     target = Path(output) if output is not None else _default_output(Path(model))
     check_outputs(inputs=[Path(model)], outputs=[target])
     oracle = _oracle(passes, command, match, jobs=jobs, timeout=timeout, seed=seed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Group, RenderableType
@@ -37,6 +38,7 @@ class Summary:
         why_not: the first reasons that pruning passes gave.
         exported: what the target says of the artefact, a line each.
         beside: files that were written beside the output, and reports that were asked for.
+        batch: samples of that one inference.
     """
 
     output: str
@@ -52,6 +54,7 @@ class Summary:
     why_not: tuple[str, ...] = ()
     exported: tuple[str, ...] = ()
     beside: tuple[str, ...] = ()
+    batch: int = 1
 
     @classmethod
     def of(
@@ -81,6 +84,7 @@ class Summary:
             output=str(export.files[0]),
             parameters=(result.cost_before.parameters, result.cost_after.parameters),
             macs=(result.cost_before.macs, result.cost_after.macs),
+            batch=result.cost_before.batch,
             size=(result.module.source.original.size, export.size),
             verify=verify,
             checked=tuple(map(str, result.verdicts)),
@@ -90,8 +94,14 @@ class Summary:
             pruned=not pruning or any(step.groups or step.masks for step in result.plan.steps),
             why_not=tuple(dict.fromkeys(f"{r.message} ({r.reason})" for r in missed)),
             exported=export.lines,
-            beside=(*map(str, export.files[1:]), *also),
+            beside=(*(_like(path, export.files[0]) for path in export.files[1:]), *also),
         )
+
+
+def _like(path: Path, output: Path) -> str:
+    """A path written as the output's is: from the working directory, where that is relative."""
+    inside = not output.is_absolute() and path.is_absolute() and path.is_relative_to(Path.cwd())
+    return str(path.relative_to(Path.cwd()) if inside else path)
 
 
 def render_summary(summary: Summary) -> RenderableType:
@@ -101,7 +111,8 @@ def render_summary(summary: Summary) -> RenderableType:
     for header in ("before", "after", "change"):
         table.add_column(header, justify="right")
     table.add_row("parameters", *_cells(*summary.parameters, number))
-    table.add_row("multiply-accumulates", *_cells(*summary.macs, number))
+    batch = f" (batch {summary.batch})" if summary.batch > 1 else ""
+    table.add_row(f"multiply-accumulates{batch}", *_cells(*summary.macs, number))
     table.add_row("file size", *_cells(*summary.size, file_size))
     # Lines are not wrapped (the caller must not crop either): a log is searched line by line.
     return Group(table, *(Text(line, no_wrap=True, overflow="ignore") for line in _lines(summary)))

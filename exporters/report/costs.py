@@ -65,7 +65,8 @@ def tiles(evidence: Evidence) -> Iterator[Tile]:
     """Parameters, multiply-accumulates, and bytes of the files."""
     before, after = evidence.result.cost_before, evidence.result.cost_after
     yield _tile("parameters", before.parameters, after.parameters, number)
-    yield _tile("multiply-accumulates", before.macs, after.macs, number)
+    batch = f" (batch {before.batch})" if before.batch > 1 else ""
+    yield _tile(f"multiply-accumulates{batch}", before.macs, after.macs, number)
     source = evidence.result.module.source.original
     if source.size is not None and evidence.output is not None and evidence.output.size is not None:
         yield _tile("file size", source.size, evidence.output.size, file_size)

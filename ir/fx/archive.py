@@ -14,6 +14,7 @@ import io
 import json
 import re
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
@@ -122,6 +123,8 @@ def _check(content: bytes, path: Path) -> None:
         names = archive.namelist()
     except (zipfile.BadZipFile, ValueError):
         _refuse(path, "this is no .pt2 archive", "write one with torch.export.save")
+    if (broken := _broken(archive)) is not None:
+        _refuse(path, f"`{broken}` in it is damaged", "copy the file again, or export it again")
     if not any(re.search(r"(^|/)models/[^/]+\.json$", name) for name in names):
         if "serialized_exported_program.json" in names:
             _refuse(
@@ -145,6 +148,18 @@ def _check(content: bytes, path: Path) -> None:
             _check_examples(archive.read(name), path)
 
 
+def _broken(archive: zipfile.ZipFile) -> str | None:
+    """The first entry whose contents are not those that its checksum is of; torch does not look at them."""
+    for name in archive.namelist():
+        try:
+            with archive.open(name) as entry:
+                while entry.read(1 << 20):
+                    pass
+        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError):
+            return name
+    return None
+
+
 def _check_description(archive: zipfile.ZipFile, name: str, path: Path) -> None:
     if archive.getinfo(name).file_size > LARGEST_DESCRIPTION:
         _refuse(path, f"`{name}` in it is {archive.getinfo(name).file_size:,} bytes", "export it again")
@@ -155,7 +170,7 @@ def _check_description(archive: zipfile.ZipFile, name: str, path: Path) -> None:
         )
     try:
         tree = json.loads(text)
-    except (ValueError, RecursionError, zipfile.BadZipFile):
+    except (ValueError, RecursionError):
         _refuse(path, f"`{name}` in it is damaged", "export it again")
     for key, value in _entries(tree):
         if key == "use_pickle" and value:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prunec.ir.diagnostics import Place, UserError
-from prunec.ir.dialect import ATEN
+from prunec.ir.dialect import ATEN, TO_ONNX
 
 if TYPE_CHECKING:
     import numpy as np
@@ -153,7 +153,8 @@ def cut_optimizer(module: Module, removed: Removed, optimizer: Optimizer, target
         from prunec.ir.fx import optimizer as cutting
         from prunec.ir.fx.training.devices import require_nn_module
     require_nn_module(target, "give the module that apply_to has cut")
-    cutting.cut_optimizer(removed, optimizer, target)
+    shapes = {n: tuple(v.shape.numpy()) for n, v in module.graph.initializers.items() if v.shape is not None}
+    cutting.cut_optimizer(removed, shapes, optimizer, target)
 
 
 def require_trainable(module: NnModule, optimizer: Optimizer | None) -> None:
@@ -244,7 +245,7 @@ def onnx_only(what: str, file: str | Path) -> UserError:
     return UserError(
         f"{what} takes ONNX models, and this is a program of torch",
         place=Place(file=str(file)),
-        help=_TO_ONNX,
+        help=TO_ONNX,
     )
 
 
@@ -253,7 +254,7 @@ def program_as_onnx(file: str | Path) -> UserError:
     return UserError(
         "a program of torch cannot be written as ONNX",
         place=Place(file=str(file)),
-        help=[f"give a name that ends in .pt2, such as {Path(file).with_suffix('.pt2').name}", *_TO_ONNX],
+        help=[f"give a name that ends in .pt2, such as {Path(file).with_suffix('.pt2').name}", *TO_ONNX],
     )
 
 
@@ -267,9 +268,3 @@ def onnx_as_program(file: str | Path) -> UserError:
             "what trains is made from the torch module: prunec.trace(module, example_inputs), or a .pt2 file",
         ],
     )
-
-
-_TO_ONNX = (
-    "to ONNX, in Python: torch.onnx.export(result.to_torch().eval(), inputs, 'net.onnx', dynamo=True)",
-    "to ONNX, of a .pt2 file: torch.onnx.export(torch.export.load('net.pt2'), (), 'net.onnx', dynamo=True)",
-)

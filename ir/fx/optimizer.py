@@ -34,30 +34,48 @@ def require_cuttable(optimizer: torch.optim.Optimizer, module: torch.nn.Module) 
             _refuse(names[0], key, held, tuple(parameter.shape), _NEW)
 
 
-def cut_optimizer(removed: Removed, optimizer: torch.optim.Optimizer, module: torch.nn.Module) -> None:
+def cut_optimizer(
+    removed: Removed,
+    shapes: Mapping[str, tuple[int, ...]],
+    optimizer: torch.optim.Optimizer,
+    module: torch.nn.Module,
+) -> None:
     """Cut the state of every parameter that was cut.
 
     Args:
         removed: what is gone.
+        shapes: of the tensors of the result, by name.
         optimizer: the optimizer; its parameters are those of the module.
         module: the module, cut already.
 
     Raises:
-        UserError: the optimizer trains another module, or a state tensor has another shape than its parameter
-            had; nothing is changed.
+        UserError: the module is not cut yet, the optimizer trains another module, or a state tensor has another
+            shape than its parameter had; nothing is changed.
     """
+    states = list(_states(optimizer, module))
+    _require_cut(removed, shapes, module)
     cut: list[tuple[torch.Tensor, str, torch.Tensor]] = []
-    for names, parameter, key, held in _states(optimizer, module):
+    for names, parameter, key, held in states:
         name = next((name for name in names if name in removed), names[0])
         axes = removed.get(name, {})
         before = tuple(size + len(axes.get(axis, ())) for axis, size in enumerate(parameter.shape))
         if axes and not _fits(held, before):
-            early = "cut the module first, with apply_to, and then its optimizer, once"
-            _refuse(name, key, held, before, early if _fits(held, tuple(parameter.shape)) else _NEW)
+            done = _fits(held, tuple(parameter.shape))
+            _refuse(name, key, held, before, "it is cut already, which is done once" if done else _NEW)
         gone = {axis: at for axis, at in axes.items() if held.shape[axis] > 1}
         cut.append((parameter, key, _without(held, gone)))
     for parameter, key, tensor in cut:
         optimizer.state[parameter][key] = tensor
+
+
+def _require_cut(removed: Removed, shapes: Mapping[str, tuple[int, ...]], module: torch.nn.Module) -> None:
+    for name, parameter in module.named_parameters(remove_duplicate=False):
+        if name in removed and shapes.get(name, tuple(parameter.shape)) != tuple(parameter.shape):
+            raise UserError(
+                f"`{name}` of `{type(module).__name__}` has shape {list(parameter.shape)}, in the result it has "
+                f"{list(shapes[name])}",
+                help=["cut the module first, with result.apply_to(module), and then its optimizer"],
+            )
 
 
 def _states(

@@ -1,39 +1,31 @@
 """Cuts the user's own module: tensors by name, and the attributes that hold sizes; then proves the result.
 
 The attributes of ``torch``'s layers follow from their weights. Those of the user's modules (``num_heads``,
-``hidden_size``) are found through the graph: a literal that the cut changed stands in a call that some module
-made, and an attribute of that module, or of one around it, that holds the old number gets the new one. Whether
-that was right is not guessed: the module has to compute what the graph module computes.
+``hidden_size``) are found through the graph (:mod:`prunec.ir.fx.resizing`). Whether that was right is not guessed:
+the module has to compute what the graph module computes (:mod:`prunec.ir.fx.proof`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import onnx_ir
 import torch
 from torch import nn
-from torch.utils import _pytree as pytree
 
 from prunec.ir.callables import type_of
 from prunec.ir.diagnostics import UserError
 from prunec.ir.fx.capture import users_line
-from prunec.ir.fx.contents import state_kept
-from prunec.ir.fx.draws import drawn_alike, draws
 from prunec.ir.fx.evidence import require_as_captured
-from prunec.ir.fx.feeds import example_feeds
-from prunec.ir.fx.lower import lower_switchable
-from prunec.ir.fx.signature import CAPTURED, STATE, State, signature_of
+from prunec.ir.fx.proof import IN_TRAINING, Failure, Proof
+from prunec.ir.fx.resizing import Literal, Sizes, changed_literals, choose_sizes, holders, plain, wanted_sizes
+from prunec.ir.fx.signature import STATE, State, signature_of
 from prunec.ir.fx.sizes import is_size, set_size, sizes_of
-from prunec.ir.fx.tensors import from_array, unwrap
+from prunec.ir.fx.tensors import unwrap
 from prunec.ir.fx.training.masks import require_masks_hold
-from prunec.ir.location import module_path, source_of
 from prunec.ir.module import Module
-
-TOLERANCE = 1e-4
-"""Largest accepted difference, relative to the largest magnitude of an output."""
 
 
 def write_back(result: Module, module: nn.Module) -> list[Resized]:
@@ -57,34 +49,26 @@ def write_back(result: Module, module: nn.Module) -> list[Resized]:
         )
     states = _states(result, module)
     require_masks_hold(module, states)
-    literals = list(_changed_literals(result))
-    wanted = _wanted_sizes(module, literals)
-    undo = _Undo.of(module)
+    literals = list(changed_literals(result))
+    proof, undo = Proof(result, module), _Undo.of(module)
 
-    def failure_with(sizes: _Sizes) -> Exception | str | None:
-        """What is wrong with the module if these attributes follow; None leaves it cut."""
-        _cut_tensors(module, states)
-        for (path, name), value in sizes.items():
-            set_size(module.get_submodule(path), name, value)
-        _set_layers(module)
-        failure = _difference(result, module)
-        if failure is not None:
+    def failure_with(sizes: Sizes) -> Failure | None:
+        """What is wrong with the module if these attributes follow."""
+        try:
+            _cut(module, states, sizes)
+            return proof.failure(module)
+        finally:
             undo.restore()
-        return failure
 
-    first = failure_with(wanted)
-    if first is None:
-        undo.restore()
-        _cut_with_fewest(wanted, failure_with, undo)
+    sizes = choose_sizes(module, wanted_sizes(module, literals), failure_with)
+    if isinstance(sizes, dict):
+        _cut(module, states, sizes)
         return list(undo.resized(module))
-    for sizes in _fewer(wanted):
-        if failure_with(sizes) is None:
-            return list(undo.resized(module))
     if taken := [n for n in signature_of(result.model).tensors if n not in result.graph.initializers]:
         raise _other_structure(
             module, f"a pass took `{taken[0]}` out of the program, and the module computes with it"
         )
-    raise _refusal(result, module, literals, first)
+    raise _refusal(result, module, literals, sizes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,31 +89,6 @@ class Resized:
 
     def __str__(self) -> str:
         return f"{f'{self.path}.{self.name}'.lstrip('.')} {self.old} -> {self.new}"
-
-
-_Sizes = dict[tuple[str, str], Any]
-"""New values of attributes, by path of the module and name."""
-
-
-def _cut_with_fewest(
-    sizes: _Sizes, failure_with: Callable[[_Sizes], Exception | str | None], undo: _Undo
-) -> None:
-    """Cut with those attributes alone that are needed: another number may be equal by chance."""
-    for key in list(sizes):
-        fewer = {k: v for k, v in sizes.items() if k != key}
-        if failure_with(fewer) is None:
-            undo.restore()
-            sizes = fewer
-    failure_with(sizes)
-
-
-def _fewer(sizes: _Sizes) -> Iterator[_Sizes]:
-    """No attributes, each alone, and all but one."""
-    yield {}
-    for key, value in sizes.items():
-        yield {key: value}
-    for key in sizes:
-        yield {k: v for k, v in sizes.items() if k != key}
 
 
 def _states(result: Module, module: nn.Module) -> dict[str, torch.Tensor]:
@@ -158,85 +117,22 @@ def _states(result: Module, module: nn.Module) -> dict[str, torch.Tensor]:
     return states
 
 
-# -- sizes in the code ------------------------------------------------------------
+# -- the cut ------------------------------------------------------------
 
 
-_EVERYTHING = 2**31
-"""Numbers from here on are no sizes: the end of an open slice."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Literal:
-    """A number, or a list of numbers, that a cut changed in a call.
-
-    Attributes:
-        node: the call.
-        path: of the module whose code made the call.
-        old: before the cut.
-        new: after it.
-    """
-
-    node: onnx_ir.Node
-    path: str
-    old: int | tuple[int, ...]
-    new: int | tuple[int, ...]
-
-    def __str__(self) -> str:
-        where = source_of(self.node) or self.path
-        return f"{where}: `{self.node.op_type.partition('.')[0]}` has {self.old}, needs {self.new}"
-
-
-def _changed_literals(result: Module) -> Iterator[Literal]:
-    """The numbers of all calls that are not what they were at the capture, lists entry by entry too."""
-    for node in result.graph:
-        before: Mapping[str, onnx_ir.Attr] = node.meta.get(CAPTURED) or {}
-        path = module_path(node) or ""
-        for name, attribute in node.attributes.items():
-            if name not in before or before[name].value == attribute.value:
-                continue
-            old, new = before[name].value, attribute.value
-            if isinstance(old, int) and old < _EVERYTHING:
-                yield Literal(node=node, path=path, old=old, new=int(new))
-            elif not isinstance(old, int) and len(old) == len(new):
-                yield Literal(node=node, path=path, old=tuple(old), new=tuple(new))
-                for a, b in zip(old, new, strict=True):
-                    if a != b and 0 < a < _EVERYTHING:
-                        yield Literal(node=node, path=path, old=int(a), new=int(b))
-
-
-def _wanted_sizes(module: nn.Module, literals: Sequence[Literal]) -> _Sizes:
-    """Attributes that hold an old number, with the new one, where all calls agree on it."""
-    wanted: dict[tuple[str, str], set[int | tuple[int, ...]]] = {}
-    for literal in literals:
-        for name in _holders(module, literal):
-            wanted.setdefault((literal.path, name), set()).add(literal.new)
-        layer = module.get_submodule(literal.path)
-        if isinstance(layer, nn.MultiheadAttention) and literal.old == layer.embed_dim:
-            # Its calls hold the number of heads times the batch, which no attribute does.
-            heads, rest = divmod(int(literal.new), layer.head_dim)  # type: ignore[arg-type]
-            if heads and not rest:
-                wanted.setdefault((literal.path, "num_heads"), set()).add(heads)
-    return {key: values.pop() for key, values in wanted.items() if len(values) == 1}
-
-
-def _holders(module: nn.Module, literal: Literal) -> list[str]:
-    """Names of the attributes that hold a literal's old number."""
-    found = vars(module.get_submodule(literal.path))
-    return [name for name, held in found.items() if is_size(held) and _plain(held) == literal.old]
-
-
-def _plain(held: Any) -> Any:
-    return tuple(held) if isinstance(held, list | tuple) else held
+def _cut(module: nn.Module, states: Mapping[str, torch.Tensor], sizes: Sizes) -> None:
+    """Give a module its tensors, and the sizes that go with them."""
+    _cut_tensors(module, states)
+    for (path, name), value in sizes.items():
+        set_size(module.get_submodule(path), name, value)
+    _set_layers(module)
 
 
 def _set_layers(module: nn.Module) -> None:
     for layer in module.modules():
         for name, value in sizes_of(layer):
-            if _plain(getattr(layer, name)) != value:
+            if plain(getattr(layer, name)) != value:
                 set_size(layer, name, value)
-
-
-# -- tensors ------------------------------------------------------------
 
 
 def _cut_tensors(module: nn.Module, states: Mapping[str, torch.Tensor]) -> None:
@@ -299,40 +195,7 @@ class _Undo:
             vars(owner).update(sizes)
 
 
-# -- proof ------------------------------------------------------------
-
-
-def _difference(result: Module, module: nn.Module) -> Exception | str | None:
-    """How a module differs from the program when both run: an error, a text, or None where they agree."""
-    # Code that draws in training alone was captured so, and its program draws in evaluation, too.
-    training = module.training and signature_of(result.model).training and draws(result.model)
-    try:
-        with torch.no_grad(), state_kept(module):
-            expected = pytree.tree_leaves(_run(result, lower_switchable(result.model).train(training)))
-            actual = pytree.tree_leaves(_run(result, module if training else module.eval()))
-    except Exception as error:  # noqa: BLE001 - the user's code may raise anything on sizes that it does not know
-        return error
-    for position, (a, b) in enumerate(zip(actual, expected, strict=False)):
-        if isinstance(b, torch.Tensor) and (off := _relative_error(a, b)) > TOLERANCE:
-            return f"result {position} differs by {off:.1e} (relative), allowed is {TOLERANCE:.0e}"
-    return None if len(actual) == len(expected) else "it returns another number of results"
-
-
-def _run(result: Module, program: nn.Module) -> Any:
-    feeds = example_feeds(result, seed=1)
-    signature = signature_of(result.model)
-    leaves = [a.example if a.name is None else from_array(feeds[a.name]).clone() for a in signature.arguments]
-    args, kwargs = pytree.tree_unflatten(leaves, signature.in_spec)
-    with drawn_alike():
-        return program(*args, **kwargs)
-
-
-def _relative_error(actual: Any, expected: torch.Tensor) -> float:
-    if not isinstance(actual, torch.Tensor) or actual.shape != expected.shape:
-        return float("inf")
-    a, b = actual.double(), expected.double()
-    scale = max(float(b.abs().max()), 1e-3) if b.numel() else 1.0
-    return float((a - b).abs().max()) / scale if b.numel() else 0.0
+# -- refusals ------------------------------------------------------------
 
 
 def _other_structure(module: nn.Module, reason: str) -> UserError:
@@ -343,20 +206,37 @@ def _other_structure(module: nn.Module, reason: str) -> UserError:
     )
 
 
-def _what_holds_it_back(result: Module, module: nn.Module) -> Iterator[str]:
-    """What is known to keep sizes outside of parameters, buffers and numbers."""
-    attentions = []
+def _plain_tensors(result: Module, module: nn.Module) -> Iterator[str | None]:
+    """What would have to be cut and is no state of the module: the names of attributes, None for any other."""
     for name, value in result.graph.initializers.items():
         state: State | None = value.meta.get(STATE)
-        if state is None or value.shape is None or state.shape == tuple(value.shape.numpy()):
-            continue
-        path, _, last = name.rpartition(".")
-        if state.kind == "literal":
-            held = last in vars(module.get_submodule(path))
-            what = f"`{name}` is a plain tensor" if held else "the code holds a tensor"
-            yield f"{what} that would have to be cut: make it self.register_buffer(name, tensor)"
-        elif last == "in_proj_weight" and value.shape[1] == state.shape[1]:
-            attentions.append(path)
+        if state is not None and state.kind == "literal" and _was_cut(value, state):
+            path, _, last = name.rpartition(".")
+            yield name if last in vars(module.get_submodule(path)) else None
+
+
+def _was_cut(value: onnx_ir.Value, state: State) -> bool:
+    return value.shape is not None and state.shape != tuple(value.shape.numpy())
+
+
+def _attentions_that_lose_heads(result: Module) -> list[str]:
+    """Paths of attentions of which a part of the heads would go."""
+    return [
+        name.rpartition(".")[0]
+        for name, value in result.graph.initializers.items()
+        if name.endswith("in_proj_weight")
+        and isinstance(state := value.meta.get(STATE), State)
+        and _was_cut(value, state)
+        and value.shape is not None
+        and value.shape[1] == state.shape[1]
+    ]
+
+
+def _what_holds_it_back(tensors: Sequence[str | None], attentions: Sequence[str]) -> Iterator[str]:
+    """What to do about what is known to keep sizes outside of parameters, buffers and numbers."""
+    for name in tensors:
+        what = "the code holds a tensor" if name is None else f"`{name}` is a plain tensor"
+        yield f"{what} that would have to be cut: make it self.register_buffer(name, tensor)"
     if attentions:
         more = f" and {len(attentions) - 1} more" if len(attentions) > 1 else ""
         yield (
@@ -365,25 +245,35 @@ def _what_holds_it_back(result: Module, module: nn.Module) -> Iterator[str]:
         )
 
 
-def _refusal(
-    result: Module, module: nn.Module, literals: Sequence[Literal], failure: Exception | str
-) -> UserError:
+def _refusal(result: Module, module: nn.Module, literals: Sequence[Literal], failure: Failure) -> UserError:
     """What could not be changed, and where it stands."""
-    unresolved = [
-        text for x in literals if isinstance(x.old, int) and not _holders(module, x) for text in [str(x)]
-    ]
+    unresolved = [str(x) for x in literals if isinstance(x.old, int) and not holders(module, x)]
+    place, said = None, failure
     if isinstance(failure, Exception):
         place = users_line(failure)
-        reason = f"{type(failure).__name__}: {(str(failure).strip().splitlines() or [''])[0]}"
+        mode = f"{IN_TRAINING} " if IN_TRAINING in getattr(failure, "__notes__", ()) else ""
+        said = f"{mode}{type(failure).__name__}: {(str(failure).strip().splitlines() or [''])[0]}"
+    tensors, attentions = list(_plain_tensors(result, module)), _attentions_that_lose_heads(result)
+    named = next((f", `{name}`" for name in tensors if name is not None), "")
+    if tensors:
+        cause, way = f"it computes with a tensor that is neither parameter nor buffer{named}", None
+    elif unresolved or attentions or isinstance(failure, Exception):
+        cause, way = "its code holds sizes that no attribute changes", _ATTRIBUTES
     else:
-        place, reason = None, failure
+        cause, way = (
+            "its code does not follow the cut, or its mode, as the captured program does",
+            _ATTRIBUTES,
+        )
     return UserError(
-        f"`{type(module).__name__}` cannot be cut in place: its code holds sizes that no attribute changes",
+        f"`{type(module).__name__}` cannot be cut in place: {cause}",
         place=place,
-        notes=[reason, *dict.fromkeys(unresolved[:4])],
+        notes=[str(said), *dict.fromkeys(unresolved[:4])],
         help=[
-            *_what_holds_it_back(result, module),
-            "make these numbers attributes of their module, or leave its groups alone with `ignore`",
+            *_what_holds_it_back(tensors, attentions),
+            *([] if way is None else [way]),
             "result.to_torch() gives a module that needs no change of the code",
         ],
     )
+
+
+_ATTRIBUTES = "make these numbers attributes of their module, or leave its groups alone with `ignore`"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
@@ -16,6 +15,7 @@ from prunec.passes.folding.constants import Constants
 from prunec.passes.folding.layers import Linear, int_of, label, rank_of
 from prunec.passes.folding.patterns import consumers_of, elementwise_norm, producer_of
 from prunec.passes.folding.rewrite import Rewrite
+from prunec.passes.pruning.filters import matches
 
 if TYPE_CHECKING:
     from prunec.passes.fold_norm import FoldNorm
@@ -115,9 +115,9 @@ class NormFolder:
         options, name = self._options, label(node)
         if (kind == "layer-norm" and not options.layer_norm) or (kind == "affine" and not options.affine):
             return False
-        if options.only and not any(fnmatchcase(name, glob) for glob in options.only):
+        if options.only and not matches([name], options.only):
             return False
-        return not any(fnmatchcase(name, glob) for glob in options.ignore)
+        return not matches([name], options.ignore)
 
     def _batch_norm(self, node: onnx_ir.Node) -> str:
         affine = _batch_norm_map(node, self._constants)

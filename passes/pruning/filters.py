@@ -1,4 +1,8 @@
-"""Which groups a pass may touch, by glob patterns on the names of nodes and tensors."""
+"""Which groups a pass may touch, by patterns on the names of nodes and tensors.
+
+A pattern with ``*``, ``?`` or ``[`` is a glob on the whole name. One without is a name, or the beginning of a path:
+``layer4`` is the layer itself and all inside of it, ``layer4.0.conv1.weight`` and ``/layer4/layer4.0/conv1/Conv``.
+"""
 
 from __future__ import annotations
 
@@ -65,9 +69,9 @@ class GroupFilter:
 
 
 def warn_unmatched(patterns: Iterable[str], known: Collection[str], remarks: RemarkLog, origin: str) -> None:
-    """Remark on every glob that matches none of the known names: most likely a typo."""
+    """Remark on every pattern that matches none of the known names: most likely a typo."""
     for pattern in patterns:
-        if not any(fnmatchcase(name, pattern) for name in known):
+        if not matches(known, [pattern]):
             hint = nearest(pattern, known)
             remarks.missed(
                 origin,
@@ -79,5 +83,13 @@ def warn_unmatched(patterns: Iterable[str], known: Collection[str], remarks: Rem
 
 
 def matches(names: Iterable[str], patterns: Sequence[str]) -> bool:
-    """Whether any of the names matches any of the globs."""
-    return any(fnmatchcase(name, pattern) for name in names for pattern in patterns)
+    """Whether any of the names matches any of the patterns."""
+    return any(_matches(name, pattern) for name in names for pattern in patterns)
+
+
+def _matches(name: str, pattern: str) -> bool:
+    if any(wildcard in pattern for wildcard in "*?["):
+        return fnmatchcase(name, pattern)
+    return name == pattern or name.lstrip("/").startswith(
+        (f"{pattern.lstrip('/')}.", f"{pattern.lstrip('/')}/")
+    )

@@ -18,6 +18,7 @@ from prunec.ir.control import make_names_unique
 from prunec.ir.diagnostics import Place, UserError
 from prunec.ir.dialect import ATEN
 from prunec.ir.execute import Runner
+from prunec.ir.fx.entry import onnx_only
 from prunec.ir.load import load
 from prunec.ir.module import Module
 from prunec.passes.calibration.data import CalibrationData
@@ -113,8 +114,7 @@ class Sweep:
         self, module: Module, data: CalibrationData, metric: Metric | str | None, settings: Settings
     ) -> None:
         if ATEN in module.graph.opset_imports:
-            help = ["export it first: torch.onnx.export(prunec.run(module, ...).to_torch(), inputs)"]
-            raise UserError("a program of torch does not run in ONNX Runtime", help=help)
+            raise onnx_only("a sweep", module.source.name)
         self.module = module.clone()
         inline_functions(self.module.model, ruled=False)  # as a pipeline that prunes begins
         make_names_unique(self.module.graph, self.module.opset(""))

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from prunec.ir.diagnostics import UserError, VerificationError
 from prunec.ir.dialect import Executor, dialect_of
+from prunec.ir.equality import FLOOR, TOLERANCE, coarsest_type, magnitude, relative_error
 from prunec.ir.facts import Facts
 from prunec.ir.module import Module
 from prunec.ir.open_bodies import size_choices
@@ -20,19 +21,7 @@ from prunec.passes.verifier.advice import BUG
 from prunec.passes.verifier.branches import open_bodies, ways
 from prunec.passes.verifier.probing import PROBE_SIZES, first_run, run_after
 from prunec.passes.verifier.rounding import rounds, without_rounding
-from prunec.passes.verifier.tolerance import (
-    FLOOR,
-    MOST_NOISE,
-    NEAR,
-    TOLERANCE,
-    coarsest_type,
-    has_numbers,
-    magnitude,
-    noise,
-    relative_error,
-    rounded,
-    worst_error,
-)
+from prunec.passes.verifier.tolerance import MOST_NOISE, NEAR, has_numbers, noise, rounded, worst_error
 from prunec.passes.verifier.witnesses import Kept, witnesses
 
 Array = NDArray[Any]

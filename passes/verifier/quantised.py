@@ -17,12 +17,13 @@ from numpy.typing import NDArray
 
 from prunec.ir.diagnostics import VerificationError
 from prunec.ir.dialect import dialect_of
+from prunec.ir.equality import relative_error
 from prunec.ir.module import Module
 from prunec.passes.calibration.data import CalibrationData
 from prunec.passes.verifier.compare import Comparison
 from prunec.passes.verifier.probing import first_run, run_after
 from prunec.passes.verifier.sparse import constants_of
-from prunec.passes.verifier.tolerance import has_numbers, relative_error
+from prunec.passes.verifier.tolerance import has_numbers
 
 Array = NDArray[Any]
 Constants = Mapping[str, tuple[onnx_ir.Value, Array]]

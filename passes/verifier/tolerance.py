@@ -1,4 +1,4 @@
-"""How far two models may differ: relative errors, the tolerance, and what a model makes of rounding by itself."""
+"""What rounding may add to how far two models differ (see :mod:`prunec.ir.equality`)."""
 
 from __future__ import annotations
 
@@ -9,16 +9,11 @@ import numpy as np
 import onnx_ir
 from numpy.typing import NDArray
 
+from prunec.ir.equality import relative_error
 from prunec.ir.execute import Runner
 from prunec.ir.module import Module
 
 Array = NDArray[Any]
-
-TOLERANCE = {"float32": 1e-4, "float16": 3e-2, "bfloat16": 1e-1}
-"""Largest accepted relative error of an output, by the coarsest floating-point type in the model."""
-
-FLOOR = 1e-3
-"""Outputs smaller than this are compared as if they were this large: a saturated sigmoid rounds in steps."""
 
 NEAR = 3
 """Errors up to this many times the tolerance are as likely rounding as a mistake."""
@@ -30,43 +25,9 @@ HALF_STEP = 6e-8
 """How much rounding changes a number in float32, about."""
 
 
-def relative_error(actual: Array, expected: Array) -> float:
-    """Largest difference over the largest finite magnitude of ``expected`` (``FLOOR`` where that is smaller).
-
-    Infinite where shapes or non-finite values differ. Integers and booleans count as equal or not: the share
-    of differing elements.
-    """
-    if actual.shape != expected.shape:
-        return float("inf")
-    if expected.dtype.kind not in "fcV" and expected.dtype.name != "bfloat16":
-        return float(np.mean(actual != expected)) if expected.size else 0.0
-    a, b = actual.astype(np.float64), expected.astype(np.float64)
-    finite = np.isfinite(b)
-    same_holes = np.array_equal(a[~finite], b[~finite], equal_nan=True)
-    if not same_holes or not np.array_equal(finite, np.isfinite(a)):
-        return float("inf")
-    if not finite.any():
-        return 0.0
-    return float(np.abs(a[finite] - b[finite]).max()) / max(magnitude(b), FLOOR)
-
-
-def magnitude(array: Array) -> float:
-    """The largest finite magnitude, 0 where there is none."""
-    numbers = array.astype(np.float64, copy=False)
-    finite = numbers[np.isfinite(numbers)]
-    return float(np.abs(finite).max()) if finite.size else 0.0
-
-
 def has_numbers(array: Array) -> bool:
     """Whether an array holds a number that is finite; text holds none that could not be compared."""
     return array.dtype.kind in "OSU" or bool(np.isfinite(array.astype(np.float64)).any())
-
-
-def coarsest_type(module: Module) -> str:
-    """The floating-point type with the fewest digits among weights and inputs: it bounds the comparison."""
-    values = [*module.graph.initializers.values(), *module.graph.inputs]
-    names = {str(v.dtype.name).lower() for v in values if v.dtype is not None}
-    return next((name for name in ("bfloat16", "float16") if name in names), "float32")
 
 
 def noise(reference: Module, expected: Mapping[str, Array], feeds: Mapping[str, Array]) -> float:

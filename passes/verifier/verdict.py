@@ -89,7 +89,7 @@ class Verdict(Comparison):
     def _masks_text(self, masks: MaskEvidence) -> str:
         held = "1 mask holds" if masks.masks == 1 else f"{masks.masks:,} masks hold"
         uncounted = masks.masks - masks.counted
-        held += f", {uncounted} of them uncounted" if uncounted else ""
+        held += f" (the pattern of {uncounted} could not be counted)" if uncounted else ""
         zeros = f"{masks.zeros / masks.weights:.0%} of {masks.weights:,} weights are zero"
         return f"{held}, {zeros} and nothing else changed"
 

@@ -17,10 +17,10 @@ from prunec.exporters.onnxruntime import OnnxRuntime, session
 from prunec.exporters.session import OpenedSession
 from prunec.exporters.target import Export, ExportContext
 from prunec.ir.diagnostics import UserError, VerificationError
+from prunec.ir.equality import relative_error
 from prunec.ir.execute import probe_feeds, run_model
 from prunec.ir.load import load
 from prunec.ir.module import Module
-from prunec.passes.verifier.compare import relative_error
 
 TENSORRT, CUDA, CPU = "TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"
 

@@ -319,7 +319,7 @@ def test_of_takes_text_passes_and_mixtures() -> None:
 
 @pytest.mark.parametrize("source", [3, None, Prune, [Idle(), 3]])
 def test_of_refuses_what_is_no_pass(source: object) -> None:
-    with pytest.raises(TypeError, match="expected pipeline text, a pass or a sequence of them"):
+    with pytest.raises(UserError, match="expected pipeline text, a pass or a sequence of them"):
         Pipeline.of(source)  # type: ignore[arg-type]
 
 

@@ -14,6 +14,7 @@ from sabotage import Fault, attribute, bypass, change, mutant, put, restore, rew
 
 import prunec
 from prunec.ir.diagnostics import PassFailure, UserError, VerificationError
+from prunec.ir.equality import TOLERANCE, coarsest_type, relative_error
 from prunec.ir.facts import infer_facts
 from prunec.ir.module import Module
 from prunec.ir.onnx_dialect import strict_inference_error
@@ -21,7 +22,6 @@ from prunec.ir.registry import OPS, find_op
 from prunec.ir.rule import Rule
 from prunec.passes.verifier.broadcast import broadcast_axes
 from prunec.passes.verifier.compare import Comparison, _Pair, check_values, compare_outputs
-from prunec.passes.verifier.tolerance import TOLERANCE, coarsest_type, relative_error
 
 
 def refusal(

@@ -25,6 +25,7 @@ PLAN = Plan(source_name="net.onnx", source_sha256=None, pipeline="prune{ratio=0.
 class FakeCost:
     parameters: int
     macs: int
+    batch: int = 1
 
 
 @dataclass(frozen=True)

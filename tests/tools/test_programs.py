@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch_modules import CASES
@@ -28,6 +29,7 @@ def test_a_program_is_compiled(program: Path, capsys: pytest.CaptureFixture[str]
     assert run(["net.pt2", "-p", "prune-channels{ratio=50%}, verify", "--plan", "plan.json"]) == 0
     said = capsys.readouterr().err
     assert "wrote net.pruned.pt2" in said and "verified: prune-channels" in said
+    assert "multiply-accumulates (batch 2)" in said
     assert torch.export.load("net.pruned.pt2").module()(torch.randn(5, 3, 8, 8))["logits"].shape == (5, 5)
     assert run(["net.pt2", "--replay", "plan.json", "-o", "again.pt2"]) == 0
 
@@ -108,10 +110,22 @@ def test_a_pickle_is_led_to_the_module(
 
 
 def test_what_knows_onnx_alone_says_so(program: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["reduce", "net.pt2", "-p", "verify"]) == 2
-    assert "only ONNX models can be reduced" in capsys.readouterr().err
+    help = (
+        "= help: to ONNX, of a .pt2 file: torch.onnx.export(torch.export.load('net.pt2'), (), 'net.onnx', dyn"
+    )
+    np.savez("data.npz", x=np.zeros((4, 3, 8, 8), np.float32), label=np.zeros(4, np.int64))
+    for arguments in (
+        ["reduce", "-p", "verify"],
+        ["sensitivity", "--data", "data.npz", "-o", "profile.json"],
+    ):
+        assert run([arguments[0], "net.pt2", *arguments[1:]]) == 2
+        told = capsys.readouterr().err
+        assert "takes ONNX models, and this is a program of torch" in told
+        assert help in told
     assert run(["bench", "net.pt2"]) == run(["inspect", "net.pt2", "--ceiling"]) == 2
-    errors = capsys.readouterr().err.splitlines()
+    told = capsys.readouterr().err
+    assert help in told
+    errors = told.splitlines()
     assert errors.count("error: net.pt2: a program of torch does not run in ONNX Runtime") == 2
     assert run(["diff", "net.pt2", "net.pt2"]) in (0, 2)
     with pytest.raises(UserError, match="does not run in ONNX Runtime"):

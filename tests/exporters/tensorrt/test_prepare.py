@@ -12,10 +12,10 @@ from prunec.exporters.tensorrt.candidates import find_candidates
 from prunec.exporters.tensorrt.precision import Precision, convert
 from prunec.exporters.tensorrt.prepare import Prepared, prepare
 from prunec.ir.diagnostics import UserError
+from prunec.ir.equality import TOLERANCE, relative_error
 from prunec.ir.execute import probe_feeds, run_model
 from prunec.ir.load import load
 from prunec.ir.proto import to_proto
-from prunec.passes.verifier.compare import TOLERANCE, relative_error
 
 F, H, B, D = (getattr(onnx.TensorProto, name) for name in ("FLOAT", "FLOAT16", "BFLOAT16", "DOUBLE"))
 

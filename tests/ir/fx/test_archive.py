@@ -53,6 +53,20 @@ def test_a_program_is_loaded_pruned_and_saved(saved: Path) -> None:
     assert prunec.run(prunec.load("pruned.pt2"), "prune-channels{ratio=25%}").changed
 
 
+def test_damaged_contents_are_named(saved: Path) -> None:
+    """Torch reads weights without looking at their checksums."""
+    content = bytearray(saved.read_bytes())
+    with zipfile.ZipFile(saved) as held:
+        weights = [name for name in held.namelist() if "/weight_" in name]
+        entry = max(weights, key=lambda name: held.getinfo(name).file_size)
+        at = content.find(held.read(entry)) + 40
+    content[at : at + 8] = bytes(255 - byte for byte in content[at : at + 8])
+    saved.write_bytes(content)
+    torch.export.load(io.BytesIO(bytes(content)))
+    with pytest.raises(prunec.UserError, match=f"`{entry}` in it is damaged"):
+        prunec.load(saved)
+
+
 def rewritten(
     path: Path, change: Callable[[str, bytes], bytes], extra: dict[str, bytes] | None = None
 ) -> Path:

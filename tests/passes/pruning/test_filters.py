@@ -8,7 +8,7 @@ from coupling_graphs import GRAPHS, coupled
 
 from prunec.ir.diagnostics import RemarkLog
 from prunec.ir.module import Module
-from prunec.passes.pruning.filters import GroupFilter
+from prunec.passes.pruning.filters import GroupFilter, matches
 
 
 def accepted(module: Module, **patterns: tuple[str, ...]) -> list[str]:
@@ -41,6 +41,28 @@ NAMED = """net (float[N,3,8] x) => (float[N,5,8] y) <float[4,3,1] "stem.w", floa
 )
 def test_patterns(patterns: dict[str, tuple[str, ...]], groups: list[str]) -> None:
     assert accepted(graph(NAMED), **patterns) == groups
+
+
+@pytest.mark.parametrize(
+    ("pattern", "name", "fits"),
+    [
+        ("layer4", "layer4.0.conv1.weight", True),
+        ("layer4", "/layer4/layer4.0/conv1/Conv", True),
+        ("/layer4", "/layer4/layer4.0/conv1/Conv", True),
+        ("layer4.0", "layer4.0.conv1.weight", True),
+        ("layer4.0", "layer4.01.weight", False),
+        ("layer", "layer4.0.conv1.weight", False),
+        ("layer4", "layer44.weight", False),
+        ("layer4", "old.layer4.weight", False),
+        ("layer4", "layer4", True),
+        ("layer4*", "layer44.weight", True),
+        ("layer[34]", "layer4.0.conv1.weight", False),
+    ],
+)
+def test_a_pattern_without_wildcards_is_a_name_or_all_inside_of_it(
+    pattern: str, name: str, fits: bool
+) -> None:
+    assert matches([name], [pattern]) == fits
 
 
 def remarks(module: Module, **patterns: tuple[str, ...]) -> list[str]:
