@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import onnx_ir
@@ -41,6 +41,18 @@ class ShapedNorm(AlongAxis):
         """The last axes."""
         rank = len(site.output_shape())
         return list(range(rank - site.shape(_SHAPE)[0], rank))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchNorm(Einsum):
+    """A norm of channels by their running statistics, or by those of the batch: weights that are standardised."""
+
+    def rule(self, site: Site) -> Rule:
+        """Of the batch, a statistic over all axes but the channels."""
+        rule = Einsum.rule(self, site)
+        if not site.int_attribute("training_mode", 0):
+            return rule
+        return replace(rule, reduced=frozenset(rule.sizes) - {"c"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +111,7 @@ def _register_norms() -> None:
     norm = ShapedNorm(roles=_NORM, zeroed=frozenset({1, 2}), shape_input=_SHAPE)
     aten("layer_norm.default rms_norm.default", norm, shape)
     like("GroupNormalization", "group_norm.default")
-    batch = Einsum(
+    batch = BatchNorm(
         text="n c *s, c, c, c, c -> n c *s",
         roles={**_NORM, 3: "statistic", 4: "statistic"},
         zeroed=frozenset({1, 2}),

@@ -295,6 +295,30 @@ def test_weight_norm_loses_directions_with_their_lengths(dim: int) -> None:
         assert_same(kept, reference(*inputs))
 
 
+class Standardised(nn.Module):
+    """A convolution whose weights are made of mean 0 and variance 1 for every filter (Qiao et al. 2019, eq. 5)."""
+
+    def __init__(self, groups: int) -> None:
+        super().__init__()
+        self.first, self.last = nn.Conv1d(3, 16, 1), nn.Conv1d(16, 4, 1)
+        self.between = nn.Conv1d(16, 16, 3, padding=1, groups=groups)
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = self.between.weight
+        flat = F.batch_norm(weight.reshape(1, 16, -1), None, None, training=True, momentum=0.0)
+        y = F.conv1d(self.first(x), flat.reshape_as(weight), padding=1, groups=self.between.groups)
+        return self.last(y.relu())
+
+
+@pytest.mark.parametrize("groups", [1, 4])
+def test_standardised_weights_take_their_statistics_over_what_stays(groups: int) -> None:
+    torch.manual_seed(0)
+    captured = prunec.trace(Standardised(groups).eval(), (torch.randn(2, 3, 8),))
+    result = prunec.run(captured, "prune-channels{ratio=50% round-to=1 unit=head-dim criterion=random}")
+    assert result.plan.removed()["between.weight"].keys() == {0, 1}
+    assert result.verdicts[0].equivalence == "masked-kept-statistics"
+
+
 class Spectral(nn.Module):
     """A convolution whose weight is divided by its largest singular value."""
 
