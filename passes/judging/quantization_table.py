@@ -228,4 +228,5 @@ class _Variants:
     def _run(self, name: str, keep: Callable[[Pass], bool], replay: Plan | None = None) -> Result:
         self.progress(f"the model {name}")
         pipeline = Pipeline(passes=tuple(filter(keep, self.passes)))
-        return run(self.dense, pipeline, verify=False, seed=self.seed, data=self.data, replay=replay)
+        data = self.data if any(pass_.needs_data for pass_ in pipeline.expand()) else None
+        return run(self.dense, pipeline, verify=False, seed=self.seed, data=data, replay=replay)

@@ -7,7 +7,7 @@ import onnx
 import onnx_ir
 import pytest
 
-from prunec.ir import execute, facts
+from prunec.ir import execute, fact_walk
 from prunec.ir.alone import run_alone
 from prunec.ir.facts import Facts, infer_facts
 from prunec.ir.load import load
@@ -42,7 +42,7 @@ def test_its_type_is_known_too() -> None:
 def test_computed_integers_are_not_made_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """They may be sizes: a shape from invented ones would be wrong."""
     asked: list[str] = []
-    monkeypatch.setattr(facts, "run_alone", lambda node, inputs, opsets: asked.append(node.op_type) or {})
+    monkeypatch.setattr(fact_walk, "run_alone", lambda node, inputs, opsets: asked.append(node.op_type) or {})
     infer_facts(model("{ a = com.microsoft.ExpandDims (x, n) b = com.microsoft.FastGelu (x) y = Relu (b) }"))
     assert set(asked) == {"FastGelu"}
 

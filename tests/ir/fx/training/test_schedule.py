@@ -89,7 +89,7 @@ def test_training_goes_on_with_the_same_optimizer_and_the_zeros(name: str) -> No
 
 
 def test_a_cut_that_is_refused_leaves_the_zeros_of_the_step_before(monkeypatch: pytest.MonkeyPatch) -> None:
-    from prunec.ir.fx import writeback
+    from prunec.ir.fx.proof import Proof
 
     case = CASES["residual"]
     module = case.made().train()
@@ -97,7 +97,7 @@ def test_a_cut_that_is_refused_leaves_the_zeros_of_the_step_before(monkeypatch: 
         module, "residual", "prune-channels{round-to=1}, sparsify{pattern=unstructured}", ratio=0.5, steps=2
     )
     masks = next(steps).masks
-    monkeypatch.setattr(writeback, "_difference", lambda *_: "another output")
+    monkeypatch.setattr(Proof, "_difference", lambda *_: "another output")
     with pytest.raises(prunec.UserError):
         next(steps)
     optimizer = torch.optim.SGD(module.parameters(), lr=0.1)
