@@ -12,6 +12,7 @@ every criterion has to beat.
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any, Literal, NoReturn
 
 import numpy as np
@@ -168,7 +169,7 @@ def power_sums(array: NDArray[Any], power: int) -> tuple[Floats, ...]:
     One pass over the weights for all axes, in blocks that the processor's cache holds. Sums are in float64, and in an
     order that does not depend on the slot: equal slots have equal sums.
     """
-    rows = array.reshape(len(array), -1)
+    rows = array.reshape(len(array), prod(array.shape[1:]))
     first, rest = np.empty(len(rows)), np.zeros(rows.shape[1])
     step = max(1, _BLOCK // max(1, rows.shape[1]))
     for start in range(0, len(rows), step):

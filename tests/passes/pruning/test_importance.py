@@ -10,7 +10,7 @@ from coupling_graphs import GRAPHS, coupled
 from prunec.ir.diagnostics import UserError
 from prunec.ir.module import Module
 from prunec.passes.coupling.groups import Group, Member
-from prunec.passes.pruning.importance import Criterion, Importance
+from prunec.passes.pruning.importance import Criterion, Importance, power_sums
 
 SCALES = {
     ("BatchNormalization", 1),
@@ -192,3 +192,21 @@ def test_units_without_any_number_are_alike(criterion: Criterion) -> None:
     coupling = coupling_of(module)
     (group,) = [g for g in coupling.groups if "@i:0" in str(g)]
     assert Importance(coupling, criterion).score(group).tolist() == [0.0] * group.units
+
+
+@pytest.mark.parametrize("shape", [(7,), (0, 5), (5, 0), (3, 40_000), (70_000, 2), (4, 1, 3, 2)])
+@pytest.mark.parametrize("power", [1, 2])
+def test_sums_by_blocks_are_those_of_the_whole(shape: tuple[int, ...], power: int) -> None:
+    array = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    whole = np.abs(array.astype(np.float64)) ** power
+    for axis, sums in enumerate(power_sums(array, power)):
+        others = tuple(a for a in range(array.ndim) if a != axis)
+        np.testing.assert_allclose(sums, whole.sum(axis=others), rtol=1e-12)
+
+
+def test_slots_that_are_equal_have_equal_sums() -> None:
+    row = np.random.default_rng(0).standard_normal((1, 999)).astype(np.float32)
+    rows, columns = power_sums(np.repeat(row, 101, 0), 2)
+    assert len(set(rows.tolist())) == 1
+    assert len(set(power_sums(np.repeat(row.T, 101, 1), 2)[1].tolist())) == 1
+    assert len(columns) == 999
