@@ -24,7 +24,9 @@ _EVIDENCE = "prunec.fx.evidence"
 
 _HELP = (
     "capture and run again: prunec.run(prunec.trace(net, ...), pipeline)",
-    "to keep the choice of channels: prunec.run(prunec.trace(net, ...), pipeline, replay=result.plan)",
+    "to keep the choice of channels on a module that is not cut: "
+    "prunec.run(prunec.trace(net, ...), pipeline, replay=result.plan)",
+    "to save a module that was cut and trained: prunec.run(prunec.trace(net, ...), 'verify').save(path)",
 )
 
 
