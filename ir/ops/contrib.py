@@ -124,7 +124,11 @@ def register_ops() -> None:
     _register_norms()
     register("Gelu QuickGelu ScaledSiLU", Elementwise(zeroed=frozenset({0})), domain=_CONTRIB)
     register("GatedAdd", Elementwise(), domain=_CONTRIB)
-    register("BiasSoftmax", AlongAxis(default_axis=1, to_end=True, roles={1: "bias"}), domain=_CONTRIB)
+    register(
+        "BiasSoftmax",
+        AlongAxis(default_axis=1, to_end=True, contested=True, roles={1: "bias"}),
+        domain=_CONTRIB,
+    )
     register(
         "GatedRMSNorm",
         Einsum(
